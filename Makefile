@@ -1,0 +1,50 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Without compiled modules every command starts three times slower.
+unexport PYTHONDONTWRITEBYTECODE
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV): requirements/bootstrap.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bootstrap.txt
+	touch $(UV)
+
+$(VENV)/.demo: $(UV) requirements/demo.txt pyproject.toml
+	$(INSTALL) -r requirements/demo.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo requirements/dev.txt
+	$(INSTALL) -r requirements/dev.txt
+	touch $@
+
+setup: $(VENV)/.dev ## Install everything that the other verbs need
+
+lint: $(VENV)/.dev ## Format check, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: $(VENV)/.dev lint ## Lint, types and every test that needs no cluster
+	$(BIN)/pytest -n 2
+
+lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
+	compile="$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet"
+	printf 'editables\nhatchling\nuv\n' | $$compile - -o requirements/bootstrap.txt
+	$$compile pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage -o requirements/training.txt
+	$$compile pyproject.toml -c requirements/dev.txt --extra mlflow-server -o requirements/mlflow.txt
+	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra gitops --extra demo -o requirements/demo.txt
+
+.PHONY: help setup lint test lock
+.ONESHELL:

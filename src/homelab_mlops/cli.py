@@ -1,0 +1,94 @@
+"""The command `homelab`. Commands live with their room and import what they need when they run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from homelab_mlops import __version__
+from homelab_mlops.errors import HomelabError, StorageError
+from homelab_mlops.gitops.commands import app as gitops
+from homelab_mlops.pipeline.commands import app as pipeline
+
+INTERNAL_ERROR = 70
+
+app = typer.Typer(
+    name="homelab",
+    help="Train, track, gate and register models; and keep the repository and the cluster in step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(pipeline)
+app.add_typer(gitops)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"homelab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt(signal.Signals(signum).name)
+
+
+def main() -> None:
+    """Runs the command line; every way out has an exit code and, where it failed, one message."""
+    from homelab_mlops.console import print_error
+
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(standalone_mode=False)
+    except HomelabError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt as interrupt:
+        terminated = str(interrupt) == signal.SIGTERM.name
+        sys.stderr.write("stopped: nothing half-written is left; the same command runs again\n")
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+    except OSError as error:
+        print_error(_storage_error(error))
+        sys.exit(StorageError.exit_code)
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(error.exit_code)
+        if os.environ.get("HOMELAB_DEBUG"):
+            raise
+        print_error(
+            HomelabError(
+                f"internal error: {type(error).__name__}: {error}",
+                fix="this is a bug: set HOMELAB_DEBUG=1, run again, and report the traceback",
+            )
+        )
+        sys.exit(INTERNAL_ERROR)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _storage_error(error: OSError) -> StorageError:
+    where = str(error.filename or "")
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return StorageError("the disk is full", where=where, fix="free space, or choose another --work folder")
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return StorageError(f"no permission: {error.strerror}", where=where, fix="check owner and mode of the path")
+        case errno.ENOENT:
+            return StorageError("no such file or folder", where=where, fix="check the path")
+        case _:
+            return StorageError(f"{type(error).__name__}: {error.strerror or error}", where=where)

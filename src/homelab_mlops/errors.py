@@ -1,0 +1,66 @@
+"""The errors that a person meets. Each says what is wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+
+class HomelabError(Exception):
+    """Something that the person at the keyboard can mend.
+
+    ``what`` is one sentence; ``where`` is a file with line, an address or an object; ``fix`` is the next thing to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"where: {self.where}")
+        if self.fix:
+            lines.append(f"fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class SpecError(HomelabError):
+    """A model.yaml or another declared file is not valid."""
+
+
+class ParameterError(HomelabError):
+    """A training parameter is unknown or has a value that cannot be used."""
+
+
+class DataError(HomelabError):
+    """A table cannot be read, or does not satisfy its schema."""
+
+
+class StorageError(HomelabError):
+    """A file, a folder or an object store cannot be read or written."""
+
+
+class TrackingError(HomelabError):
+    """The tracking server, its credentials or its artifact store do not work."""
+
+
+class EvaluationError(HomelabError):
+    """A model cannot be compared honestly."""
+
+
+class ReplayError(HomelabError):
+    """A recorded run cannot be trained again as it was, or did not give the same model."""
+
+
+class RepositoryError(HomelabError):
+    """The git repository or its manifests are not as they have to be."""
+
+
+class ClusterError(HomelabError):
+    """The cluster cannot be reached, or is not in the state that was waited for."""
+
+
+class ToolError(HomelabError):
+    """A program that is called (git, kustomize, kubeseal, ...) is missing or failed."""

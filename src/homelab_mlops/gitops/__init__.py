@@ -1,0 +1,1 @@
+"""What a person runs in the repository. Imports neither MLflow nor XGBoost."""

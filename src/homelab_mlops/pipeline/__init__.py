@@ -1,0 +1,1 @@
+"""The steps of a retraining; each runs alone, reads and writes files, and can run again."""

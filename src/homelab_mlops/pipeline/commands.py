@@ -1,0 +1,7 @@
+"""The commands of the pipeline's steps."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer()
