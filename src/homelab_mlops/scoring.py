@@ -1,0 +1,144 @@
+"""Scores raw rows with a trained booster, the same way everywhere.
+
+MLflow stores this file beside each model and calls `_load_pyfunc`, so it stands alone: NumPy, pandas and XGBoost,
+nothing of this package. What it has to know of the features travels inside the booster, as an attribute.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+
+ATTRIBUTE = "homelab"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Input:
+    """One feature: ``number``, ``integer``, ``boolean``, or ``category`` with the names seen in training."""
+
+    name: str
+    type: str
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a booster predicts, and from what; ``labels`` is empty for a regression."""
+
+    model: str
+    task: str
+    labels: tuple[str, ...]
+    inputs: tuple[Input, ...]
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Description:
+        content = json.loads(text)
+        if content.pop("format") != FORMAT:
+            raise ValueError("the model was written by another version of homelab-mlops")
+        inputs = tuple(Input(item["name"], item["type"], tuple(item["categories"])) for item in content["inputs"])
+        return cls(content["model"], content["task"], tuple(content["labels"]), inputs)
+
+
+def encode(frame: pd.DataFrame, inputs: tuple[Input, ...]) -> pd.DataFrame:
+    """Raw rows as XGBoost takes them: float32 and categories; a category that training did not see is missing.
+
+    Raises:
+        ValueError: a column is missing, or holds a value that its type cannot be.
+    """
+    missing = [item.name for item in inputs if item.name not in frame.columns]
+    if missing:
+        raise ValueError(f"the rows lack the columns {', '.join(missing)}")
+    return pd.DataFrame({item.name: _column(frame[item.name], item) for item in inputs}, index=frame.index)
+
+
+def _column(series: pd.Series[Any], item: Input) -> Any:
+    if item.type == "category":
+        return pd.Categorical(as_text(series), categories=list(item.categories))
+    if item.type == "boolean":
+        values = booleans(series)
+        wrong = values.isna() & series.notna()
+        if bool(wrong.any()):
+            raise ValueError(f"column {item.name}: {series[wrong].iloc[0]!r} is neither true nor false")
+        return values.astype("float32")
+    try:
+        return pd.to_numeric(series).astype("float32")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"column {item.name}: {error}") from error
+
+
+def as_text(series: pd.Series[Any]) -> pd.Series[Any]:
+    """Values as text: ``True`` is ``true``, ``1.0`` is ``1``; missing is None."""
+    values = series.astype("object")
+    if not pd.api.types.is_string_dtype(series.dtype) or pd.api.types.is_object_dtype(series.dtype):
+        values = values.map(_text, na_action="ignore")
+    return values.where(series.notna(), None)
+
+
+def booleans(series: pd.Series[Any]) -> pd.Series[Any]:
+    """1.0 for true, 0.0 for false, NaN for what is missing or neither."""
+    if pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype):
+        numbers = series.astype("float64")
+        return numbers.where(numbers.isin([0.0, 1.0]))
+    words = as_text(series).str.lower() if series.notna().any() else series
+    return words.map({"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}).astype("float64")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+class Scorer:
+    """A booster with the description of its features."""
+
+    def __init__(self, booster: xgb.Booster) -> None:
+        text = booster.attr(ATTRIBUTE)
+        if text is None:
+            raise ValueError(f"the booster has no attribute {ATTRIBUTE!r}: it was not trained by homelab-mlops")
+        self.booster = booster
+        self.description = Description.from_json(text)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Scorer:
+        """Reads an ``xgboost-model`` file."""
+        booster = xgb.Booster()
+        booster.load_model(str(path))
+        return cls(booster)
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Predictions for raw rows.
+
+        Returns:
+            float32; binary: the probability of the positive label, shape ``[rows]``; regression: the value, shape
+            ``[rows]``; multiclass: a probability a label, shape ``[rows, labels]``.
+        """
+        encoded = encode(frame, self.description.inputs)
+        predicted = self.booster.predict(xgb.DMatrix(encoded, enable_categorical=True))
+        return np.asarray(predicted, dtype=np.float32)
+
+
+class _PyfuncModel:
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:  # noqa: ARG002
+        predicted = self.scorer.predict(model_input)
+        labels = self.scorer.description.labels
+        return pd.DataFrame(predicted, columns=list(labels)) if predicted.ndim == 2 else predicted
+
+
+def _load_pyfunc(data_path: str) -> _PyfuncModel:
+    return _PyfuncModel(Scorer.load(data_path))
