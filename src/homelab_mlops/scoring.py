@@ -80,7 +80,7 @@ def as_text(series: pd.Series[Any]) -> pd.Series[Any]:
     """Values as text: ``True`` is ``true``, ``1.0`` is ``1``; missing is None."""
     values = series.astype("object")
     if not pd.api.types.is_string_dtype(series.dtype) or pd.api.types.is_object_dtype(series.dtype):
-        values = values.map(_text, na_action="ignore")
+        values = values.map(_text, na_action="ignore").astype("object")
     return values.where(series.notna(), None)
 
 
@@ -115,7 +115,7 @@ class Scorer:
     def load(cls, path: str | Path) -> Scorer:
         """Reads an ``xgboost-model`` file."""
         booster = xgb.Booster()
-        booster.load_model(str(path))
+        booster.load_model(bytearray(Path(path).read_bytes()))  # by its name, XGBoost would have to guess the format
         return cls(booster)
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float32]]:

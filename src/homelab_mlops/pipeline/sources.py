@@ -14,7 +14,7 @@ from homelab_mlops.errors import DataError, StorageError
 from homelab_mlops.pipeline.tables import SUFFIXES
 
 if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
+    from mypy_boto3_s3.client import S3Client
 
 CONNECT_SECONDS = 5
 

@@ -30,7 +30,7 @@ def row_ids(frame: pd.DataFrame, spec: ModelSpec) -> RowIds:
     columns = spec.data.key or [*spec.features, spec.target.column]
     as_stored = {name: _hashable(frame[name]) for name in columns}
     hashed = pd.util.hash_pandas_object(pd.DataFrame(as_stored), index=False, categorize=True)
-    return hashed.to_numpy(dtype=np.uint64)
+    return np.asarray(hashed.to_numpy(), dtype=np.uint64)
 
 
 def _hashable(series: pd.Series[Any]) -> pd.Series[Any]:

@@ -144,7 +144,8 @@ def select(table: pa.Table, columns: list[str], where: str) -> pd.DataFrame:
     nested = [name for name in columns if pa.types.is_nested(table.schema.field(name).type)]
     if nested:
         raise DataError(f"the column {nested[0]!r} holds lists or records", where=where, fix="store one value per cell")
-    return table.select(columns).to_pandas()
+    frame: pd.DataFrame = table.select(columns).to_pandas()
+    return frame
 
 
 def typed(frame: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:

@@ -63,8 +63,7 @@ def check_tracking(experiment: str) -> None:
         trust_env=True,
     ) as client:
         _check_server(client, uri)
-        experiment_id, location = _experiment(client, uri, experiment)
-        _check_artifacts(client, uri, experiment_id, location)
+        _check_artifacts(client, uri, _artifact_location(client, uri, experiment))
 
 
 def _ask(client: httpx.Client, uri: str, method: str, path: str, **arguments: Any) -> httpx.Response:
@@ -156,7 +155,7 @@ def _check_server(client: httpx.Client, uri: str) -> None:
         )
 
 
-def _experiment(client: httpx.Client, uri: str, name: str) -> tuple[str, str]:
+def _artifact_location(client: httpx.Client, uri: str, name: str) -> str:
     path = "/api/2.0/mlflow/experiments/get-by-name"
     response = _ask(client, uri, "GET", path, params={"experiment_name": name})
     if response.status_code == 404:
@@ -177,10 +176,10 @@ def _experiment(client: httpx.Client, uri: str, name: str) -> tuple[str, str]:
             where=uri,
             fix=f"restore it: mlflow experiments restore -x {experiment['experiment_id']}",
         )
-    return str(experiment["experiment_id"]), str(experiment["artifact_location"])
+    return str(experiment["artifact_location"])
 
 
-def _check_artifacts(client: httpx.Client, uri: str, experiment_id: str, location: str) -> None:
+def _check_artifacts(client: httpx.Client, uri: str, location: str) -> None:
     scheme, _, rest = location.partition(":")
     if scheme != "mlflow-artifacts":
         raise TrackingError(
@@ -198,7 +197,7 @@ def _check_artifacts(client: httpx.Client, uri: str, experiment_id: str, locatio
         raise TrackingError(
             f"MLflow cannot write to its artifact store: status {written.status_code}",
             where=f"{uri}, {location}",
-            fix="look at MLflow's log: endpoint, keys or bucket of its --artifacts-destination are wrong, or the store is full",
+            fix="look at MLflow's log: its --artifacts-destination has a wrong endpoint, key or bucket, or is full",
         )
     read = _ask(client, uri, "GET", probe)
     _ask(client, uri, "DELETE", probe)

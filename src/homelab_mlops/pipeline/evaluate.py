@@ -1,0 +1,231 @@
+"""The step *evaluate*: scores challenger and champion on the untouched holdout, and lets the gate decide."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import EvaluationError
+from homelab_mlops.pipeline import row as rows
+from homelab_mlops.pipeline.fit import targets
+from homelab_mlops.pipeline.gate import Opponent, Reason, judge, linear_baseline, trivial_baseline
+from homelab_mlops.pipeline.ingest import load_ingested, read
+from homelab_mlops.pipeline.metrics import Array, Interval, holdout_metrics
+from homelab_mlops.pipeline.spec import ModelSpec
+from homelab_mlops.pipeline.split import row_ids, split_rows
+from homelab_mlops.pipeline.train import labelled
+from homelab_mlops.pipeline.validate import check_table, refuse
+from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
+from homelab_mlops.scoring import Scorer
+
+FEWEST_ROWS = 50
+
+
+def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout: str | None = None) -> dict[str, Any]:
+    """Writes ``work/evaluate`` with ``decision.json``, ``report.html`` and pictures, and returns the decision.
+
+    The champion is the version with that alias where the row was tracked, or the row in the folder ``champion``.
+
+    Args:
+        holdout: a table to score instead of the holdout part, for labelled rows from elsewhere.
+
+    Raises:
+        EvaluationError: rows of the holdout occur in training, or too few are left.
+    """
+    frame, manifest = load_ingested(spec, work)
+    folder = work / "train"
+    record = read_json(folder / rows.RECORD, f"homelab train {spec.name} --work {work}")
+    if record["data"]["sha256"] != manifest["sha256"]:
+        raise EvaluationError(
+            "the model was trained on other data than what is ingested now",
+            where=str(work),
+            fix=f"run `homelab train {spec.name} --work {work}` again",
+        )
+    frame = labelled(frame, spec)
+    split = split_rows(frame, spec, manifest["window"])
+    trained = rows.trained_rows(folder / rows.TRAINED)
+    held_out = frame[split.holdout] if holdout is None else _external(spec, holdout, work)
+    ids = row_ids(held_out, spec)
+    _refuse_trained(ids, trained, held_out, spec)
+
+    scorer = Scorer.load(folder / rows.MODEL)
+    truth, predicted = targets(held_out, spec), scorer.predict(held_out)
+    metrics = {"challenger": holdout_metrics(spec.task, truth, predicted, spec.gate.resamples)}
+    train_rows, everything = frame[split.train], np.ones(len(held_out), dtype=bool)
+    baselines = {"trivial": trivial_baseline(spec, train_rows, len(held_out))}
+    if spec.gate.baseline == "linear":
+        baselines["linear"] = linear_baseline(spec, train_rows, held_out)
+    for name, answer in baselines.items():
+        metrics[f"{name} baseline"] = holdout_metrics(spec.task, truth, answer, spec.gate.resamples)
+    pictures = {"challenger": predicted}
+
+    opponent, note = _champion(spec, folder, champion, held_out, ids)
+    if opponent is not None:
+        metrics["champion"] = holdout_metrics(spec.task, truth[opponent.rows], opponent.predicted, spec.gate.resamples)
+        if opponent.rows.all():
+            pictures["champion"] = opponent.predicted
+    baseline = Opponent(f"{spec.gate.baseline} baseline", baselines[spec.gate.baseline], everything)
+    reasons = [*judge(spec, truth, predicted, baseline, opponent), *([note] if note else [])]
+    decision = {
+        "model": spec.name,
+        "row": record["row"],
+        "promote": all(reason.passed for reason in reasons),
+        "metric": spec.gate.metric,
+        "reasons": [asdict(reason) for reason in reasons],
+        "champion": opponent.name if opponent else None,
+        "holdout": {
+            "rows": len(held_out),
+            "source": holdout or "holdout part",
+            "compared": int(opponent.rows.sum()) if opponent else 0,
+        },
+        "metrics": {
+            who: {name: asdict(interval) for name, interval in values.items()} for who, values in metrics.items()
+        },
+        "confidence": spec.gate.confidence,
+    }
+    with step_folder(work, "evaluate") as output:
+        _draw(output / "plots", spec, truth, pictures)
+        write_json(output / "decision.json", decision)
+        (output / "report.html").write_text(
+            _report(spec, record, decision, metrics, [folder, output]), encoding="utf-8"
+        )
+        if (folder / "run.json").exists():
+            _track(output, folder, metrics)
+    _announce(spec, metrics, reasons, decision, work)
+    return decision
+
+
+def _external(spec: ModelSpec, source: str, work: Path) -> pd.DataFrame:
+    with step_folder(work, "holdout") as folder:
+        frame = read(spec, source, folder)
+    enough = spec.model_copy(update={"data": spec.data.model_copy(update={"min_rows": FEWEST_ROWS})})
+    refuse(check_table(frame, enough), source)
+    return labelled(frame, spec)
+
+
+def _refuse_trained(ids: Array, trained: Array, held_out: pd.DataFrame, spec: ModelSpec) -> None:
+    leaked = np.isin(ids, trained)
+    if leaked.any():
+        first = int(np.flatnonzero(leaked)[0])
+        what = {name: str(held_out.iloc[first][name]) for name in (spec.data.key or list(spec.features)[:4])}
+        raise EvaluationError(
+            f"{int(leaked.sum()):,} of {len(ids):,} holdout rows occur in training: the metrics would be too good",
+            where=f"the first is {what}",
+            fix="take the rows out of the holdout, or give the rows a `data.key` that tells them apart",
+        )
+    if len(ids) < FEWEST_ROWS:
+        raise EvaluationError(
+            f"the holdout has {len(ids)} rows; {FEWEST_ROWS} are the least",
+            where=spec.name,
+            fix="bring more rows, or a larger `split.holdout`",
+        )
+
+
+def _champion(
+    spec: ModelSpec, folder: Path, champion: Path | None, held_out: pd.DataFrame, ids: Array
+) -> tuple[Opponent | None, Reason | None]:
+    """The champion's predictions on the rows that it has not trained on, or why it cannot be compared."""
+    from homelab_mlops.pipeline import registry
+
+    if champion is not None:
+        found: registry.Champion | None = registry.champion_in(champion)
+    elif (folder / "run.json").exists() and os.environ.get("MLFLOW_TRACKING_URI"):
+        found = registry.champion_of(spec.name)
+    else:
+        found = None
+    if found is None:
+        return None, None
+    unseen = ~np.isin(ids, found.trained)
+    if unseen.sum() < FEWEST_ROWS:
+        seen = f"the {found.name} has trained on {int((~unseen).sum()):,} of the {len(ids):,} holdout rows"
+        text = f"{seen}; no fair comparison is left. Keep `split.seed`, or promote by hand"
+        return None, Reason("champion", passed=False, text=text)
+    try:
+        return Opponent(found.name, found.scorer.predict(held_out[unseen]), unseen), None
+    except ValueError as error:
+        return None, Reason(
+            "champion", passed=False, text=f"the {found.name} cannot score these rows: {error}. Promote by hand"
+        )
+
+
+def _draw(folder: Path, spec: ModelSpec, truth: Array, predictions: dict[str, Array]) -> None:
+    from homelab_mlops.pipeline import plots
+
+    folder.mkdir()
+    if spec.task == "binary":
+        plots.roc(folder / "roc.png", truth, predictions)
+        plots.calibration(folder / "calibration.png", truth, predictions)
+    elif spec.task == "multiclass":
+        plots.confusion(folder / "confusion.png", truth, predictions["challenger"], spec.target.labels or [])
+    else:
+        plots.residuals(folder / "residuals.png", truth, predictions["challenger"])
+
+
+def _report(
+    spec: ModelSpec,
+    record: dict[str, Any],
+    decision: dict[str, Any],
+    metrics: dict[str, dict[str, Interval]],
+    folders: list[Path],
+) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pictures = [
+        base64.b64encode(path.read_bytes()).decode()
+        for folder in reversed(folders)
+        for path in sorted((folder / "plots").glob("*.png"))
+    ]
+    environment = Environment(
+        loader=PackageLoader("homelab_mlops.pipeline"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("report.html.j2").render(
+        spec=spec,
+        record=record,
+        decision=decision,
+        metrics=metrics,
+        pictures=pictures,
+        names=list(metrics["challenger"]),
+    )
+
+
+def _track(output: Path, folder: Path, metrics: dict[str, dict[str, Interval]]) -> None:
+    from mlflow.entities import Metric
+
+    from homelab_mlops.pipeline import tracking
+
+    run_id = tracking.load_run(folder)["run_id"]
+    moment = read_json(folder / rows.METRICS, "homelab train")["times_ms"][-1]
+    client = tracking.client()
+    logged = [
+        Metric(f"{'holdout' if who == 'challenger' else who.replace(' ', '_')}/{name}{suffix}", value, moment, 0)
+        for who, values in metrics.items()
+        for name, interval in values.items()
+        for suffix, value in (("", interval.value), ("_low", interval.low), ("_high", interval.high))
+    ]
+    with tracking.explained("logging the evaluation"):
+        client.log_batch(run_id, metrics=logged)
+        client.log_artifacts(run_id, str(output / "plots"), "plots")
+        for name in ("decision.json", "report.html"):
+            client.log_artifact(run_id, str(output / name), "homelab")
+
+
+def _announce(
+    spec: ModelSpec,
+    metrics: dict[str, dict[str, Interval]],
+    reasons: list[Reason],
+    decision: dict[str, Any],
+    work: Path,
+) -> None:
+    for who, values in metrics.items():
+        say(f"evaluate: {who}: " + ", ".join(f"{name} {interval}" for name, interval in values.items()))
+    for reason in reasons:
+        say(f"  {'pass' if reason.passed else 'FAIL'}  {reason.rule}: {reason.text}")
+    verdict = "promote" if decision["promote"] else "do not promote"
+    say(f"evaluate: {verdict} {spec.name}; see {work / 'evaluate' / 'report.html'}")

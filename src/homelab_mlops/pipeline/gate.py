@@ -1,0 +1,122 @@
+"""The gate: whether a challenger is good enough, and better than the champion beyond doubt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from homelab_mlops.pipeline.fit import targets
+from homelab_mlops.pipeline.metrics import Interval, paired_difference, weighted_metric
+from homelab_mlops.pipeline.spec import LOWER_IS_BETTER, ModelSpec
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One condition of the gate, whether it holds, and the figures."""
+
+    rule: str
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """A model to be better than: its predictions, shape ``[rows]`` or ``[rows, labels]``, on rows it has not seen.
+
+    ``rows`` says which rows of the holdout these are, shape ``[holdout rows]``.
+    """
+
+    name: str
+    predicted: Array
+    rows: Array
+
+
+def judge(
+    spec: ModelSpec, truth: Array, challenger: Array, baseline: Opponent, champion: Opponent | None
+) -> list[Reason]:
+    """Every condition of the gate; the challenger is promoted when all hold.
+
+    The floor is held against the metric itself. Against the baseline and the champion the paired bootstrap decides: the
+    one-sided lower bound of the improvement, at ``gate.confidence``, has to be above zero, or above ``gate.margin``.
+    """
+    gate = spec.gate
+    value = weighted_metric(gate.metric, truth, challenger)(np.ones(len(truth)))
+    reasons = []
+    if gate.floor is not None:
+        lower = gate.metric in LOWER_IS_BETTER
+        passed = value <= gate.floor if lower else value >= gate.floor
+        wanted = "at most" if lower else "at least"
+        reasons.append(
+            Reason("floor", bool(passed), f"{gate.metric} is {value:.4f}; {wanted} {gate.floor:g} is wanted")
+        )
+    reasons.append(_better(spec, truth, challenger, baseline, 0.0, "baseline"))
+    if champion is not None:
+        reasons.append(_better(spec, truth, challenger, champion, gate.margin, "champion"))
+    return reasons
+
+
+def improvement(spec: ModelSpec, truth: Array, challenger: Array, opponent: Opponent) -> Interval:
+    """By how much the challenger is better, positive is better whatever the metric, with one-sided bounds."""
+    seen = opponent.rows
+    sign = -1.0 if spec.gate.metric in LOWER_IS_BETTER else 1.0
+    difference = paired_difference(
+        spec.gate.metric, truth[seen], challenger[seen], opponent.predicted, spec.gate.resamples, spec.gate.confidence
+    )
+    if sign > 0:
+        return difference
+    return Interval(-difference.value, -difference.high, -difference.low)
+
+
+def _better(spec: ModelSpec, truth: Array, challenger: Array, opponent: Opponent, margin: float, rule: str) -> Reason:
+    gain = improvement(spec, truth, challenger, opponent)
+    text = (
+        f"{spec.gate.metric} is better than the {opponent.name}'s by {gain.value:+.4f}, "
+        f"with {spec.gate.confidence:.0%} confidence by more than {gain.low:+.4f}; more than {margin:g} is wanted"
+    )
+    return Reason(rule, bool(gain.low > margin), text)
+
+
+def trivial_baseline(spec: ModelSpec, train: pd.DataFrame, rows: int) -> Array:
+    """The same answer for every row: the mean, or the share of each label in ``train``; shape as of a model's."""
+    known = targets(train, spec)
+    if spec.task != "multiclass":
+        return np.full(rows, known.mean())
+    assert spec.target.labels is not None  # noqa: S101 - the specification was validated
+    shares = np.bincount(known.astype(int), minlength=len(spec.target.labels)) / len(known)
+    return np.tile(shares, (rows, 1))
+
+
+def linear_baseline(spec: ModelSpec, train: pd.DataFrame, holdout: pd.DataFrame) -> Array:
+    """A logistic or ridge regression on the same features: one-hot categories, imputed and scaled numbers."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    categories = [name for name, feature in spec.features.items() if feature.type == "category"]
+    numbers = [name for name in spec.features if name not in categories]
+    columns = ColumnTransformer(
+        [
+            ("categories", OneHotEncoder(handle_unknown="ignore"), categories),
+            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
+        ]
+    )
+    model = Ridge() if spec.task == "regression" else LogisticRegression(max_iter=500, tol=1e-3)
+    pipeline = make_pipeline(columns, model)
+    pipeline.fit(_plain(train, numbers, categories), targets(train, spec))
+    inputs = _plain(holdout, numbers, categories)
+    if spec.task == "regression":
+        return np.asarray(pipeline.predict(inputs))
+    probabilities = np.asarray(pipeline.predict_proba(inputs))
+    return probabilities[:, 1] if spec.task == "binary" else probabilities
+
+
+def _plain(frame: pd.DataFrame, numbers: list[str], categories: list[str]) -> pd.DataFrame:
+    texts = frame[categories].astype("object").fillna("missing")
+    return pd.concat([frame[numbers].astype("float64"), texts], axis=1)

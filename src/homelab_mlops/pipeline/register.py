@@ -1,0 +1,87 @@
+"""The step *register*: exactly one model version for a run, with alias and tags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import EvaluationError
+from homelab_mlops.pipeline import row as rows
+from homelab_mlops.pipeline import tracking
+from homelab_mlops.pipeline.registry import CHALLENGER, CHAMPION, version_by_alias
+from homelab_mlops.pipeline.spec import ModelSpec
+from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
+
+REGISTERED = "homelab.registered"
+
+
+def register(spec: ModelSpec, work: Path) -> dict[str, Any]:
+    """Writes ``work/register/registration.json`` and returns it; run again, it changes nothing.
+
+    The version becomes ``champion`` when the gate promotes it and there is no champion yet, or the specification says
+    ``promotion: automatic``; it is the ``challenger`` otherwise, with the gate's verdict as a tag.
+
+    Raises:
+        TrackingError: the row is not in MLflow, or the registry does not take it.
+        EvaluationError: the decision is not about this row.
+    """
+    folder = work / "train"
+    record = read_json(folder / rows.RECORD, f"homelab train {spec.name} --work {work}")
+    decision = read_json(work / "evaluate" / "decision.json", f"homelab evaluate {spec.name} --work {work}")
+    if decision["row"] != record["row"]:
+        raise EvaluationError(
+            "the decision is about another training",
+            where=str(work),
+            fix=f"run `homelab evaluate {spec.name} --work {work}` again",
+        )
+    run = tracking.load_run(folder)
+    client = tracking.client()
+    with tracking.explained("registering the model"):
+        version = _version(client, spec, run, record, decision)
+        if REGISTERED not in version.tags:
+            alias = CHAMPION if decision["promote"] and _may_lead(spec) else CHALLENGER
+            client.set_registered_model_alias(spec.name, alias, version.version)
+            client.set_model_version_tag(spec.name, version.version, REGISTERED, alias)
+            version = client.get_model_version(spec.name, version.version)
+    registration = {
+        "name": spec.name,
+        "version": str(version.version),
+        "alias": version.tags[REGISTERED],
+        "promote": decision["promote"],
+        "run_id": run["run_id"],
+        "url": f"{run['uri']}/#/models/{spec.name}/versions/{version.version}",
+        "run_url": run["url"],
+    }
+    with step_folder(work, "register") as output:
+        write_json(output / "registration.json", registration)
+    say(f"register: {spec.name} version {version.version} is the {registration['alias']}: {registration['url']}")
+    return registration
+
+
+def _may_lead(spec: ModelSpec) -> bool:
+    return spec.promotion == "automatic" or version_by_alias(spec.name, CHAMPION) is None
+
+
+def _version(
+    client: Any, spec: ModelSpec, run: dict[str, Any], record: dict[str, Any], decision: dict[str, Any]
+) -> Any:
+    """The version of this run, made if there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(spec.name, description=spec.description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = client.search_model_versions(f"name = '{spec.name}' and run_id = '{run['run_id']}'")
+    if found:
+        return client.get_model_version(spec.name, found[0].version)
+    metric = decision["metrics"]["challenger"][decision["metric"]]
+    tags = {
+        **tracking.provenance_tags(record),
+        "homelab.gate": "promote" if decision["promote"] else "reject",
+        f"homelab.holdout.{decision['metric']}": f"{metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]",
+    }
+    source = f"models:/{run['model_id']}"
+    return client.create_model_version(spec.name, source, run_id=run["run_id"], model_id=run["model_id"], tags=tags)

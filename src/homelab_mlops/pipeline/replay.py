@@ -1,0 +1,178 @@
+"""Trains a recorded model again, and compares the boosters byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import ReplayError
+from homelab_mlops.pipeline import row as rows
+from homelab_mlops.pipeline import tracking
+from homelab_mlops.pipeline.fit import fit
+from homelab_mlops.pipeline.ingest import ingest, load_ingested
+from homelab_mlops.pipeline.parameters import Parameter
+from homelab_mlops.pipeline.provenance import code_sha256, provenance
+from homelab_mlops.pipeline.registry import download
+from homelab_mlops.pipeline.spec import ModelSpec
+from homelab_mlops.pipeline.split import split_rows
+from homelab_mlops.pipeline.train import labelled
+from homelab_mlops.pipeline.workdir import read_json
+
+COMPARED = ("python", "machine")
+
+
+def replay(address: str, source: str | None = None) -> dict[str, Any]:
+    """Repeats the training of ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``.
+
+    The recorded commit's code runs: the present code where it is the same, else that of a temporary worktree.
+
+    Args:
+        source: where to read the data, if it no longer lies where it was; the content has to be the same.
+
+    Returns:
+        ``model``, ``version``, ``sha256`` of the booster, and ``identical``, which is true.
+
+    Raises:
+        ReplayError: data, environment, code or booster differ from the recorded ones; says which.
+    """
+    name, version = _version(address)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model, records = download(version, folder)
+        record = read_json(records / rows.RECORD, "homelab train")
+        _refuse_differences(_environment_differences(record), address)
+        worktree = _worktree(record, folder, address)
+        say(f"replay: {name} version {version.version}, commit {record['provenance']['commit'][:12] or 'none'}")
+        again = folder / "again"
+        if worktree is None:
+            train_again(record, source, again)
+        else:
+            try:
+                _train_in(worktree, records / rows.RECORD, source, again)
+            finally:
+                _git("worktree", "remove", "--force", str(worktree))
+        return _compared(model, again / rows.MODEL, name, str(version.version))
+
+
+def train_again(record: dict[str, Any], source: str | None, folder: Path) -> None:
+    """Writes the booster that the recorded data and parameters give into ``folder``.
+
+    Raises:
+        ReplayError: the data is not the recorded data.
+    """
+    spec = ModelSpec.model_validate(record["spec"])
+    data = record["data"]
+    work = folder / "work"
+    end = data["window"]["end"] if data["window"] else None
+    manifest = ingest(spec, work, source or data["source"], end)
+    if manifest["sha256"] != data["sha256"]:
+        _refuse_differences(
+            [
+                f"data: sha256 {manifest['sha256'][:12]} with {manifest['rows']:,} rows now, "
+                f"{data['sha256'][:12]} with {data['rows']:,} rows recorded"
+            ],
+            data["source"],
+        )
+    frame, _ = load_ingested(spec, work)
+    frame = labelled(frame, spec)
+    split = split_rows(frame, spec, manifest["window"])
+    parameters = {name: Parameter(value, "recorded") for name, value in record["parameters"].items()}
+    fitted = fit(spec, frame[split.train], frame[split.validation], parameters)
+    (folder / rows.MODEL).write_bytes(bytes(fitted.scorer.booster.save_raw("ubj")))
+
+
+def _version(address: str) -> tuple[str, Any]:
+    name, mark, wanted = address.removeprefix("models:/").replace("@", "/@").partition("/")
+    if not address.startswith("models:/") or not mark or not wanted:
+        raise ReplayError(
+            f"{address!r} is no model version", where="MODEL", fix="write models:/churn/3 or models:/churn@champion"
+        )
+    client = tracking.client()
+    with tracking.explained(f"asking for {address}"):
+        if wanted.startswith("@"):
+            return name, client.get_model_version_by_alias(name, wanted[1:])
+        return name, client.get_model_version(name, wanted)
+
+
+def _environment_differences(record: dict[str, Any]) -> list[str]:
+    now, then = provenance(), record["provenance"]
+    pairs = {name: (now[name], then[name]) for name in COMPARED}
+    pairs |= {name: (now["packages"].get(name, "missing"), version) for name, version in then["packages"].items()}
+    return [f"{name}: {ours} here, {theirs} recorded" for name, (ours, theirs) in pairs.items() if ours != theirs]
+
+
+def _refuse_differences(differences: list[str], where: str) -> None:
+    if differences:
+        raise ReplayError(
+            "what is here is not what was recorded:\n  " + "\n  ".join(differences),
+            where=where,
+            fix="install the lock of the recorded commit (requirements/), or give the recorded data by --source",
+        )
+
+
+def _worktree(record: dict[str, Any], folder: Path, address: str) -> Path | None:
+    """A worktree of the recorded commit; None where the present code is the recorded code."""
+    then = record["provenance"]
+    if then["code_sha256"] == code_sha256():
+        return None
+    if then["dirty"] or not then["commit"]:
+        state = "with uncommitted changes" if then["dirty"] else "without a commit"
+        _refuse_differences([f"code: the model was trained {state}, and the code here is another"], address)
+    worktree = folder / "commit"
+    if _git("worktree", "add", "--detach", str(worktree), then["commit"]).returncode:
+        _refuse_differences([f"code: the commit {then['commit'][:12]} is not in this repository"], address)
+    if code_sha256(worktree / "src" / "homelab_mlops") != then["code_sha256"]:
+        _git("worktree", "remove", "--force", str(worktree))
+        _refuse_differences(
+            [f"code: that of the commit {then['commit'][:12]} is not the code that trained the model"], address
+        )
+    return worktree
+
+
+_TRAIN_AGAIN = """
+import json, sys
+from pathlib import Path
+from homelab_mlops.pipeline.replay import train_again
+train_again(json.loads(Path(sys.argv[1]).read_text()), sys.argv[2] or None, Path(sys.argv[3]))
+"""
+
+
+def _train_in(worktree: Path, record: Path, source: str | None, folder: Path) -> None:
+    finished = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", _TRAIN_AGAIN, str(record), source or "", str(folder)],
+        env={**os.environ, "PYTHONPATH": str(worktree / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode:
+        lines = finished.stderr.strip().splitlines()
+        raise ReplayError(
+            f"the recorded commit's code fails: {lines[-1] if lines else finished.returncode}", where=str(worktree)
+        )
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, timeout=120)  # noqa: S603, S607
+
+
+def _compared(recorded: Path, again: Path, name: str, version: str) -> dict[str, Any]:
+    first, second = recorded.read_bytes(), again.read_bytes()
+    if first != second:
+        at = next(
+            (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+        )
+        raise ReplayError(
+            f"the boosters differ from byte {at:,} on ({len(first):,} bytes recorded, {len(second):,} now)",
+            where=f"models:/{name}/{version}",
+            fix="the recorded figures do not hold for this machine: compare processor and number of threads",
+        )
+    sha = hashlib.sha256(second).hexdigest()
+    say(f"replay: identical, {len(second):,} bytes, sha256 {sha[:12]}")
+    return {"model": name, "version": version, "sha256": sha, "identical": True}

@@ -1,0 +1,32 @@
+"""Brings a row that was trained without a server, or whose server died, to MLflow: once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import StorageError
+from homelab_mlops.pipeline import row as rows
+from homelab_mlops.pipeline.tracking_check import check_tracking
+from homelab_mlops.pipeline.workdir import read_json
+
+
+def sync(folder: Path) -> dict[str, Any]:
+    """Uploads what of the row in ``folder`` is not in MLflow yet, and returns the run.
+
+    Raises:
+        StorageError: the folder holds no row.
+        TrackingError: the tracking server does not work.
+    """
+    if not (folder / rows.MODEL).exists():
+        raise StorageError(
+            "the folder holds no trained row", where=str(folder), fix="give the folder with xgboost-model"
+        )
+    record = read_json(folder / rows.RECORD, "homelab train")
+    check_tracking(record["model"])
+    from homelab_mlops.pipeline import tracking
+
+    link = tracking.upload(folder)
+    say(f"sync: {link['url']}")
+    return link

@@ -1,0 +1,329 @@
+"""MLflow: the run of a training while it goes on, and the upload of a finished row, which can be repeated.
+
+A row carries its own identity, which its run has as the tag ``homelab.row``. Whatever an upload finds there already it
+leaves, so that the same upload serves a training, a retry after a server has died, and `homelab sync`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import TrackingError
+from homelab_mlops.pipeline import row as rows
+from homelab_mlops.pipeline.tracking_check import check_tracking, tracking_uri
+from homelab_mlops.pipeline.workdir import read_json, write_json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+RUN = "run.json"
+ROW, COMPLETE = "homelab.row", "homelab.complete"
+PATIENCE_SECONDS = 180.0
+FLUSH_SECONDS = 2.0
+SCORING_MODULE = "homelab_scoring"
+
+
+def client(retries: int = 2, seconds: int = 20) -> MlflowClient:
+    """An MLflow client of `MLFLOW_TRACKING_URI` that gives up soon; who can wait, waits around it.
+
+    Raises:
+        TrackingError: there is no tracking server in the environment.
+    """
+    uri = tracking_uri()
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(retries)
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(seconds)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient(uri)
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turns MLflow's and requests' errors inside the block into a TrackingError."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (MlflowException, RequestException, ConnectionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:240]
+        raise TrackingError(
+            f"the tracking server failed while {doing}: {reason}",
+            where=tracking_uri(),
+            fix="look at the server's log; the same command can run again",
+        ) from error
+
+
+def patient(doing: str, action: Callable[[], None], patience: float) -> None:
+    """Runs ``action`` until it succeeds or ``patience`` seconds are over, in which a server may start again.
+
+    Raises:
+        TrackingError: it still fails then.
+    """
+    deadline = time.monotonic() + patience
+    pause = 1.0
+    while True:
+        try:
+            with explained(doing):
+                return action()
+        except TrackingError as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            say(f"tracking: {error.what}; trying again for {left:.0f} s")
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, 15.0)
+
+
+def patience() -> float:
+    """How long an upload waits for a server that is away, in seconds: ``HOMELAB_TRACKING_PATIENCE``, or 180."""
+    given = os.environ.get("HOMELAB_TRACKING_PATIENCE", "")
+    try:
+        return float(given) if given else PATIENCE_SECONDS
+    except ValueError:
+        raise TrackingError(
+            f"HOMELAB_TRACKING_PATIENCE is {given!r}", where="environment", fix="set it to a number of seconds"
+        ) from None
+
+
+class LiveRun:
+    """The run of a training that goes on: metrics appear while it trains; nothing here can stop the training."""
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        """Creates the run.
+
+        Raises:
+            TrackingError: the server does not take it.
+        """
+        check_tracking(str(record["model"]))
+        self._client = client(retries=0, seconds=5)
+        with explained("creating the run"):
+            self._supersede(record)
+            self.run_id = _create_run(self._client, record)
+        self._pending: list[Any] = []
+        self._flushed = time.monotonic()
+        self._streaming = True
+
+    def _supersede(self, record: Mapping[str, Any]) -> None:
+        """Ends the runs that an earlier, killed try of the same workflow has left running."""
+        workflow = record["provenance"]["workflow"]
+        if not workflow:
+            return
+        experiment = self._client.get_experiment_by_name(record["model"])
+        if experiment is None:
+            return
+        query = f"tags.`homelab.workflow` = '{workflow}' and attributes.status = 'RUNNING'"
+        for run in self._client.search_runs([experiment.experiment_id], query):
+            self._client.set_terminated(run.info.run_id, "KILLED")
+
+    def log_round(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Takes the metrics of one boosting round, and sends what has gathered every two seconds."""
+        self._pending += _round_metrics(number, metrics, time.time_ns() // 1_000_000)
+        if self._streaming and time.monotonic() - self._flushed > FLUSH_SECONDS:
+            try:
+                for start in range(0, len(self._pending), 1000):
+                    self._client.log_batch(self.run_id, metrics=self._pending[start : start + 1000])
+            except Exception as error:
+                self._streaming = False
+                say(f"tracking: the server went away while training ({type(error).__name__}); the training goes on")
+            self._pending.clear()
+            self._flushed = time.monotonic()
+
+    def end(self, status: str) -> None:
+        """Marks the run KILLED or FAILED, if the server still answers."""
+        with suppress(Exception):
+            self._client.set_terminated(self.run_id, status)
+
+
+def _create_run(mlflow_client: MlflowClient, record: Mapping[str, Any]) -> str:
+    experiment = mlflow_client.get_experiment_by_name(record["model"])
+    experiment_id = experiment.experiment_id if experiment else mlflow_client.create_experiment(record["model"])
+    where = record["provenance"]
+    tags = {
+        ROW: record["row"],
+        "mlflow.source.name": "homelab train",
+        "mlflow.source.type": "JOB",
+        "mlflow.source.git.commit": where["commit"],
+        "mlflow.user": os.environ.get("MLFLOW_TRACKING_USERNAME") or os.environ.get("USER") or "homelab",
+        **provenance_tags(record),
+    }
+    name = where["workflow"] or f"{record['model']}-{record['started_at'][:19].replace(':', '')}"
+    run = mlflow_client.create_run(
+        experiment_id, tags={key: value for key, value in tags.items() if value}, run_name=name
+    )
+    return str(run.info.run_id)
+
+
+def provenance_tags(record: Mapping[str, Any]) -> dict[str, str]:
+    """The tags that a run and a model version share."""
+    where = record["provenance"]
+    return {
+        "homelab.commit": where["commit"] or "none",
+        "homelab.dirty": str(where["dirty"]).lower(),
+        "homelab.image": where["image"] or "none",
+        "homelab.workflow": where["workflow"] or "none",
+        "homelab.data_sha256": record["data"]["sha256"],
+        "homelab.rows": str(sum(record["rows"].values())),
+        "homelab.seed": str(record["parameters"]["seed"]),
+        "homelab.python": where["python"],
+        "homelab.packages": ", ".join(f"{name} {version}" for name, version in where["packages"].items()),
+    }
+
+
+def _round_metrics(number: int, metrics: Mapping[str, float], timestamp: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [Metric(name.replace(":", "/"), value, timestamp, number) for name, value in metrics.items()]
+
+
+def upload(folder: Path, of_run: str | None = None) -> dict[str, Any]:
+    """Brings the row in ``folder`` to MLflow, completes what is missing there, and returns and writes ``run.json``.
+
+    Raises:
+        TrackingError: the server does not take it; what it has taken stays, and the same call goes on from there.
+    """
+    record = read_json(folder / rows.RECORD, "homelab train")
+    mlflow_client = client(retries=1)
+    with explained("uploading the row"):
+        run_id = of_run or _find_run(mlflow_client, record) or _create_run(mlflow_client, record)
+        run = mlflow_client.get_run(run_id)
+        if COMPLETE not in run.data.tags:
+            _log_numbers(mlflow_client, folder, record, run_id)
+            model_id = _ready_model(mlflow_client, run) or _log_model(folder, run_id)
+            mlflow_client.log_artifacts(run_id, str(folder / "plots"), "plots")
+            for name in (rows.RECORD, rows.METRICS, rows.TRAINED):
+                mlflow_client.log_artifact(run_id, str(folder / name), "homelab")
+            mlflow_client.set_terminated(run_id, "FINISHED")
+            mlflow_client.set_tag(run_id, COMPLETE, "true")
+        else:
+            model_id = str(_ready_model(mlflow_client, run))
+    experiment_id = run.info.experiment_id
+    link = {
+        "uri": tracking_uri(),
+        "experiment_id": experiment_id,
+        "run_id": run_id,
+        "model_id": model_id,
+        "url": f"{tracking_uri()}/#/experiments/{experiment_id}/runs/{run_id}",
+    }
+    write_json(folder / RUN, link)
+    return link
+
+
+def load_run(folder: Path) -> dict[str, Any]:
+    """The run of an uploaded row.
+
+    Raises:
+        TrackingError: the row has not been uploaded.
+    """
+    if not (folder / RUN).exists():
+        raise TrackingError("this row is not in MLflow", where=str(folder), fix=f"run `homelab sync {folder}`")
+    content: dict[str, Any] = read_json(folder / RUN, f"homelab sync {folder}")
+    return content
+
+
+def _find_run(mlflow_client: MlflowClient, record: Mapping[str, Any]) -> str | None:
+    experiment = mlflow_client.get_experiment_by_name(record["model"])
+    if experiment is None:
+        return None
+    found = mlflow_client.search_runs([experiment.experiment_id], f"tags.`{ROW}` = '{record['row']}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def _log_numbers(mlflow_client: MlflowClient, folder: Path, record: Mapping[str, Any], run_id: str) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+    metrics = read_json(folder / rows.METRICS, "homelab train")
+    parameters = [
+        Param(name, value if isinstance(value, str) else json.dumps(value))
+        for name, value in record["parameters"].items()
+    ]
+    mlflow_client.log_batch(run_id, params=parameters)
+    every = [
+        metric
+        for number, timestamp in enumerate(metrics["times_ms"])
+        for metric in _round_metrics(
+            number, {name: values[number] for name, values in metrics["history"].items()}, timestamp
+        )
+    ]
+    every += _round_metrics(0, {"best_round": metrics["best_round"]}, metrics["times_ms"][-1])
+    for start in range(0, len(every), 1000):
+        mlflow_client.log_batch(run_id, metrics=every[start : start + 1000])
+    data = record["data"]
+    features = record["spec"]["features"]
+    dataset = Dataset(
+        name=record["model"],
+        digest=data["sha256"][:36],
+        source_type="s3" if data["source"].startswith("s3://") else "local",
+        source=json.dumps({"uri": data["source"]}),
+        schema=json.dumps(
+            {"mlflow_colspec": [{"name": name, "type": spec["type"]} for name, spec in features.items()]}
+        ),
+        profile=json.dumps({"num_rows": data["rows"], **record["rows"]}),
+    )
+    mlflow_client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+
+def _ready_model(mlflow_client: MlflowClient, run: Any) -> str | None:
+    query = f"source_run_id = '{run.info.run_id}' AND status = 'READY'"
+    found = mlflow_client.search_logged_models([run.info.experiment_id], filter_string=query, max_results=1)
+    return str(found[0].model_id) if found else None
+
+
+def _log_model(folder: Path, run_id: str) -> str:
+    """Logs the booster and the file that scores with it: no pickle, and no need of this package to load it."""
+    import mlflow
+    from mlflow.models import Model
+
+    from homelab_mlops import scoring
+
+    scorer = scoring.Scorer.load(folder / rows.MODEL)
+    example = rows.example_of(folder)
+    versions = read_json(folder / rows.RECORD, "homelab train")["provenance"]["packages"]
+    with tempfile.TemporaryDirectory() as temporary:
+        code = Path(temporary) / f"{SCORING_MODULE}.py"
+        shutil.copy(scoring.__file__, code)
+        info = Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            loader_module=SCORING_MODULE,
+            data_path=str(folder / rows.MODEL),
+            code_paths=[str(code)],
+            signature=_signature(scorer.description),
+            input_example=example,
+            pip_requirements=[f"{name}=={versions[name]}" for name in ("numpy", "pandas", "xgboost-cpu")],
+            metadata={"homelab": json.loads(scorer.description.to_json())},
+        )
+    return str(info.model_id)
+
+
+def _signature(description: Any) -> Any:
+    """The columns by name, their types left to the model, which takes a raw row as it is: MLflow would refuse a whole
+    number where a double is declared, and a missing value where a long is."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+    inputs: list[Any] = [ColSpec(AnyType(), item.name) for item in description.inputs]  # type: ignore[no-untyped-call]
+    labels = description.labels if description.task == "multiclass" else [None]
+    outputs: list[Any] = [ColSpec(DataType.double, label) for label in labels]
+    return ModelSignature(Schema(inputs), Schema(outputs))

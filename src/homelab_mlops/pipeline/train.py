@@ -1,0 +1,140 @@
+"""The step *train*: fits a model on the ingested table, writes its row, and where asked tracks it in MLflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import TrackingError
+from homelab_mlops.pipeline.fit import Fitted, fit
+from homelab_mlops.pipeline.ingest import load_ingested
+from homelab_mlops.pipeline.parameters import Parameter, resolve
+from homelab_mlops.pipeline.row import new_record, write_row
+from homelab_mlops.pipeline.spec import ModelSpec
+from homelab_mlops.pipeline.split import row_ids, split_rows
+from homelab_mlops.pipeline.validate import ensure_valid
+from homelab_mlops.pipeline.workdir import step_folder
+
+Tracking = Literal["files", "mlflow", "both"]
+
+
+def train(spec: ModelSpec, work: Path, tracking: Tracking, overrides: Mapping[str, str]) -> dict[str, Any]:
+    """Writes ``work/train`` and returns the row's record.
+
+    Args:
+        tracking: ``files`` needs no server; ``mlflow`` fails without one; with ``both`` a server that dies on the way
+            costs nothing but a later `homelab sync`.
+
+    Raises:
+        TrackingError: the tracking server does not work; told before the training begins.
+        DataError, ParameterError: the data or the parameters cannot be used.
+    """
+    frame, manifest = load_ingested(spec, work)
+    ensure_valid(frame, spec, work, manifest)
+    parameters = resolve(spec.task, spec.train, os.environ, overrides)
+    frame = labelled(frame, spec)
+    split = split_rows(frame, spec, manifest["window"])
+    with step_folder(work, "train") as folder:
+        record = train_row(
+            folder,
+            spec,
+            manifest,
+            parameters,
+            frame[split.train],
+            frame[split.validation],
+            tracking,
+            holdout=int(split.holdout.sum()),
+        )
+    say(f"train: {work / 'train'}")
+    return record
+
+
+def labelled(frame: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
+    """The rows that have a target; a specification without ``drop_missing`` was validated to have no others."""
+    return frame[frame[spec.target.column].notna()].reset_index(drop=True)
+
+
+def train_row(
+    folder: Path,
+    spec: ModelSpec,
+    manifest: Mapping[str, Any],
+    parameters: Mapping[str, Parameter],
+    train_rows: pd.DataFrame,
+    validation_rows: pd.DataFrame,
+    tracking: Tracking,
+    holdout: int = 0,
+) -> dict[str, Any]:
+    """Fits on the given parts and writes the row into the empty ``folder``; see `train`."""
+    _show(parameters)
+    counts = {"train": len(train_rows), "validation": len(validation_rows), "holdout": holdout}
+    record = new_record(spec, manifest, parameters, counts)
+    if tracking == "files":
+        _fit_and_write(folder, spec, parameters, train_rows, validation_rows, record, None)
+        return record
+    _track(folder, spec, parameters, train_rows, validation_rows, record, tracking)
+    return record
+
+
+def _track(
+    folder: Path,
+    spec: ModelSpec,
+    parameters: Mapping[str, Parameter],
+    train_rows: pd.DataFrame,
+    validation_rows: pd.DataFrame,
+    record: dict[str, Any],
+    tracking: Tracking,
+) -> None:
+    from homelab_mlops.pipeline import tracking as mlflow_way
+
+    wait = mlflow_way.patience() if tracking == "mlflow" else 0.0
+    run = mlflow_way.LiveRun(record)
+    say(f"train: run {run.run_id} in experiment {spec.name}")
+    try:
+        _fit_and_write(folder, spec, parameters, train_rows, validation_rows, record, run.log_round)
+        try:
+            mlflow_way.patient("uploading the row", lambda: _upload(folder, run.run_id), wait)
+        except TrackingError as error:
+            if tracking == "mlflow":
+                raise
+            say(f"tracking: {error.what}\n  the files are complete; bring them to MLflow later with `homelab sync`")
+    except KeyboardInterrupt:
+        run.end("KILLED")
+        raise
+    except BaseException:
+        run.end("FAILED")
+        raise
+
+
+def _upload(folder: Path, run_id: str) -> None:
+    from homelab_mlops.pipeline import tracking as mlflow_way
+
+    link = mlflow_way.upload(folder, run_id)
+    say(f"train: {link['url']}")
+
+
+def _fit_and_write(
+    folder: Path,
+    spec: ModelSpec,
+    parameters: Mapping[str, Parameter],
+    train_rows: pd.DataFrame,
+    validation_rows: pd.DataFrame,
+    record: dict[str, Any],
+    on_round: Any,
+) -> Fitted:
+    fitted = fit(spec, train_rows, validation_rows, parameters, on_round)
+    trained = np.concatenate([row_ids(train_rows, spec), row_ids(validation_rows, spec)])
+    write_row(folder, record, fitted, train_rows, spec, trained)
+    for name, value in fitted.at_best().items():
+        print(f"{name}: {value:.6f}")  # noqa: T201 - the lines that SageMaker's metric definitions read
+    return fitted
+
+
+def _show(parameters: Mapping[str, Parameter]) -> None:
+    for name, parameter in parameters.items():
+        say(f"  {name} = {parameter.value}  ({parameter.source})")
