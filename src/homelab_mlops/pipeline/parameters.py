@@ -12,7 +12,7 @@ from typing import Any, Literal
 from homelab_mlops.errors import ParameterError
 from homelab_mlops.pipeline.spec import Task
 
-Kind = Literal["int", "float", "bool", "text", "list"]
+Kind = Literal["int", "float", "bool", "text", "list", "mapping"]
 
 # XGBoost 3.2, https://xgboost.readthedocs.io/en/release_3.2.0/parameter.html
 _XGBOOST: dict[str, tuple[Kind, ...]] = {
@@ -39,7 +39,7 @@ _XGBOOST: dict[str, tuple[Kind, ...]] = {
     "max_depth": ("int",),
     "max_leaves": ("int",),
     "min_child_weight": ("float",),
-    "monotone_constraints": ("list", "text"),
+    "monotone_constraints": ("mapping", "list", "text"),
     "multi_strategy": ("text",),
     "normalize_type": ("text",),
     "nthread": ("int",),
@@ -185,10 +185,17 @@ def _checked(name: str, value: Any, source: str) -> Any:
             return float(value) if isinstance(value, float) else value
         if kind == "bool" and (isinstance(value, bool) or value in (0, 1)):
             return bool(value)
-        if (kind == "text" and isinstance(value, str)) or (kind == "list" and isinstance(value, list)):
+        if isinstance(value, {"text": str, "list": list, "mapping": dict}.get(kind, ())):
             return value
     expected = " or ".join(
-        {"int": "a whole number", "float": "a number", "bool": "true or false", "text": "text", "list": "a list"}[k]
+        {
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+            "text": "text",
+            "list": "a list",
+            "mapping": "a mapping of names",
+        }[k]
         for k in KNOWN[name]
     )
     at_least = " of at least 1" if name in _POSITIVE else ""

@@ -158,7 +158,7 @@ class ModelSpec(_Strict):
     target: Target
     features: Annotated[dict[str, Feature], Field(min_length=1)]
     split: Annotated[RandomSplit | TimeSplit, Field(discriminator="method")]
-    train: dict[str, bool | int | float | str | list[Any]] = {}
+    train: dict[str, bool | int | float | str | list[Any] | dict[str, int]] = {}
     gate: Gate
     promotion: Literal["proposal", "automatic"] = "proposal"
 
