@@ -63,7 +63,7 @@ def main() -> None:
         sys.stderr.write("stopped: nothing half-written is left; the same command runs again\n")
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     except OSError as error:
-        print_error(_storage_error(error))
+        print_error(storage_error(error))
         sys.exit(StorageError.exit_code)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
@@ -81,7 +81,8 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _storage_error(error: OSError) -> StorageError:
+def storage_error(error: OSError) -> StorageError:
+    """What a failed system call means for the person at the keyboard."""
     where = str(error.filename or "")
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:

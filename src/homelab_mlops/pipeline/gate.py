@@ -75,8 +75,8 @@ def improvement(spec: ModelSpec, truth: Array, challenger: Array, opponent: Oppo
 def _better(spec: ModelSpec, truth: Array, challenger: Array, opponent: Opponent, margin: float, rule: str) -> Reason:
     gain = improvement(spec, truth, challenger, opponent)
     text = (
-        f"{spec.gate.metric} is better than the {opponent.name}'s by {gain.value:+.4f}, "
-        f"with {spec.gate.confidence:.0%} confidence by more than {gain.low:+.4f}; more than {margin:g} is wanted"
+        f"{spec.gate.metric} improves on the {opponent.name} by {gain.value:+.4f}, with {spec.gate.confidence:.0%} "
+        f"confidence by more than {gain.low:+.4f}; more than {margin:g} is wanted"
     )
     return Reason(rule, bool(gain.low > margin), text)
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from homelab_mlops.errors import ParameterError
@@ -88,6 +89,7 @@ _BY_TASK: dict[Task, dict[str, Any]] = {
     "multiclass": {"objective": "multi:softprob", "eval_metric": ["merror", "mlogloss"]},
     "regression": {"objective": "reg:squarederror", "eval_metric": ["mae", "rmse"]},
 }
+CGROUP = Path("/sys/fs/cgroup")
 _POSITIVE = {"num_round", "early_stopping_rounds", "nthread"}
 
 
@@ -221,16 +223,9 @@ def cpu_limit(environ: Mapping[str, str]) -> int:
 
 def _cgroup_cpus() -> int | None:
     """The quota of the cgroup (version 2, then version 1) in whole processors, rounded up; None without one."""
-    for file, period_file in (
-        ("/sys/fs/cgroup/cpu.max", None),
-        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ):
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
-            with open(file, encoding="ascii") as quota_file:  # noqa: PTH123
-                words = quota_file.read().split()
-            if period_file is not None:
-                with open(period_file, encoding="ascii") as period:  # noqa: PTH123
-                    words += period.read().split()
+            words = " ".join((CGROUP / file).read_text(encoding="ascii") for file in files).split()
         except OSError:
             continue
         if len(words) == 2 and words[0] not in ("max", "-1"):
