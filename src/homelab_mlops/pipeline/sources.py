@@ -132,7 +132,7 @@ def explained(source: str) -> Iterator[None]:
             where=where,
             fix="check http:// or https://, and AWS_CA_BUNDLE",
         ) from error
-    except boto.HTTPClientError as error:
+    except (boto.HTTPClientError, boto.EndpointConnectionError) as error:
         raise StorageError(
             f"the store cannot be reached: {_reason(error)}",
             where=where,

@@ -207,7 +207,7 @@ def find_spec(model: str) -> Path:
         return named
     known = sorted(folder.parent.name for folder in MODELS.glob("*/model.yaml"))
     near = difflib.get_close_matches(model, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"models here: {', '.join(known) or 'none'}"
+    hint = f"did you mean {near[0]!r}?" if near else f"models here: {', '.join(known) or 'none'}."
     raise SpecError(
         f"there is no model {model!r}", where=str(named), fix=f"{hint} A model is a name, a folder or a model.yaml"
     )

@@ -282,9 +282,9 @@ def _log_numbers(mlflow_client: MlflowClient, folder: Path, record: Mapping[str,
 
 
 def _ready_model(mlflow_client: MlflowClient, run: Any) -> str | None:
-    query = f"source_run_id = '{run.info.run_id}' AND status = 'READY'"
-    found = mlflow_client.search_logged_models([run.info.experiment_id], filter_string=query, max_results=1)
-    return str(found[0].model_id) if found else None
+    outputs = run.outputs.model_outputs if run.outputs else []
+    models = [mlflow_client.get_logged_model(output.model_id) for output in outputs]
+    return next((str(model.model_id) for model in models if str(model.status) == "READY"), None)
 
 
 def _log_model(folder: Path, run_id: str) -> str:

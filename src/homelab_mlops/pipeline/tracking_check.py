@@ -133,7 +133,7 @@ def _check_server(client: httpx.Client, uri: str) -> None:
     response = _ask(client, uri, "POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1})
     if refused := _refused(response, uri):
         raise refused
-    if response.status_code >= 500:
+    if response.status_code >= 500 and response.status_code != 501:
         raise TrackingError(
             f"the tracking server fails with status {response.status_code}",
             where=uri,

@@ -103,7 +103,7 @@ def _track(
             if tracking == "mlflow":
                 raise
             say(f"tracking: {error.what}\n  the files are complete; bring them to MLflow later with `homelab sync`")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         run.end("KILLED")
         raise
     except BaseException:

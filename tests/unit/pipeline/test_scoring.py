@@ -70,7 +70,7 @@ def test_memory_file_and_mlflow_agree(
     file = Scorer.load(tmp_path / "train" / "xgboost-model").predict(rows)
     run = tracking.load_run(tmp_path / "train")
     rows.to_csv(tmp_path / "rows.csv", index=False)
-    arguments = [f"models:/{run['model_id']}", tmp_path / "rows.csv", tmp_path / "predicted.npy"]
+    arguments: list[str | Path] = [f"models:/{run['model_id']}", tmp_path / "rows.csv", tmp_path / "predicted.npy"]
     environment = clean_environment({"MLFLOW_TRACKING_URI": mlflow_uri})
     stranger = subprocess.run(
         [sys.executable, "-c", STRANGER, *arguments], env=environment, capture_output=True, text=True, check=False

@@ -1,0 +1,59 @@
+"""What the documents say is so: commands run, links and paths exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import HOMELAB, ROOT, clean_environment
+
+DOCUMENTS = sorted(
+    path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("requirements/*.md")] if path.is_file()
+)
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)")
+
+
+def sections(path: Path) -> dict[str, str]:
+    """The text under each heading of the second level."""
+    parts = re.split(r"^## (.+)$", path.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("section", ["A retraining, step by step", "The file way", "The tracked way", "Add a model"])
+def test_the_commands_run(section: str, tmp_path: Path, mlflow_uri: str) -> None:
+    shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    (block,) = BLOCK.findall(sections(ROOT / "README.md")[section])
+    path = f"{HOMELAB.parent}:{clean_environment()['PATH']}"
+    finished = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.replace("http://127.0.0.1:5000", mlflow_uri)],
+        cwd=tmp_path,
+        env=clean_environment({"PATH": path, "HOMELAB_GIT_COMMIT": "0" * 40}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_every_make_verb_exists() -> None:
+    verbs = set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in DOCUMENTS:
+        named = set(re.findall(r"`make ([a-z0-9-]+)`|^make ([a-z0-9-]+)", path.read_text(), re.MULTILINE))
+        assert {first or second for first, second in named} <= verbs, path
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target, anchor in LINK.findall(path.read_text()):
+        linked = (path.parent / target).resolve() if target else path
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^a-z0-9 -]", "", text.lower()).replace(" ", "-") for text in headings}, anchor
