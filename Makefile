@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # Without compiled modules every command starts three times slower.
 unexport PYTHONDONTWRITEBYTECODE
+# Like pip, trust what the machine trusts.
+export UV_SYSTEM_CERTS := true
 
 PYTHON ?= python3
 VENV := .venv
