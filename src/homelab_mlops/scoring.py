@@ -78,9 +78,11 @@ def _column(series: pd.Series[Any], item: Input) -> Any:
 
 def as_text(series: pd.Series[Any]) -> pd.Series[Any]:
     """Values as text: ``True`` is ``true``, ``1.0`` is ``1``; missing is None."""
-    values = series.astype("object")
-    if not pd.api.types.is_string_dtype(series.dtype) or pd.api.types.is_object_dtype(series.dtype):
-        values = values.map(_text, na_action="ignore").astype("object")
+    if isinstance(series.dtype, pd.StringDtype):
+        codes, names = pd.factorize(series)
+        texts = np.array([*names, None], dtype="object")
+        return pd.Series(texts[codes], index=series.index, name=series.name, dtype="object")
+    values = series.astype("object").map(_text, na_action="ignore").astype("object")
     return values.where(series.notna(), None)
 
 

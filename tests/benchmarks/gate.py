@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from homelab_mlops.pipeline.fit import fit, targets
+from homelab_mlops.pipeline.fit import fit, prepare, targets
 from homelab_mlops.pipeline.gate import Opponent, judge
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.metrics import Array, weighted_metric
@@ -57,7 +57,7 @@ def same_training(gates: int) -> tuple[int, list[float]]:
 
 
 def _scores(spec: ModelSpec, frame: Any, split: Any, parameters: dict[str, Parameter], held_out: Any) -> Array:
-    fitted = fit(spec, frame[split.train], frame[split.validation], parameters)
+    fitted = fit(spec, prepare(spec, frame[split.train], frame[split.validation], parameters), parameters)
     return np.asarray(fitted.scorer.predict(held_out))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from homelab_mlops.pipeline.fit import fit, targets
+from homelab_mlops.pipeline.fit import fit, prepare, targets
 from homelab_mlops.pipeline.gate import linear_baseline, trivial_baseline
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.metrics import Array, paired_difference, weighted_metric
@@ -33,7 +33,8 @@ def churn(work: Path) -> None:
     for seed in range(5):
         other = spec.model_copy(update={"split": spec.split.model_copy(update={"seed": seed})})
         split = split_rows(frame, other, None)
-        fitted = fit(other, frame[split.train], frame[split.validation], resolve(spec.task, spec.train, {}, {}))
+        parameters = resolve(spec.task, spec.train, {}, {})
+        fitted = fit(other, prepare(other, frame[split.train], frame[split.validation], parameters), parameters)
         held_out = frame[split.holdout]
         values.append(_auc(targets(held_out, spec), fitted.scorer.predict(held_out)))
     seeds = ", ".join(f"{value:.4f}" for value in values)
@@ -51,7 +52,8 @@ def flight_delay(work: Path) -> None:
         frame = labelled(frame, spec)
         split = split_rows(frame, spec, manifest["window"])
         train, held_out = frame[split.train], frame[split.holdout]
-        fitted = fit(spec, train, frame[split.validation], resolve(spec.task, spec.train, {}, {}))
+        parameters = resolve(spec.task, spec.train, {}, {})
+        fitted = fit(spec, prepare(spec, train, frame[split.validation], parameters), parameters)
         truth, predicted = targets(held_out, spec), fitted.scorer.predict(held_out)
         majority, logistic = trivial_baseline(spec, train, len(held_out)), linear_baseline(spec, train, held_out)
         gain = paired_difference("auc", truth, predicted, logistic, 1000, 0.95)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,27 @@ import xgboost as xgb
 from homelab_mlops.errors import ParameterError
 from homelab_mlops.pipeline.parameters import Parameter
 from homelab_mlops.pipeline.spec import ModelSpec
+from homelab_mlops.pipeline.split import RowIds, row_ids
 from homelab_mlops.scoring import ATTRIBUTE, Description, Input, Scorer, encode
 
 OnRound = Callable[[int, dict[str, float]], None]
+
+
+EXAMPLE_ROWS = 5
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training needs of its rows, so that the rows themselves can be let go.
+
+    ``row_ids`` are those of the training and the validation rows; ``example`` holds a few raw training rows.
+    """
+
+    description: Description
+    train: xgb.QuantileDMatrix
+    validation: xgb.QuantileDMatrix
+    row_ids: RowIds
+    example: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -59,14 +78,62 @@ def describe(spec: ModelSpec, train: pd.DataFrame) -> Description:
     return Description(spec.name, spec.task, tuple(spec.target.labels or ()), tuple(inputs))
 
 
-def fit(
+def prepare(
+    spec: ModelSpec, train: pd.DataFrame, validation: pd.DataFrame, parameters: Mapping[str, Parameter]
+) -> Prepared:
+    """Brings raw rows into XGBoost's form.
+
+    Raises:
+        ParameterError: XGBoost refuses a parameter.
+    """
+    description = describe(spec, train)
+    with _explained(spec):
+        first = _matrix(spec, train, description, parameters, None)
+        second = _matrix(spec, validation, description, parameters, first)
+    return Prepared(
+        description,
+        first,
+        second,
+        np.concatenate([row_ids(train, spec), row_ids(validation, spec)]),
+        train[list(spec.features)].head(EXAMPLE_ROWS).copy(),
+    )
+
+
+def _matrix(
     spec: ModelSpec,
-    train: pd.DataFrame,
-    validation: pd.DataFrame,
+    frame: pd.DataFrame,
+    description: Description,
     parameters: Mapping[str, Parameter],
-    on_round: OnRound | None = None,
+    reference: xgb.QuantileDMatrix | None,
+) -> xgb.QuantileDMatrix:
+    bins = parameters.get("max_bin")
+    return xgb.QuantileDMatrix(
+        encode(frame, description.inputs),
+        label=targets(frame, spec),
+        ref=reference,
+        enable_categorical=True,
+        nthread=parameters["nthread"].value,
+        max_bin=bins.value if bins else 256,
+    )
+
+
+@contextmanager
+def _explained(spec: ModelSpec) -> Iterator[None]:
+    try:
+        yield
+    except (xgb.core.XGBoostError, ValueError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ParameterError(
+            f"XGBoost refuses to train: {reason.partition('] ')[2] or reason}",
+            where=spec.name,
+            fix="check `train` in model.yaml, SM_HP_* and --set",
+        ) from error
+
+
+def fit(
+    spec: ModelSpec, prepared: Prepared, parameters: Mapping[str, Parameter], on_round: OnRound | None = None
 ) -> Fitted:
-    """Trains on the raw rows of ``train``; the last ``eval_metric`` on ``validation`` decides when to stop.
+    """Trains; the last ``eval_metric`` on the validation rows decides when to stop.
 
     Raises:
         ParameterError: XGBoost refuses a parameter.
@@ -77,42 +144,19 @@ def fit(
         values["monotone_constraints"] = tuple(values["monotone_constraints"])
     if spec.task == "multiclass" and spec.target.labels is not None:
         values.setdefault("num_class", len(spec.target.labels))
-    description = describe(spec, train)
     progress = _Progress(on_round)
-    try:
-        first = xgb.QuantileDMatrix(
-            encode(train, description.inputs),
-            label=targets(train, spec),
-            enable_categorical=True,
-            nthread=values["nthread"],
-            max_bin=values.get("max_bin", 256),
-        )
-        second = xgb.QuantileDMatrix(
-            encode(validation, description.inputs),
-            label=targets(validation, spec),
-            ref=first,
-            enable_categorical=True,
-            nthread=values["nthread"],
-            max_bin=values.get("max_bin", 256),
-        )
+    with _explained(spec):
         booster = xgb.train(
             values,
-            first,
+            prepared.train,
             num_boost_round=num_round,
-            evals=[(first, "train"), (second, "validation")],
+            evals=[(prepared.train, "train"), (prepared.validation, "validation")],
             callbacks=[xgb.callback.EarlyStopping(rounds=patience), progress],
             verbose_eval=False,
         )
-    except (xgb.core.XGBoostError, ValueError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ParameterError(
-            f"XGBoost refuses to train: {reason.partition('] ')[2] or reason}",
-            where=spec.name,
-            fix="check `train` in model.yaml, SM_HP_* and --set",
-        ) from error
     best = int(booster.best_iteration)
     booster = booster[: best + 1]
-    booster.set_attr(best_iteration=None, best_score=None, **{ATTRIBUTE: description.to_json()})
+    booster.set_attr(best_iteration=None, best_score=None, **{ATTRIBUTE: prepared.description.to_json()})
     return Fitted(Scorer(booster), progress.history, progress.times, best)
 
 

@@ -14,7 +14,7 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, SpecError
 from homelab_mlops.pipeline import demo_tables, sources
 from homelab_mlops.pipeline.spec import ModelSpec, TimeSplit, period_parts
-from homelab_mlops.pipeline.tables import content_sha256, read_table, typed
+from homelab_mlops.pipeline.tables import content_sha256, file_sha256, read_table, typed
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 
@@ -46,6 +46,7 @@ def ingest(spec: ModelSpec, work: Path, source: str | None = None, as_of: str | 
             "ingested_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), folder / "data.parquet")
+        manifest["file_sha256"] = file_sha256(folder / "data.parquet")
         write_json(folder / "manifest.json", manifest)
     say(f"ingest: {len(frame):,} rows, {len(frame.columns)} columns from {source}, sha256 {manifest['sha256'][:12]}")
     return manifest
@@ -65,15 +66,13 @@ def load_ingested(spec: ModelSpec, work: Path) -> tuple[pd.DataFrame, dict[str, 
             f"the working directory holds data of {manifest['model']!r}", where=str(work), fix=f"run `{command}`"
         )
     path = work / "ingest" / "data.parquet"
-    try:
-        frame = read_table(path, spec, str(path))
-    except FileNotFoundError:
-        raise DataError("the ingested table is missing", where=str(path), fix=f"run `{command}`") from None
-    if content_sha256(frame) != manifest["sha256"]:
+    if not path.exists():
+        raise DataError("the ingested table is missing", where=str(path), fix=f"run `{command}`")
+    if file_sha256(path) != manifest["file_sha256"]:
         raise DataError(
             "the ingested table is not the one that its manifest describes", where=str(path), fix=f"run `{command}`"
         )
-    return frame, manifest
+    return read_table(path, spec, str(path)), manifest
 
 
 def _source(spec: ModelSpec, source: str | None) -> str:

@@ -14,7 +14,7 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import ReplayError
 from homelab_mlops.pipeline import row as rows
 from homelab_mlops.pipeline import tracking
-from homelab_mlops.pipeline.fit import fit
+from homelab_mlops.pipeline.fit import fit, prepare
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.parameters import Parameter
 from homelab_mlops.pipeline.provenance import code_sha256, provenance
@@ -86,7 +86,7 @@ def train_again(record: dict[str, Any], source: str | None, folder: Path) -> Non
     frame = labelled(frame, spec)
     split = split_rows(frame, spec, manifest["window"])
     parameters = {name: Parameter(value, "recorded") for name, value in record["parameters"].items()}
-    fitted = fit(spec, frame[split.train], frame[split.validation], parameters)
+    fitted = fit(spec, prepare(spec, frame[split.train], frame[split.validation], parameters), parameters)
     (folder / rows.MODEL).write_bytes(bytes(fitted.scorer.booster.save_raw("ubj")))
 
 

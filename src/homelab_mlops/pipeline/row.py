@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from homelab_mlops.pipeline.fit import Fitted
+from homelab_mlops.pipeline.fit import Fitted, Prepared
 from homelab_mlops.pipeline.parameters import Parameter
 from homelab_mlops.pipeline.provenance import provenance
 from homelab_mlops.pipeline.spec import ModelSpec
@@ -37,7 +37,6 @@ MODEL, METRICS, RECORD, EXAMPLE, TRAINED = (
     "input_example.json",
     "trained_rows.parquet",
 )
-EXAMPLE_ROWS = 5
 
 
 def new_record(
@@ -57,20 +56,18 @@ def new_record(
     }
 
 
-def write_row(
-    folder: Path, record: Mapping[str, Any], fitted: Fitted, train: pd.DataFrame, spec: ModelSpec, trained: RowIds
-) -> None:
+def write_row(folder: Path, record: Mapping[str, Any], fitted: Fitted, prepared: Prepared) -> None:
     """Writes all files of a row into an empty ``folder``."""
     from homelab_mlops.pipeline import plots
 
     (folder / MODEL).write_bytes(bytes(fitted.scorer.booster.save_raw("ubj")))
     write_json(folder / METRICS, metrics_of(fitted))
-    example = train[list(spec.features)].head(EXAMPLE_ROWS)
+    example = prepared.example
     cells = example.astype("object").where(example.notna(), None).to_dict(orient="split", index=False)
     write_json(
         folder / EXAMPLE, {"columns": cells["columns"], "data": [[_plain(v) for v in row] for row in cells["data"]]}
     )
-    pq.write_table(pa.table({"row": np.unique(trained)}), folder / TRAINED)
+    pq.write_table(pa.table({"row": np.unique(prepared.row_ids)}), folder / TRAINED)
     (folder / "plots").mkdir()
     plots.learning_curve(folder / "plots" / "learning_curve.png", fitted.history, fitted.best_round)
     gains = fitted.scorer.booster.get_score(importance_type="total_gain")

@@ -23,6 +23,7 @@ import pyarrow as pa
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, HomelabError, ParameterError
 from homelab_mlops.pipeline import row as rows
+from homelab_mlops.pipeline.fit import prepare
 from homelab_mlops.pipeline.parameters import from_environment, resolve
 from homelab_mlops.pipeline.sources import local_files
 from homelab_mlops.pipeline.spec import (
@@ -39,7 +40,7 @@ from homelab_mlops.pipeline.spec import (
 )
 from homelab_mlops.pipeline.split import row_ids, split_rows
 from homelab_mlops.pipeline.tables import content_sha256, read_raw, select, typed
-from homelab_mlops.pipeline.train import Tracking, labelled, train_row
+from homelab_mlops.pipeline.train import Tracking, ensure_tracking, labelled, train_row
 from homelab_mlops.pipeline.validate import check_table, refuse
 from homelab_mlops.scoring import as_text
 
@@ -115,6 +116,7 @@ def _train(
     spec, frame, validation = _tables(spec, folders, target, parameters_given)
     parameters = resolve(spec.task, spec.train, parameters_given, overrides)
     refuse(check_table(frame, spec), str(folders.train))
+    ensure_tracking(spec, tracking)
     frame = labelled(frame, spec)
     if validation is None:
         ids_split = split_rows(frame, _for_early_stopping(spec), None)
@@ -135,8 +137,9 @@ def _train(
     }
     folders.model.mkdir(parents=True, exist_ok=True)
     folders.data.mkdir(parents=True, exist_ok=True)
+    prepared = prepare(spec, frame, validation, parameters)
     with tempfile.TemporaryDirectory(prefix=".row-", dir=folders.model) as temporary:
-        record = train_row(Path(temporary), spec, manifest, parameters, frame, validation, tracking)
+        record = train_row(Path(temporary), spec, manifest, parameters, prepared, tracking)
         _place(Path(temporary), folders)
     return record
 

@@ -144,7 +144,7 @@ def select(table: pa.Table, columns: list[str], where: str) -> pd.DataFrame:
     nested = [name for name in columns if pa.types.is_nested(table.schema.field(name).type)]
     if nested:
         raise DataError(f"the column {nested[0]!r} holds lists or records", where=where, fix="store one value per cell")
-    frame: pd.DataFrame = table.select(columns).to_pandas()
+    frame: pd.DataFrame = table.select(columns).to_pandas(split_blocks=True)
     return frame
 
 
@@ -197,6 +197,12 @@ def content_sha256(frame: pd.DataFrame) -> str:
     sink = _Digest(digest)
     pacsv.write_csv(table, pa.PythonFile(sink, mode="w"))
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Digest(io.RawIOBase):

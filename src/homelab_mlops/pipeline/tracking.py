@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from homelab_mlops.console import say
 from homelab_mlops.errors import TrackingError
 from homelab_mlops.pipeline import row as rows
-from homelab_mlops.pipeline.tracking_check import check_tracking, tracking_uri
+from homelab_mlops.pipeline.tracking_check import tracking_uri
 from homelab_mlops.pipeline.workdir import read_json, write_json
 
 if TYPE_CHECKING:
@@ -113,7 +113,6 @@ class LiveRun:
         Raises:
             TrackingError: the server does not take it.
         """
-        check_tracking(str(record["model"]))
         self._client = client(retries=0, seconds=5)
         with explained("creating the run"):
             self._supersede(record)

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import TrackingError
-from homelab_mlops.pipeline.fit import Fitted, fit
+from homelab_mlops.pipeline.fit import Fitted, Prepared, fit, prepare
 from homelab_mlops.pipeline.ingest import load_ingested
 from homelab_mlops.pipeline.parameters import Parameter, resolve
 from homelab_mlops.pipeline.row import new_record, write_row
 from homelab_mlops.pipeline.spec import ModelSpec
-from homelab_mlops.pipeline.split import row_ids, split_rows
+from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.validate import ensure_valid
 from homelab_mlops.pipeline.workdir import step_folder
 
@@ -35,24 +34,35 @@ def train(spec: ModelSpec, work: Path, tracking: Tracking, overrides: Mapping[st
         TrackingError: the tracking server does not work; told before the training begins.
         DataError, ParameterError: the data or the parameters cannot be used.
     """
-    frame, manifest = load_ingested(spec, work)
-    ensure_valid(frame, spec, work, manifest)
     parameters = resolve(spec.task, spec.train, os.environ, overrides)
-    frame = labelled(frame, spec)
-    split = split_rows(frame, spec, manifest["window"])
+    ensure_tracking(spec, tracking)
+    prepared, manifest, holdout = _prepared(spec, work, parameters)
     with step_folder(work, "train") as folder:
-        record = train_row(
-            folder,
-            spec,
-            manifest,
-            parameters,
-            frame[split.train],
-            frame[split.validation],
-            tracking,
-            holdout=int(split.holdout.sum()),
-        )
+        record = train_row(folder, spec, manifest, parameters, prepared, tracking, holdout)
     say(f"train: {work / 'train'}")
     return record
+
+
+def ensure_tracking(spec: ModelSpec, tracking: Tracking) -> None:
+    """Holds that the tracking server works, where one is wanted, before any time goes into the training.
+
+    Raises:
+        TrackingError: it does not.
+    """
+    if tracking != "files":
+        from homelab_mlops.pipeline.tracking_check import check_tracking
+
+        check_tracking(spec.name)
+
+
+def _prepared(spec: ModelSpec, work: Path, parameters: Mapping[str, Parameter]) -> tuple[Prepared, dict[str, Any], int]:
+    """The parts of the ingested table, its manifest, and how many rows are held out."""
+    frame, manifest = load_ingested(spec, work)
+    ensure_valid(frame, spec, work, manifest)
+    frame = labelled(frame, spec)
+    split = split_rows(frame, spec, manifest["window"])
+    prepared = prepare(spec, frame[split.train], frame[split.validation], parameters)
+    return prepared, manifest, int(split.holdout.sum())
 
 
 def labelled(frame: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
@@ -65,19 +75,18 @@ def train_row(
     spec: ModelSpec,
     manifest: Mapping[str, Any],
     parameters: Mapping[str, Parameter],
-    train_rows: pd.DataFrame,
-    validation_rows: pd.DataFrame,
+    prepared: Prepared,
     tracking: Tracking,
     holdout: int = 0,
 ) -> dict[str, Any]:
-    """Fits on the given parts and writes the row into the empty ``folder``; see `train`."""
+    """Fits and writes the row into the empty ``folder``; see `train`."""
     _show(parameters)
-    counts = {"train": len(train_rows), "validation": len(validation_rows), "holdout": holdout}
+    counts = {"train": prepared.train.num_row(), "validation": prepared.validation.num_row(), "holdout": holdout}
     record = new_record(spec, manifest, parameters, counts)
     if tracking == "files":
-        _fit_and_write(folder, spec, parameters, train_rows, validation_rows, record, None)
+        _fit_and_write(folder, spec, parameters, prepared, record, None)
         return record
-    _track(folder, spec, parameters, train_rows, validation_rows, record, tracking)
+    _track(folder, spec, parameters, prepared, record, tracking)
     return record
 
 
@@ -85,8 +94,7 @@ def _track(
     folder: Path,
     spec: ModelSpec,
     parameters: Mapping[str, Parameter],
-    train_rows: pd.DataFrame,
-    validation_rows: pd.DataFrame,
+    prepared: Prepared,
     record: dict[str, Any],
     tracking: Tracking,
 ) -> None:
@@ -96,7 +104,7 @@ def _track(
     run = mlflow_way.LiveRun(record)
     say(f"train: run {run.run_id} in experiment {spec.name}")
     try:
-        _fit_and_write(folder, spec, parameters, train_rows, validation_rows, record, run.log_round)
+        _fit_and_write(folder, spec, parameters, prepared, record, run.log_round)
         try:
             mlflow_way.patient("uploading the row", lambda: _upload(folder, run.run_id), wait)
         except TrackingError as error:
@@ -122,14 +130,12 @@ def _fit_and_write(
     folder: Path,
     spec: ModelSpec,
     parameters: Mapping[str, Parameter],
-    train_rows: pd.DataFrame,
-    validation_rows: pd.DataFrame,
+    prepared: Prepared,
     record: dict[str, Any],
     on_round: Any,
 ) -> Fitted:
-    fitted = fit(spec, train_rows, validation_rows, parameters, on_round)
-    trained = np.concatenate([row_ids(train_rows, spec), row_ids(validation_rows, spec)])
-    write_row(folder, record, fitted, train_rows, spec, trained)
+    fitted = fit(spec, prepared, parameters, on_round)
+    write_row(folder, record, fitted, prepared)
     for name, value in fitted.at_best().items():
         print(f"{name}: {value:.6f}")  # noqa: T201 - the lines that SageMaker's metric definitions read
     return fitted

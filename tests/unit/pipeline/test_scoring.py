@@ -13,7 +13,7 @@ import xgboost as xgb
 
 from homelab_mlops.pipeline import tracking
 from homelab_mlops.pipeline.demo_tables import built_in
-from homelab_mlops.pipeline.fit import fit
+from homelab_mlops.pipeline.fit import fit, prepare
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.parameters import resolve
 from homelab_mlops.pipeline.spec import ModelSpec, load_spec
@@ -65,7 +65,9 @@ def test_memory_file_and_mlflow_agree(
     frame, manifest = load_ingested(spec, tmp_path)
     split = split_rows(frame, spec, manifest["window"])
     parameters = resolve(spec.task, spec.train, {}, {"num_round": "60"})
-    memory = fit(spec, frame[split.train], frame[split.validation], parameters).scorer.predict(rows)
+    memory = fit(
+        spec, prepare(spec, frame[split.train], frame[split.validation], parameters), parameters
+    ).scorer.predict(rows)
 
     file = Scorer.load(tmp_path / "train" / "xgboost-model").predict(rows)
     run = tracking.load_run(tmp_path / "train")
