@@ -12,10 +12,10 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
 
-help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+TOOLS := .tools/bin
 
-include tools.mk
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV): requirements/bootstrap.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, this is " + sys.version)'
@@ -45,7 +45,11 @@ demo: $(VENV)/.demo ## Retrain churn twice on the real table, with an MLflow ser
 ui: $(VENV)/.demo ## Look at what the demo made
 	$(BIN)/homelab ui
 
-test: $(VENV)/.dev $(TOOLS)/minio lint ## Lint, types and every test that needs no cluster
+$(TOOLS)/%: $(VENV)/.demo
+	$(BIN)/python -m homelab_mlops.gitops.tools $*
+
+test: $(VENV)/.dev lint ## Lint, types and every test that needs no cluster
+	$(BIN)/python -m homelab_mlops.gitops.tools minio
 	$(BIN)/pytest -n 2
 
 bench: $(VENV)/.dev ## Measure what the README and docs/ quote

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ import httpx
 import pytest
 
 from homelab_mlops.demo import mlflow_server
+from homelab_mlops.gitops import tools
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -154,12 +154,10 @@ class Store:
 @pytest.fixture(scope="session")
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A real MinIO; `make test` builds the program from its Go module."""
-    program = shutil.which("minio", path=f"{ROOT / '.tools' / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    assert program is not None, "there is no minio: run `make .tools/bin/minio`"
     folder = tmp_path_factory.mktemp("minio")
     store = Store(f"http://127.0.0.1:{free_port()}")
     command: list[str | Path] = [
-        program,
+        tools.find("minio", ROOT),
         "server",
         "--quiet",
         "--address",

