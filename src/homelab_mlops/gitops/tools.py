@@ -37,9 +37,7 @@ TOOLS = {
     for tool in (
         Tool("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "v5.8.2"),
         Tool("kubeconform", "github.com/yannh/kubeconform", "v0.8.0", "/cmd/kubeconform"),
-        Tool(
-            "kubeseal", "github.com/bitnami-labs/sealed-secrets", "v0.40.0", "/cmd/kubeseal", "-X main.VERSION=0.40.0"
-        ),
+        Tool("kubeseal", "github.com/bitnami-labs/sealed-secrets", "v0.40.0", "/cmd/kubeseal"),
         Tool("argo", "github.com/argoproj/argo-workflows/v4", "v4.1.4", "/cmd/argo"),
         Tool("kube-score", "github.com/zegl/kube-score", "v1.20.0", "/cmd/kube-score"),
         Tool("actionlint", "github.com/rhysd/actionlint", "v1.7.12", "/cmd/actionlint"),
