@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 
 class HomelabError(Exception):
     """Something that the person at the keyboard can mend.
 
     ``what`` is one sentence; ``where`` is a file with line, an address or an object; ``fix`` is the next thing to do.
+    ``transient`` says that the same command may succeed in a minute; a workflow tries again on its exit code, 75.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", fix: str = "", transient: bool = False) -> None:
         super().__init__(what)
+        if transient:
+            self.exit_code = os.EX_TEMPFAIL
         self.what = what
         self.where = where
         self.fix = fix

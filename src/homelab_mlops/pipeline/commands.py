@@ -56,7 +56,8 @@ def ingest(
     from homelab_mlops.pipeline.ingest import ingest as step
     from homelab_mlops.pipeline.spec import load_spec
 
-    _answer(step(load_spec(model), work, source, as_of), json)
+    # A workflow passes what was not given as an empty text.
+    _answer(step(load_spec(model), work, source or None, as_of or None), json)
 
 
 @app.command(rich_help_panel=STEPS)
@@ -180,6 +181,22 @@ def replay(
     from homelab_mlops.pipeline.replay import replay as again
 
     _answer(again(version, source), json)
+
+
+@app.command(rich_help_panel=WHOLE)
+def outcome(
+    status: Annotated[str, typer.Option("--status", envvar="WORKFLOW_STATUS", help="Of the workflow.")],
+    failures: Annotated[
+        str, typer.Option("--failures", envvar="WORKFLOW_FAILURES", help="Its failed steps, as Argo's JSON.")
+    ] = "[]",
+) -> None:
+    """Say how a workflow ended, and where it failed what to do.
+
+    Example: `homelab outcome --status Failed --failures '[{"displayName": "train", "message": "OOMKilled"}]'`
+    """
+    from homelab_mlops.pipeline.outcome import explain
+
+    explain(status, failures)
 
 
 @app.command(rich_help_panel=WHOLE)

@@ -48,6 +48,7 @@ def ingest(spec: ModelSpec, work: Path, source: str | None = None, as_of: str | 
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), folder / "data.parquet")
         manifest["file_sha256"] = file_sha256(folder / "data.parquet")
         write_json(folder / "manifest.json", manifest)
+        write_json(folder / "model.json", spec.model_dump(mode="json"))
     say(f"ingest: {len(frame):,} rows, {len(frame.columns)} columns from {source}, sha256 {manifest['sha256'][:12]}")
     return manifest
 

@@ -121,7 +121,8 @@ def explained(source: str) -> Iterator[None]:
         what, fix = _REFUSALS.get(
             code, (f"the store refuses: {code} {error.response.get('Error', {}).get('Message', '')}", "")
         )
-        raise StorageError(what, where=where, fix=fix) from error
+        failed = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+        raise StorageError(what, where=where, fix=fix, transient=failed) from error
     except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
         raise StorageError(
             "there are no S3 credentials", where=where, fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -137,6 +138,7 @@ def explained(source: str) -> Iterator[None]:
             f"the store cannot be reached: {_reason(error)}",
             where=where,
             fix="check AWS_ENDPOINT_URL_S3, and that it runs",
+            transient=True,
         ) from error
     except (boto.BotoCoreError, Boto3Error, ValueError) as error:
         raise StorageError(f"the store cannot be used: {_reason(error)}", where=where) from error

@@ -69,6 +69,7 @@ def explained(doing: str) -> Iterator[None]:
             f"the tracking server failed while {doing}: {reason}",
             where=tracking_uri(),
             fix="look at the server's log; the same command can run again",
+            transient=True,
         ) from error
 
 

@@ -72,12 +72,13 @@ def _ask(client: httpx.Client, uri: str, method: str, path: str, **arguments: An
         return client.request(method, path, **arguments)
     except httpx.ConnectTimeout as error:
         what, fix = f"no answer from {host}", "check the address, the firewall, and NetworkPolicies"
-        raise TrackingError(f"the tracking server cannot be reached: {what}", where=uri, fix=fix) from error
+        raise _unreachable(what, uri, fix) from error
     except httpx.TimeoutException as error:
         raise TrackingError(
             f"the tracking server took more than {ANSWER_SECONDS:.0f} s to answer {path}",
             where=uri,
             fix="look at its log: its database or its artifact store may not answer",
+            transient=True,
         ) from error
     except httpx.ConnectError as error:
         cause = _root_cause(error)
@@ -87,13 +88,18 @@ def _ask(client: httpx.Client, uri: str, method: str, path: str, **arguments: An
             what, fix = f"TLS fails: {cause.reason}", "check http:// or https://, and MLFLOW_TRACKING_SERVER_CERT_PATH"
         else:
             what, fix = "the connection is refused", "start the server, and check the port in MLFLOW_TRACKING_URI"
-        raise TrackingError(f"the tracking server cannot be reached: {what}", where=uri, fix=fix) from error
+        raise _unreachable(what, uri, fix) from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise TrackingError(
             f"the tracking server breaks the connection off: {error}",
             where=f"{uri}{path}",
             fix="look at its log; http:// or https:// may be wrong",
+            transient=True,
         ) from error
+
+
+def _unreachable(what: str, uri: str, fix: str) -> TrackingError:
+    return TrackingError(f"the tracking server cannot be reached: {what}", where=uri, fix=fix, transient=True)
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -138,6 +144,7 @@ def _check_server(client: httpx.Client, uri: str) -> None:
             f"the tracking server fails with status {response.status_code}",
             where=uri,
             fix="look at its log; its database may be down",
+            transient=True,
         )
     if response.status_code != 200 or "json" not in response.headers.get("content-type", ""):
         raise TrackingError(
@@ -198,6 +205,7 @@ def _check_artifacts(client: httpx.Client, uri: str, location: str) -> None:
             f"MLflow cannot write to its artifact store: status {written.status_code}",
             where=f"{uri}, {location}",
             fix="look at MLflow's log: its --artifacts-destination has a wrong endpoint, key or bucket, or is full",
+            transient=True,
         )
     read = _ask(client, uri, "GET", probe)
     _ask(client, uri, "DELETE", probe)

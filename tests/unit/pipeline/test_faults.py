@@ -149,7 +149,7 @@ def test_tables_from_the_store(homelab: Homelab, tmp_path: Path, minio: Store) -
         finished = homelab("ingest", TABLES / "model.yaml", "--work", tmp_path, "--source", source, env=minio.env)
         assert finished.returncode == 0, finished.stderr
         hashes.add(finished.stderr.rpartition("sha256 ")[2].strip())
-        assert sorted(listing(tmp_path)) == ["ingest/data.parquet", "ingest/manifest.json"]
+        assert sorted(listing(tmp_path)) == ["ingest/data.parquet", "ingest/manifest.json", "ingest/model.json"]
     assert len(hashes) == 1
 
 

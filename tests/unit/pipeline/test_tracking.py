@@ -283,7 +283,7 @@ def test_a_server_that_dies_is_waited_for_and_then_an_error(tmp_path: Path) -> N
         until(lambda: running(tracking.client(), "churn"))
         os.killpg(process.pid, signal.SIGKILL)
         _, messages = training.communicate(timeout=120)
-    assert training.returncode == 1
+    assert training.returncode == os.EX_TEMPFAIL
     assert messages.count("error: ") == 1
     assert "Traceback" not in messages
     assert not (tmp_path / "work" / "train").exists()

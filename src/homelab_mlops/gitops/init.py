@@ -1,0 +1,135 @@
+"""`homelab init`: makes a fork one's own: settings, sealing key, credentials."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+from pydantic import ValidationError
+
+from homelab_mlops.console import stdout
+from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.sealing_key import CERTIFICATE, SealingKey, make_sealing_key, write_file
+from homelab_mlops.gitops.secrets import (
+    complete_values,
+    everything_is_sealed,
+    load_table,
+    read_sealed,
+    recover_values,
+    seal_values,
+)
+from homelab_mlops.gitops.settings import Settings, change_argo_cd_release, change_settings, find_root, load_settings
+
+
+class Login(NamedTuple):
+    """What a person types into a page."""
+
+    where: str
+    username: str
+    password: str
+
+
+class Initialised(NamedTuple):
+    """What a run of ``initialise`` did."""
+
+    changed: list[Path]
+    key: SealingKey
+    key_is_new: bool
+    generated: list[str]
+    logins: list[Login]
+
+
+def initialise(
+    root: Path, answers: dict[str, str], *, argo_cd_release: str | None = None, key_file: Path | None = None
+) -> Initialised:
+    """Writes settings, sealing key and sealed credentials into the repository in ``root``; what is right stays.
+
+    ``answers`` are the settings that change, by field name of ``Settings``.
+
+    Raises:
+        RepositoryError: an answer is not valid, or the private key that an earlier run made is not here.
+    """
+    settings = new_settings(load_settings(root), answers)
+    table = load_table(root)
+    # All that can be refused is refused before the first file is written.
+    settled = {
+        **change_settings(root, settings),
+        **(change_argo_cd_release(root, argo_cd_release) if argo_cd_release else {}),
+    }
+    had_certificate = (root / CERTIFICATE).is_file()
+    key, key_is_new = make_sealing_key(root, key_file)
+    if key.private is None and everything_is_sealed(root, table):
+        return Initialised(write_all(settled), key, False, [], [])
+    # A key that was just made opens nothing: all is generated.
+    sealed = {} if key_is_new else read_sealed(root, table, key)
+    values, generated = complete_values(table, recover_values(table, sealed))
+    changed = write_all({**seal_values(root, table, values, sealed, key), **settled})
+    if not had_certificate:
+        changed.insert(0, root / CERTIFICATE)
+    logins = [
+        Login(credential.login, credential.username or name, values[name, "password"])
+        for name, credential in table.credentials.items()
+        if credential.login is not None and name in generated
+    ]
+    return Initialised(changed, key, key_is_new, generated, logins)
+
+
+def new_settings(settings: Settings, answers: dict[str, str]) -> Settings:
+    """``settings`` with ``answers`` in place of the old values.
+
+    Raises:
+        RepositoryError: an answer is not valid.
+    """
+    try:
+        return Settings.model_validate({**settings.model_dump(), **answers})
+    except ValidationError as error:
+        detail = error.errors()[0]
+        option = str(detail["loc"][0]).replace("_", "-")
+        raise RepositoryError(
+            f"{detail['input']!r} cannot be used: {detail['msg']}", where=f"--{option}", fix="homelab init --help"
+        ) from error
+
+
+def write_all(files: dict[Path, str]) -> list[Path]:
+    """Writes each file whole or not at all, in order; returns their paths."""
+    for path, text in files.items():
+        write_file(path, text.encode())
+    return list(files)
+
+
+def ask_and_initialise(
+    answers: dict[str, str | None], *, argo_cd_release: str | None, key_file: Path | None, ask: bool
+) -> None:
+    """The command `homelab init`: asks for what was not given, then prints what was done and what to keep."""
+    root = find_root()
+    current = load_settings(root)
+    given = {name: answer for name, answer in answers.items() if answer is not None}
+    if ask and sys.stdin.isatty():
+        for name, field in Settings.model_fields.items():
+            if name not in given:
+                given[name] = typer.prompt(f"{field.description}", default=getattr(current, name))
+                new_settings(current, given)
+    done = initialise(root, given, argo_cd_release=argo_cd_release, key_file=key_file)
+    _report(done)
+
+
+def _report(done: Initialised) -> None:
+    out = stdout()
+    if not done.changed:
+        out.print("Nothing to do: settings, sealing key and credentials are as they have to be.")
+        return
+    out.print(f"Changed {len(done.changed)} files; see them with `git diff`, then commit and push.")
+    if done.generated:
+        out.print(f"Generated {len(done.generated)} credentials: {', '.join(done.generated)}.")
+    if done.key.private is not None:
+        made = "Made the" if done.key_is_new else "Used the"
+        out.print(f"{made} private sealing key {done.key.private}")
+        if done.key_is_new:
+            out.print("  Keep a copy of it in your password manager: with it and this repository a cluster is rebuilt.")
+            out.print("  Without it every credential is lost with the cluster. Never commit it.")
+    # What is not a terminal may be a log.
+    for login in done.logins:
+        password = login.password if out.is_terminal else "(homelab seal --show prints it on a terminal)"
+        out.print(f"Log in to {login.where} as {login.username}: {password}", markup=False)

@@ -1,0 +1,133 @@
+"""What Argo CD would apply: each Application's source, rendered by kustomize."""
+
+from __future__ import annotations
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from homelab_mlops.errors import RepositoryError, ToolError
+from homelab_mlops.gitops import tools
+
+Manifest = dict[str, Any]
+ROOT_APPLICATION = Path("clusters/homelab/root.yaml")
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The objects of one Application; ``unreachable`` says why a remote base could not be fetched."""
+
+    name: str
+    path: str
+    manifests: list[Manifest]
+    text: str = ""
+    unreachable: str = ""
+
+
+def applications(root: Path) -> list[Manifest]:
+    """The Applications that the repository declares: the root first, then those of ``apps/`` in the order of files.
+
+    Raises:
+        RepositoryError: there is none.
+    """
+    found = [
+        manifest
+        for path in [root / ROOT_APPLICATION, *sorted((root / "apps").glob("*.yaml"))]
+        if path.is_file()
+        for manifest in read_yaml(path)
+        if manifest.get("kind") == "Application"
+    ]
+    if not found:
+        raise RepositoryError("no Application is declared", where=str(root / "apps"), fix="run inside the repository")
+    return found
+
+
+def read_yaml(path: Path) -> list[Manifest]:
+    """The documents of a YAML file.
+
+    Raises:
+        RepositoryError: it is not YAML, or not of mappings.
+    """
+    try:
+        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=_Loader))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RepositoryError(f"not valid YAML: {error.problem}", where=f"{path}:{line}") from error
+    return [document for document in documents if isinstance(document, dict)]
+
+
+def render_all(root: Path) -> list[Rendered]:
+    """Renders every Application, at the same time.
+
+    Raises:
+        RepositoryError: a kustomization does not build; names it and the reason.
+    """
+    sources = [(item["metadata"]["name"], item["spec"]["source"]["path"]) for item in applications(root)]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(lambda source: render_application(root, *source), sources))
+
+
+def render_application(root: Path, name: str, path: str) -> Rendered:
+    """Renders one source; a remote base that cannot be reached is reported, not raised."""
+    try:
+        text = build(root / path)
+    except ToolError as error:
+        remote = [item for item in _resources(root / path) if item.startswith(("https://", "ssh://", "git@"))]
+        if remote and any(mark in error.what for mark in ("dial tcp", "git fetch", "no such host", "exit status 128")):
+            return Rendered(name, path, [], unreachable=remote[0])
+        raise RepositoryError(f"the Application {name} does not build: {error.what}", where=path) from error
+    return Rendered(name, path, parse(text), text)
+
+
+def render(folder: Path) -> list[Manifest]:
+    """The objects of a kustomization.
+
+    Raises:
+        ToolError: it does not build.
+    """
+    return parse(build(folder))
+
+
+def parse(text: str) -> list[Manifest]:
+    """The objects of rendered YAML."""
+    return [document for document in yaml.load_all(text, Loader=_Loader) if document]
+
+
+def build(folder: Path) -> str:
+    """What ``kustomize build`` prints.
+
+    Raises:
+        ToolError: it fails, or takes more than a minute.
+    """
+    try:
+        finished = subprocess.run(  # noqa: S603
+            [str(tools.find("kustomize")), "build", str(folder)],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolError(f"kustomize took more than {SECONDS:.0f} s", where=str(folder)) from None
+    if finished.returncode:
+        raise ToolError(finished.stderr.strip().removeprefix("Error: "), where=str(folder))
+    return finished.stdout
+
+
+def _resources(folder: Path) -> list[str]:
+    (kustomization,) = read_yaml(folder / "kustomization.yaml")
+    return [str(item) for item in kustomization.get("resources", [])]
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML without dates: a manifest's times stay text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        key: [item for item in resolvers if item[0] != "tag:yaml.org,2002:timestamp"]
+        for key, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }

@@ -1,0 +1,140 @@
+"""The sealing key pair: the private key stays outside the repository, the certificate is committed."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.settings import CLUSTER
+
+CERTIFICATE = Path("clusters") / CLUSTER / "sealing-certificate.pem"
+KEY_BITS = 4096
+VALIDITY = datetime.timedelta(days=3650)
+
+
+class SealingKey(NamedTuple):
+    """Where the two halves lie; ``private`` is None where this machine does not hold the private one."""
+
+    certificate: Path
+    private: Path | None
+
+
+def default_key_file() -> Path:
+    """Where the private key lies unless ``--key-file`` says otherwise."""
+    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(config) / "homelab-mlops" / CLUSTER / "sealing-key.pem"
+
+
+def find_sealing_key(root: Path, key_file: Path | None) -> SealingKey:
+    """The key pair of the repository in ``root``.
+
+    Raises:
+        RepositoryError: there is no certificate, or the private key is not its other half.
+    """
+    certificate = root / CERTIFICATE
+    if not certificate.is_file():
+        raise RepositoryError("the repository has no sealing certificate", where=str(CERTIFICATE), fix="homelab init")
+    private = key_file or default_key_file()
+    if not private.is_file():
+        if key_file is not None:
+            raise RepositoryError("there is no such key file", where=str(key_file))
+        return SealingKey(certificate, None)
+    if _read_private(private).public_key() != _public_key(certificate):
+        raise RepositoryError(
+            f"the private key does not belong to {CERTIFICATE}",
+            where=str(private),
+            fix=f"name the right one with --key-file; or, to begin anew with new credentials: delete {CERTIFICATE} "
+            "and give `homelab init` a --key-file that does not exist",
+        )
+    return SealingKey(certificate, private)
+
+
+def make_sealing_key(root: Path, key_file: Path | None) -> tuple[SealingKey, bool]:
+    """The key pair of the repository in ``root``, with what is missing of it made; and whether the private key is new.
+
+    Raises:
+        RepositoryError: the key file lies inside the repository, or is not the certificate's other half.
+    """
+    private = (key_file or default_key_file()).expanduser().absolute()
+    if private.resolve().is_relative_to(root.resolve()):
+        raise RepositoryError(
+            "the private sealing key may not lie inside the repository",
+            where=str(private),
+            fix="choose another --key-file",
+        )
+    certificate = root / CERTIFICATE
+    if certificate.is_file():
+        return find_sealing_key(root, key_file), False
+    is_new = not private.is_file()
+    if is_new:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+        _write_private(private, key)
+    else:
+        key = _read_private(private)
+    write_file(certificate, _self_signed(key))
+    return SealingKey(certificate, private), is_new
+
+
+def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Writes ``path`` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_private(path: Path, key: rsa.RSAPrivateKey) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_file(path, pem, mode=0o600)
+
+
+def _read_private(path: Path) -> rsa.RSAPrivateKey:
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise RepositoryError("the private sealing key can be read by others", where=str(path), fix=f"chmod 600 {path}")
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise RepositoryError("not an unencrypted PEM private key", where=str(path)) from error
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise RepositoryError("the sealing key has to be an RSA key", where=str(path))
+    return key
+
+
+def _public_key(certificate: Path) -> object:
+    try:
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    except ValueError as error:
+        raise RepositoryError("not a PEM certificate", where=str(certificate)) from error
+
+
+def _self_signed(key: rsa.RSAPrivateKey) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{CLUSTER} sealed-secrets")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + VALIDITY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)

@@ -1,0 +1,177 @@
+"""The settings of a cluster, and the one way to change them: every place that holds the old value gets the new one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.strict_yaml import read_model
+
+CLUSTER = "homelab"
+SETTINGS = Path("clusters") / CLUSTER / "settings.yaml"
+ARGO_CD = Path("clusters") / CLUSTER / "argo-cd" / "kustomization.yaml"
+DECLARED = ("apps", "clusters", "overlays", "workflows")
+_HOST = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_RELEASE = re.compile(r"(github\.com/argoproj/argo-cd[^\s?]*\?ref=)(v\d+\.\d+\.\d+)")
+
+
+class Settings(BaseModel):
+    """``clusters/homelab/settings.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+    repository: Annotated[
+        str,
+        Field(pattern=r"^(https?://[^\s@]+|ssh://\S+|[^\s@/]+@[^\s:]+:\S+)$", description="address of this repository"),
+    ]
+    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]*$", description="branch that Argo CD follows")]
+    domain: Annotated[
+        str, Field(pattern=rf"^{_HOST}(\.{_HOST})+$", description="domain below which the services answer")
+    ]
+    storage_class: Annotated[
+        str, Field(alias="storageClass", pattern=rf"^{_HOST}(\.{_HOST})*$", description="StorageClass of the volumes")
+    ]
+    image_registry: Annotated[
+        str,
+        Field(
+            alias="imageRegistry",
+            pattern=r"^[a-z0-9][a-z0-9.:-]*(/[a-z0-9][a-z0-9._-]*)*$",
+            description="registry and folder of the project's own images",
+        ),
+    ]
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The folder of the repository that ``start`` (the current folder) lies in.
+
+    Raises:
+        RepositoryError: there is no ``clusters/homelab/settings.yaml`` above ``start``.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / SETTINGS).is_file():
+            return folder
+    raise RepositoryError(
+        f"this is not the repository of a cluster: no {SETTINGS} here or above",
+        where=str(here),
+        fix="cd into your clone",
+    )
+
+
+def load_settings(root: Path) -> Settings:
+    """The settings of the repository in ``root``."""
+    return read_model(root / SETTINGS, Settings)
+
+
+def argo_cd_release(root: Path) -> str:
+    """The release of Argo CD that the repository pins, such as ``v3.6.1``."""
+    path = root / ARGO_CD
+    match = _RELEASE.search(path.read_text(encoding="utf-8"))
+    if match is None:
+        raise RepositoryError("no pinned release of argoproj/argo-cd (`?ref=vX.Y.Z`)", where=str(path))
+    return match[2]
+
+
+def change_settings(root: Path, new: Settings) -> dict[Path, str]:
+    """The files, with their new text, that change when the cluster gets the settings ``new``.
+
+    Only scalars that hold an old value are touched; every other byte stays. The settings themselves come last, so that
+    a run that was cut off does the rest when it is run again.
+    """
+    old = load_settings(root)
+    changed = {}
+    for folder in DECLARED:
+        for path in sorted((root / folder).rglob("*.yaml")):
+            if path == root / SETTINGS:
+                continue
+            text = path.read_text(encoding="utf-8")
+            rewritten = _rewrite(text, old, new, path)
+            if rewritten != text:
+                changed[path] = rewritten
+    path = root / SETTINGS
+    text = path.read_text(encoding="utf-8")
+    before, after = old.model_dump(by_alias=True), new.model_dump(by_alias=True)
+    edits = [(value, after[key.value]) for key, value in _mapping(text) if before[key.value] != after[key.value]]
+    if edits:
+        changed[path] = _replace(text, edits)
+    return changed
+
+
+def change_argo_cd_release(root: Path, release: str) -> dict[Path, str]:
+    """The files, with their new text, that change when Argo CD moves to ``release``, such as ``v3.6.1``."""
+    if not re.fullmatch(r"v\d+\.\d+\.\d+", release):
+        raise RepositoryError(f"{release!r} is not a release of Argo CD such as v3.6.1")
+    if argo_cd_release(root) == release:
+        return {}
+    path = root / ARGO_CD
+    return {path: _RELEASE.sub(rf"\g<1>{release}", path.read_text(encoding="utf-8"))}
+
+
+def _mapping(text: str) -> list[tuple[yaml.ScalarNode, yaml.ScalarNode]]:
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    return root.value if isinstance(root, yaml.MappingNode) else []
+
+
+def _rewrite(text: str, old: Settings, new: Settings, path: Path) -> str:
+    try:
+        documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RepositoryError(f"not valid YAML: {error.problem}", where=f"{path}:{line}") from error
+    edits: list[tuple[yaml.ScalarNode, str]] = []
+    for document in documents:
+        _collect(document, "", {}, old, new, edits)
+    return _replace(text, edits)
+
+
+def _collect(
+    node: yaml.Node | None,
+    key: str,
+    siblings: dict[str, str],
+    old: Settings,
+    new: Settings,
+    edits: list[tuple[yaml.ScalarNode, str]],
+) -> None:
+    """Gathers the scalars below ``node`` that hold an old setting; ``key`` and ``siblings`` are of its mapping."""
+    if isinstance(node, yaml.MappingNode):
+        scalars = {name.value: value.value for name, value in node.value if isinstance(value, yaml.ScalarNode)}
+        for name, value in node.value:
+            _collect(value, name.value, scalars, old, new, edits)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _collect(value, key, siblings, old, new, edits)
+    elif isinstance(node, yaml.ScalarNode):
+        value = _renewed(node.value, key, siblings, old, new)
+        if value != node.value:
+            edits.append((node, value))
+
+
+def _renewed(value: str, key: str, siblings: dict[str, str], old: Settings, new: Settings) -> str:
+    if value == old.repository:
+        return new.repository
+    if key == "targetRevision" and siblings.get("repoURL") in {old.repository, new.repository}:
+        return new.branch if value == old.branch else value
+    if key == "storageClassName":
+        return new.storage_class if value == old.storage_class else value
+    if value.startswith(f"{old.image_registry}/"):
+        return new.image_registry + value.removeprefix(old.image_registry)
+    # The longer first: one domain may end with the other, and a run that was cut off has written some already.
+    either = "|".join(sorted((re.escape(old.domain), re.escape(new.domain)), key=len, reverse=True))
+    return re.sub(rf"(?<![\w-])({either})(?![\w-]|\.\w)", new.domain, value)
+
+
+def _replace(text: str, edits: list[tuple[yaml.ScalarNode, str]]) -> str:
+    """``text`` with the given scalars replaced, each in the style in which it was written."""
+    for node, value in sorted(edits, key=lambda edit: -edit[0].start_mark.index):
+        start, end = node.start_mark.index, node.end_mark.index
+        written = text[start:end]
+        for before, after in zip(node.value.splitlines(), value.splitlines(), strict=True):
+            if before != after:
+                written = written.replace(before.strip(), after.strip(), 1)
+        text = text[:start] + written + text[end:]
+    return text

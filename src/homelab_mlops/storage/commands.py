@@ -1,0 +1,30 @@
+"""The commands of the object store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Bring the object store to its declared state.")
+
+
+@app.callback()
+def _storage() -> None: ...
+
+
+@app.command()
+def apply(file: Annotated[Path, typer.Argument(help="A storage.yaml.", exists=True, dir_okay=False)]) -> None:
+    """Make buckets, rules and users those of a file. Safe to run again.
+
+    The server is MINIO_ENDPOINT, its administrator MINIO_ROOT_USER and MINIO_ROOT_PASSWORD.
+
+    Example: `homelab storage apply base/minio/storage.yaml`
+    """
+    import os
+
+    from homelab_mlops.storage.declaration import load
+    from homelab_mlops.storage.provision import apply as provision
+
+    provision(load(file), os.environ)
