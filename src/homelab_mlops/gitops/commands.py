@@ -82,6 +82,20 @@ def seal(
 
 
 @app.command()
+def check(as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False) -> None:
+    """Render every application, validate it strictly, and hold it to the policies.
+
+    \b
+    homelab check
+    homelab check --json | jq .findings
+    """
+    from homelab_mlops.gitops.check import check_command
+
+    if not check_command(as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def bootstrap(
     context: Context = None,
     key_file: KeyFile = None,

@@ -1,0 +1,161 @@
+"""Holds the whole tree to its schemas and policies, as Argo CD would see it; nothing is skipped in silence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from homelab_mlops.errors import ToolError
+from homelab_mlops.gitops import schemas, tools
+from homelab_mlops.gitops.policies import Finding, Repository, check, memory_requests
+from homelab_mlops.gitops.render import Rendered, render_all
+
+CANARY = """
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: canary
+spec:
+  replicaz: 1
+  selector:
+    matchLabels: {app: canary}
+  template:
+    metadata:
+      labels: {app: canary}
+    spec:
+      containers:
+        - name: canary
+          image: canary:1
+---
+apiVersion: argoproj.io/v1alpha1
+kind: CronWorkflow
+metadata:
+  name: canary
+spec:
+  schedule: "* * * * *"
+  schedules: ["* * * * *"]
+  workflowSpec:
+    workflowTemplateRef:
+      name: canary
+"""
+
+
+@dataclass
+class Report:
+    """What a check has seen."""
+
+    findings: list[Finding] = field(default_factory=list)
+    objects: int = 0
+    not_rendered: dict[str, str] = field(default_factory=dict)
+    memory_mib: int = 0
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "passed": not self.findings}
+
+
+def check_repository(root: Path) -> Report:
+    """Renders every Application, validates each object strictly, lints the workflows, and applies the policies.
+
+    Raises:
+        RepositoryError: a kustomization does not build.
+        ToolError: a program is missing, or lets a wrong manifest pass.
+    """
+    start = time.monotonic()
+    folder = schemas.folder(root)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        canary = pool.submit(_canary, folder)
+        rendered = render_all(root)
+        canary.result()
+        texts = {item.name: item.text for item in rendered if item.text}
+        texts |= _own_files(root, rendered)
+        valid = pool.submit(_validate, texts, folder)
+        linted = pool.submit(_lint, texts)
+        repository = Repository(root, rendered)
+        findings = [*valid.result(), *linted.result(), *check(repository)]
+    return Report(
+        findings,
+        sum(len(item.manifests) for item in rendered),
+        {item.name: item.unreachable for item in rendered if item.unreachable},
+        memory_requests(repository),
+        time.monotonic() - start,
+    )
+
+
+def _own_files(root: Path, rendered: list[Rendered]) -> dict[str, str]:
+    """Of an Application whose upstream is out of reach, the complete objects that lie here; and the root."""
+    files = {"root": root / "clusters/homelab/root.yaml"}
+    for item in rendered:
+        if item.unreachable:
+            for name in ("namespace", "ingress", "networkpolicy"):
+                files[f"{item.name}/{name}"] = root / item.path / f"{name}.yaml"
+    return {name: path.read_text(encoding="utf-8") for name, path in files.items() if path.is_file()}
+
+
+def _canary(folder: Path) -> None:
+    report = _kubeconform(CANARY, folder)
+    if [item["status"] for item in report] != ["statusInvalid", "statusInvalid"]:
+        raise ToolError("kubeconform lets a misspelt field pass", where=str(folder), fix="delete .tools/schemas")
+
+
+def _validate(texts: dict[str, str], folder: Path) -> list[Finding]:
+    findings = []
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for name, report in zip(texts, pool.map(lambda text: _kubeconform(text, folder), texts.values()), strict=True):
+            for item in report:
+                if item["status"] != "statusValid":
+                    where = f"{item.get('kind') or 'object'} {item.get('name') or ''} of {name}"
+                    findings.append(Finding("schema", where, item.get("msg") or item["status"]))
+    return findings
+
+
+def _kubeconform(text: str, folder: Path) -> list[dict[str, Any]]:
+    command = [str(tools.find("kubeconform")), "-strict", "-verbose", "-output", "json"]
+    command += ["-schema-location", f"{folder}/{schemas.LOCATION}"]
+    finished = subprocess.run(command, input=text, capture_output=True, text=True, check=False)  # noqa: S603
+    try:
+        resources: list[dict[str, Any]] = json.loads(finished.stdout)["resources"]
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ToolError(f"kubeconform fails: {finished.stderr.strip()[:300]}") from error
+    return [item for item in resources or [] if item["status"] != "statusEmpty"]
+
+
+def _lint(texts: dict[str, str]) -> list[Finding]:
+    """What Argo itself says: whether a template's name, parameter and artifact exist."""
+    text = texts.get("training")
+    if text is None:
+        return [Finding("argo-lint", "overlays/homelab/training", "there is nothing to lint")]
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(text)
+        file.flush()
+        command = [str(tools.find("argo")), "lint", "--offline", "--no-color", "--output", "simple", file.name]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if finished.returncode == 0:
+        return []
+    lines = (finished.stdout + finished.stderr).replace(f"{file.name}: ", "").splitlines()
+    return [Finding("argo-lint", "workflows", line.strip()) for line in lines if line.strip()]
+
+
+def check_command(as_json: bool) -> bool:
+    """Prints what `check_repository` found, and returns whether nothing was."""
+    from homelab_mlops.console import print_json, say
+    from homelab_mlops.gitops.settings import find_root
+
+    report = check_repository(find_root())
+    if as_json:
+        print_json(report.as_json())
+    for finding in report.findings:
+        say(str(finding))
+    for name, address in report.not_rendered.items():
+        say(f"not rendered: {name}, whose upstream cannot be reached from here: {address}")
+    say(
+        f"check: {report.objects} objects, {len(report.findings)} findings, "
+        f"memory requests {report.memory_mib} MiB, {report.seconds:.1f} s"
+    )
+    return not report.findings

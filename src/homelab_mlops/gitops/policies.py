@@ -1,0 +1,523 @@
+"""What the rendered platform must hold. Each policy is a function; each has a broken repository in the tests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from homelab_mlops.errors import HomelabError
+from homelab_mlops.gitops.render import Manifest, Rendered, applications, read_yaml
+from homelab_mlops.gitops.settings import load_settings
+
+MEMORY_BUDGET_MIB = 1536
+UPSTREAM = "argo-cd"
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+SERVERS = ("Deployment", "StatefulSet", "DaemonSet")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One object that does not hold to a policy."""
+
+    policy: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"[{self.policy}] {self.where}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A working tree and what its Applications render."""
+
+    root: Path
+    rendered: list[Rendered]
+
+    def manifests(self, *kinds: str) -> Iterator[tuple[str, Manifest]]:
+        """Every object of the given kinds with the Application it belongs to; upstream's own install left out."""
+        for application in self.rendered:
+            if application.name != UPSTREAM:
+                for manifest in application.manifests:
+                    if not kinds or manifest["kind"] in kinds:
+                        yield application.name, manifest
+
+
+Problems = Iterator[tuple[str, str]]
+Policy = Callable[[Repository], Problems]
+POLICIES: dict[str, Policy] = {}
+
+
+def policy(function: Policy) -> Policy:
+    """Registers a policy under its name."""
+    POLICIES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def check(repository: Repository) -> list[Finding]:
+    """Everything that does not hold, policy by policy."""
+    return [Finding(name, where, what) for name, function in POLICIES.items() for where, what in function(repository)]
+
+
+def identity(manifest: Manifest) -> str:
+    """An object as people name it: ``Deployment mlflow/mlflow``."""
+    metadata = manifest["metadata"]
+    namespace = metadata.get("namespace")
+    return f"{manifest['kind']} {f'{namespace}/' if namespace else ''}{metadata.get('name')}"
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container with the security context of its pod."""
+
+    where: str
+    kind: str
+    spec: dict[str, Any]
+    pod: dict[str, Any]
+    is_init: bool
+
+    def security(self, key: str) -> Any:
+        own = (self.spec.get("securityContext") or {}).get(key)
+        return own if own is not None else (self.pod.get("securityContext") or {}).get(key)
+
+
+def containers(repository: Repository) -> Iterator[Container]:
+    """Every container of workloads and of workflow templates, defaults merged in."""
+    for _, manifest in repository.manifests(*WORKLOADS, "WorkflowTemplate"):
+        where = identity(manifest)
+        if manifest["kind"] == "WorkflowTemplate":
+            spec = manifest["spec"]
+            defaults = (spec.get("templateDefaults") or {}).get("container") or {}
+            for template in spec["templates"]:
+                own = template.get("container") or template.get("script")
+                if own is not None:
+                    name = f"{where} step {template['name']}"
+                    yield Container(name, "WorkflowTemplate", {**defaults, **own}, spec, False)
+            continue
+        pod = pod_spec(manifest)
+        for key, is_init in (("containers", False), ("initContainers", True)):
+            for spec in pod.get(key, []):
+                yield Container(f"{where} container {spec['name']}", manifest["kind"], spec, pod, is_init)
+
+
+def pod_spec(manifest: Manifest) -> dict[str, Any]:
+    """The pod that a workload starts."""
+    spec = manifest["spec"]
+    if manifest["kind"] == "CronJob":
+        spec = spec["jobTemplate"]["spec"]
+    found: dict[str, Any] = spec["template"]["spec"]
+    return found
+
+
+@policy
+def security_context(repository: Repository) -> Problems:
+    for container in containers(repository):
+        if container.security("runAsNonRoot") is not True:
+            yield container.where, "runAsNonRoot is not true"
+        if container.security("runAsUser") in (None, 0):
+            yield container.where, "runAsUser names no user, or root"
+        if (container.security("seccompProfile") or {}).get("type") != "RuntimeDefault":
+            yield container.where, "seccompProfile is not RuntimeDefault"
+        own = container.spec.get("securityContext") or {}
+        if own.get("readOnlyRootFilesystem") is not True:
+            yield container.where, "readOnlyRootFilesystem is not true"
+        if own.get("allowPrivilegeEscalation") is not False:
+            yield container.where, "allowPrivilegeEscalation is not false"
+        capabilities = own.get("capabilities") or {}
+        if "ALL" not in capabilities.get("drop", []) or capabilities.get("add"):
+            yield container.where, "not all capabilities are dropped"
+        if own.get("privileged") or container.pod.get("hostNetwork") or container.pod.get("hostPID"):
+            yield container.where, "it is privileged, or shares the host's network or processes"
+        if any("hostPath" in volume for volume in container.pod.get("volumes", [])):
+            yield container.where, "it mounts a folder of the host"
+
+
+@policy
+def resources(repository: Repository) -> Problems:
+    for container in containers(repository):
+        given = container.spec.get("resources") or {}
+        for resource in ("cpu", "memory"):
+            if resource not in given.get("requests", {}):
+                yield container.where, f"it requests no {resource}"
+        if "memory" not in given.get("limits", {}):
+            yield container.where, "it has no memory limit"
+
+
+@policy
+def probes(repository: Repository) -> Problems:
+    for container in containers(repository):
+        if container.kind in SERVERS and not container.is_init:
+            for probe in ("readinessProbe", "livenessProbe"):
+                if probe not in container.spec:
+                    yield container.where, f"it has no {probe}"
+
+
+@policy
+def exact_images(repository: Repository) -> Problems:
+    for container in containers(repository):
+        image = container.spec.get("image", "")
+        if not re.search(r":[\w][\w.-]*$|@sha256:[0-9a-f]{64}$", image) or re.search(r":(latest|main|stable)$", image):
+            yield container.where, f"the image {image!r} has no exact tag"
+        if "/" not in image:
+            yield container.where, f"the image {image!r} names no registry"
+
+
+@policy
+def network_policies(repository: Repository) -> Problems:
+    for application in repository.rendered:
+        for manifest in application.manifests:
+            if manifest["kind"] == "Namespace":
+                namespace = manifest["metadata"]["name"]
+                if not any(_denies_all(item, namespace) for item in application.manifests):
+                    yield identity(manifest), "no NetworkPolicy denies by default"
+    for _, manifest in repository.manifests("NetworkPolicy"):
+        spec = manifest["spec"]
+        if any(rule == {} for key in ("ingress", "egress") for rule in spec.get(key) or []):
+            yield identity(manifest), "a rule admits everything"
+
+
+def _denies_all(manifest: Manifest, namespace: str) -> bool:
+    spec = manifest.get("spec") or {}
+    return (
+        manifest["kind"] == "NetworkPolicy"
+        and manifest["metadata"].get("namespace") == namespace
+        and spec.get("podSelector") == {}
+        and set(spec.get("policyTypes", [])) == {"Ingress", "Egress"}
+        and not spec.get("ingress")
+        and not spec.get("egress")
+    )
+
+
+@policy
+def pod_security(repository: Repository) -> Problems:
+    for application in repository.rendered:
+        for manifest in application.manifests:
+            if manifest["kind"] == "Namespace":
+                labels = manifest["metadata"].get("labels", {})
+                for mode in ("enforce", "audit", "warn"):
+                    if labels.get(f"pod-security.kubernetes.io/{mode}") != "restricted":
+                        yield identity(manifest), f"pod-security.kubernetes.io/{mode} is not restricted"
+
+
+@policy
+def rbac(repository: Repository) -> Problems:
+    for _, manifest in repository.manifests("Role", "ClusterRole"):
+        for rule in manifest.get("rules") or []:
+            if any("*" in rule.get(key, []) for key in ("apiGroups", "resources", "verbs")):
+                yield identity(manifest), "a rule has a wildcard"
+            if {"escalate", "bind", "impersonate"} & set(rule.get("verbs", [])):
+                yield identity(manifest), "a rule lets its holder become more"
+    for _, manifest in repository.manifests("RoleBinding", "ClusterRoleBinding"):
+        if manifest["roleRef"]["name"] in ("admin", "cluster-admin", "edit"):
+            yield identity(manifest), f"it gives away {manifest['roleRef']['name']}"
+        for subject in manifest.get("subjects") or []:
+            if subject["kind"] == "Group" or subject["name"] == "default":
+                yield identity(manifest), f"its subject is the {subject['kind']} {subject['name']}"
+
+
+@policy
+def service_accounts(repository: Repository) -> Problems:
+    for _, manifest in repository.manifests(*WORKLOADS, "WorkflowTemplate"):
+        spec = manifest["spec"] if manifest["kind"] == "WorkflowTemplate" else pod_spec(manifest)
+        if spec.get("serviceAccountName") in (None, "default"):
+            yield identity(manifest), "it has no ServiceAccount of its own"
+
+
+@policy
+def no_plain_secrets(repository: Repository) -> Problems:
+    for _, manifest in repository.manifests("Secret"):
+        yield identity(manifest), "a Secret lies in git in plain text; seal it with `homelab seal`"
+    for _, manifest in repository.manifests("SealedSecret"):
+        annotations = manifest["metadata"].get("annotations", {})
+        if any(key.startswith("sealedsecrets.bitnami.com/") and "wide" in key for key in annotations):
+            yield identity(manifest), "its scope is wider than strict"
+    secret_like = re.compile(r"password|secret|token|api_?key|private_?key", re.IGNORECASE)
+    for container in containers(repository):
+        for item in container.spec.get("env") or []:
+            if secret_like.search(item["name"]) and item.get("value"):
+                yield container.where, f"the variable {item['name']} has its value in plain text"
+
+
+@policy
+def protected_data(repository: Repository) -> Problems:
+    for application in repository.rendered:
+        for manifest in application.manifests:
+            upstream = application.name == UPSTREAM and manifest["kind"] == "CustomResourceDefinition"
+            if manifest["kind"] in ("PersistentVolumeClaim", "Namespace", "CustomResourceDefinition") and not upstream:
+                options = manifest["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-options", "")
+                if not {"Prune=false", "Delete=false"} <= set(options.split(",")):
+                    yield identity(manifest), "Argo CD may prune or delete it: Prune=false,Delete=false is missing"
+    for _, manifest in repository.manifests("PersistentVolumeClaim"):
+        if "ReadWriteMany" in manifest["spec"].get("accessModes", []):
+            yield identity(manifest), "ReadWriteMany is not there on a homelab"
+    for _, manifest in repository.manifests("StatefulSet"):
+        if manifest["spec"].get("volumeClaimTemplates"):
+            yield identity(manifest), "a claim from a template is not protected: declare it by itself"
+
+
+@policy
+def workflows(repository: Repository) -> Problems:
+    for _, manifest in repository.manifests("WorkflowTemplate"):
+        where, spec = identity(manifest), manifest["spec"]
+        if not spec.get("activeDeadlineSeconds"):
+            yield where, "it has no deadline"
+        if not spec.get("ttlStrategy"):
+            yield where, "its workflows are never deleted: ttlStrategy is missing"
+        for template in spec["templates"]:
+            step = f"{where} step {template['name']}"
+            container = template.get("container") or template.get("script")
+            if container is None:
+                continue
+            if not template.get("activeDeadlineSeconds"):
+                yield step, "it has no deadline"
+            if template["name"] != spec.get("onExit"):
+                retry = template.get("retryStrategy") or {}
+                if not retry.get("backoff") or not retry.get("expression"):
+                    yield step, "it does not retry with back-off on what is transient only"
+            words = " ".join(map(str, [*container.get("command", []), *container.get("args", [])]))
+            if re.search(r"\b(pip|apt-get|apk|conda)\b.*\binstall\b", words + container.get("source", "")):
+                yield step, "it installs software at run time"
+    for _, manifest in repository.manifests("CronWorkflow"):
+        where, spec = identity(manifest), manifest["spec"]
+        for key in ("timezone", "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
+            if key not in spec:
+                yield where, f"{key} is missing"
+        if spec.get("concurrencyPolicy") != "Forbid":
+            yield where, "concurrencyPolicy is not Forbid"
+        if "workflowTemplateRef" not in spec["workflowSpec"]:
+            yield where, "it holds its own steps instead of naming a WorkflowTemplate"
+        for schedule in spec.get("schedules", []):
+            if not _fires(schedule):
+                yield where, f"the schedule {schedule!r} never fires"
+    for _, manifest in repository.manifests("Workflow"):
+        yield identity(manifest), "a Workflow in git would run again at each sync: make it a WorkflowTemplate"
+
+
+_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+
+
+def _fires(schedule: str) -> bool:
+    fields = schedule.split()
+    if len(fields) != len(_RANGES):
+        return schedule.startswith("@")
+    values = [_values(field, *limits) for field, limits in zip(fields, _RANGES, strict=True)]
+    if not all(values):
+        return False
+    _, _, days, months, weekdays = values
+    longest = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
+    return (fields[4] != "*" and bool(weekdays)) or any(min(days) <= longest.get(month, 31) for month in months)
+
+
+def _values(field: str, low: int, high: int) -> set[int]:
+    found: set[int] = set()
+    for part in field.split(","):
+        match = re.fullmatch(r"(\*|\d+)(?:-(\d+))?(?:/([1-9]\d*))?", part)
+        if match is None:
+            return set()
+        first = low if match[1] == "*" else int(match[1])
+        last = high if match[1] == "*" else int(match[2] or (high if match[3] else first))
+        if not low <= first <= last <= high:
+            return set()
+        found.update(range(first, last + 1, int(match[3] or 1)))
+    return found
+
+
+@policy
+def jobs(repository: Repository) -> Problems:
+    for _, manifest in repository.manifests("Job"):
+        if "activeDeadlineSeconds" not in manifest["spec"] or "backoffLimit" not in manifest["spec"]:
+            yield identity(manifest), "it has no deadline, or no limit of retries"
+
+
+@policy
+def memory(repository: Repository) -> Problems:
+    total = memory_requests(repository)
+    if total > MEMORY_BUDGET_MIB:
+        yield "the platform", f"its memory requests are {total} MiB; at most {MEMORY_BUDGET_MIB} are allowed"
+
+
+def memory_requests(repository: Repository) -> int:
+    """What all servers request together, and the largest step of a workflow with its executor, in MiB."""
+    servers = 0
+    for _, manifest in repository.manifests(*SERVERS):
+        pod = pod_spec(manifest)
+        running = sum(_mebibytes(item) for item in pod["containers"])
+        starting = max((_mebibytes(item) for item in pod.get("initContainers", [])), default=0)
+        servers += max(running, starting) * int(manifest["spec"].get("replicas", 1))
+    steps = [_mebibytes(item.spec) for item in containers(repository) if item.kind == "WorkflowTemplate"]
+    executor = 32 if steps else 0
+    return servers + max(steps, default=0) + executor
+
+
+_UNITS = {"Ki": 1 / 1024, "Mi": 1, "Gi": 1024, "": 1 / 2**20}
+
+
+def _mebibytes(container: dict[str, Any]) -> int:
+    text = str(((container.get("resources") or {}).get("requests") or {}).get("memory", "0"))
+    match = re.fullmatch(r"(\d+)(Ki|Mi|Gi|)", text)
+    return round(int(match[1]) * _UNITS[match[2]]) if match else 0
+
+
+@policy
+def labels(repository: Repository) -> Problems:
+    for _, manifest in repository.manifests():
+        given = manifest["metadata"].get("labels", {})
+        if given.get("app.kubernetes.io/part-of") != "homelab-mlops" or "app.kubernetes.io/name" not in given:
+            yield identity(manifest), "the labels app.kubernetes.io/name and part-of: homelab-mlops are missing"
+
+
+@policy
+def names(repository: Repository) -> Problems:
+    declared = {item["metadata"]["name"]: item for item in applications(repository.root)}
+    for name, application in declared.items():
+        spec = application["spec"]
+        if name == "homelab":
+            continue
+        if not (repository.root / "apps" / f"{name}.yaml").is_file():
+            yield f"Application {name}", f"its file is not apps/{name}.yaml"
+        expected = "clusters/homelab/argo-cd" if name == UPSTREAM else f"overlays/homelab/{name}"
+        if spec["source"]["path"] != expected:
+            yield f"Application {name}", f"it renders {spec['source']['path']}, not {expected}"
+        if spec["destination"].get("namespace") != name:
+            yield f"Application {name}", f"its namespace is not {name}"
+    for folder in sorted((repository.root / "overlays" / "homelab").iterdir()):
+        if folder.name not in declared:
+            yield f"overlays/homelab/{folder.name}", "no Application renders it"
+    for application_name, manifest in repository.manifests():
+        namespace = manifest["metadata"].get("namespace")
+        allowed = {application_name, "argo-cd"} if application_name == "homelab" else {application_name}
+        if namespace is not None and namespace not in allowed:
+            yield identity(manifest), f"it is not in the namespace of its Application {application_name}"
+
+
+REACHED_BY_KEY = ("resources", "components", "configurations", "crds", "transformers", "generators", "validators")
+
+
+@policy
+def no_orphans(repository: Repository) -> Problems:
+    root = repository.root
+    reached = {root / "clusters/homelab" / name for name in ("settings.yaml", "secrets.yaml", "root.yaml")}
+    for start in ("apps", *(item["spec"]["source"]["path"] for item in applications(root))):
+        _reach(root / start, reached)
+    for folder in ("apps", "base", "clusters", "overlays", "workflows"):
+        for path in sorted((root / folder).rglob("*.yaml")):
+            if path.resolve() not in {item.resolve() for item in reached}:
+                yield str(path.relative_to(root)), "no kustomization reaches it"
+
+
+def _reach(folder: Path, reached: set[Path]) -> None:
+    file = folder / "kustomization.yaml"
+    if file in reached or not file.is_file():
+        return
+    reached.add(file)
+    (content,) = read_yaml(file)
+    named = [str(item) for key in REACHED_BY_KEY for item in content.get(key) or []]
+    for key in ("patches", "replacements"):
+        named += [str(item["path"]) for item in content.get(key) or [] if "path" in item]
+    for generator in content.get("configMapGenerator") or []:
+        named += [str(item).rpartition("=")[2] for item in generator.get("files") or []]
+    for name in named:
+        path = (folder / name).resolve()
+        if path.is_dir():
+            _reach(path, reached)
+        else:
+            reached.add(path)
+
+
+@policy
+def no_list_patches(repository: Repository) -> Problems:
+    """A strategic merge replaces a list inside a custom resource as a whole."""
+    for path in sorted(repository.root.glob("overlays/**/*.yaml")):
+        if path.name == "kustomization.yaml":
+            for content in read_yaml(path):
+                for patch in content.get("patches") or []:
+                    file = path.parent / patch["path"] if "path" in patch else None
+                    for document in read_yaml(file) if file is not None and file.is_file() else []:
+                        if "argoproj.io" in str(document.get("apiVersion")) and _has_list(document.get("spec")):
+                            yield (
+                                str(path.relative_to(repository.root)),
+                                f"{patch['path']} patches a list of {document['kind']}",
+                            )
+
+
+def _has_list(node: Any) -> bool:
+    if isinstance(node, dict):
+        return any(_has_list(value) for value in node.values())
+    return isinstance(node, list)
+
+
+@policy
+def waves(repository: Repository) -> Problems:
+    text = (repository.root / "clusters/homelab/README.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| `([a-z-]+)` \| (-?\d+) \|", text, flags=re.MULTILINE))
+    found = {
+        item["metadata"]["name"]: item["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave")
+        for item in applications(repository.root)
+        if item["metadata"]["name"] != "homelab"
+    }
+    for name in sorted(table.keys() | found.keys()):
+        if table.get(name) != found.get(name):
+            yield (
+                f"Application {name}",
+                f"its wave is {found.get(name)}; clusters/homelab/README.md says {table.get(name)}",
+            )
+
+
+@policy
+def agreement(repository: Repository) -> Problems:
+    """Applications, project and settings name one repository and one branch."""
+    settings = load_settings(repository.root)
+    declared = applications(repository.root)
+    for application in declared:
+        source = application["spec"]["source"]
+        where = f"Application {application['metadata']['name']}"
+        if source["repoURL"] != settings.repository:
+            yield (
+                where,
+                f"its repository is {source['repoURL']}; clusters/homelab/settings.yaml says {settings.repository}",
+            )
+        if source["targetRevision"] != settings.branch:
+            yield (
+                where,
+                f"its branch is {source['targetRevision']}; clusters/homelab/settings.yaml says {settings.branch}",
+            )
+        automated = application["spec"].get("syncPolicy", {}).get("automated", {})
+        if not (automated.get("prune") and automated.get("selfHeal")):
+            yield where, "it does not prune and heal by itself"
+        if "ServerSideApply=true" not in application["spec"]["syncPolicy"].get("syncOptions", []):
+            yield where, "it does not apply on the server"
+        if not application["spec"]["syncPolicy"].get("retry", {}).get("backoff"):
+            yield where, "it does not retry with back-off"
+    (project,) = [item for item in read_yaml(repository.root / "apps/project.yaml") if item["kind"] == "AppProject"]
+    if project["spec"]["sourceRepos"] != [settings.repository]:
+        yield "AppProject homelab", "sourceRepos is not exactly the repository of clusters/homelab/settings.yaml"
+    destinations = {item["namespace"] for item in project["spec"]["destinations"]}
+    if destinations != {item["spec"]["destination"]["namespace"] for item in declared}:
+        yield "AppProject homelab", "its destinations are not exactly those of the Applications"
+    if any("*" in str(item) for item in (project["spec"]["destinations"], project["spec"]["clusterResourceWhitelist"])):
+        yield "AppProject homelab", "it has a wildcard"
+
+
+@policy
+def models(repository: Repository) -> Problems:
+    from homelab_mlops.pipeline.spec import load_spec
+
+    for folder in sorted((repository.root / "workflows/models").iterdir()):
+        if not folder.is_dir():
+            continue
+        try:
+            spec = load_spec(str(folder))
+        except HomelabError as error:
+            yield f"workflows/models/{folder.name}", str(error).replace("\n", "; ")
+            continue
+        if spec.name != folder.name:
+            yield f"workflows/models/{folder.name}", f"its model.yaml is of {spec.name!r}"
+        for cron in read_yaml(folder / "cronworkflow.yaml"):
+            given = {
+                item["name"]: item.get("value") for item in cron["spec"]["workflowSpec"]["arguments"]["parameters"]
+            }
+            if given.get("model") != spec.name:
+                yield identity(cron), f"it retrains {given.get('model')!r}, and lies in the folder of {spec.name!r}"
