@@ -503,6 +503,7 @@ def agreement(repository: Repository) -> Problems:
 
 @policy
 def models(repository: Repository) -> Problems:
+    from homelab_mlops.pipeline.parameters import resolve
     from homelab_mlops.pipeline.spec import load_spec
 
     for folder in sorted((repository.root / "workflows/models").iterdir()):
@@ -510,6 +511,7 @@ def models(repository: Repository) -> Problems:
             continue
         try:
             spec = load_spec(str(folder))
+            resolve(spec.task, spec.train, {}, {})
         except HomelabError as error:
             yield f"workflows/models/{folder.name}", str(error).replace("\n", "; ")
             continue
