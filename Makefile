@@ -48,7 +48,16 @@ ui: $(VENV)/.demo ## Look at what the demo made
 $(TOOLS)/%: $(VENV)/.demo
 	$(BIN)/python -m homelab_mlops.gitops.tools $*
 
-test: $(VENV)/.dev lint ## Lint, types and every test that needs no cluster
+programs: $(VENV)/.demo ## Build the programs that the checks call, where PATH has none at that version
+	$(BIN)/python -m homelab_mlops.gitops.tools kustomize kubeconform kubeseal argo
+
+check: programs ## Render every application, validate strictly, hold it to the policies
+	$(BIN)/homelab check
+
+crds: programs ## Write the workflows' CRDs from the pinned Go module
+	$(BIN)/python -m homelab_mlops.gitops.schemas
+
+test: $(VENV)/.dev lint check ## Lint, types, the check and every test that needs no cluster
 	$(BIN)/python -m homelab_mlops.gitops.tools minio
 	$(BIN)/pytest -n 2
 
@@ -69,5 +78,5 @@ lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra mlflow-server -o requirements/mlflow.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra gitops --extra demo -o requirements/demo.txt
 
-.PHONY: help setup demo ui lint test bench schema lock
+.PHONY: help setup programs check crds demo ui lint test bench schema lock
 .ONESHELL:

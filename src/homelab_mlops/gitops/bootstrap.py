@@ -14,7 +14,7 @@ import yaml
 from homelab_mlops.console import say, stderr, stdout
 from homelab_mlops.errors import ClusterError, RepositoryError
 from homelab_mlops.gitops.cluster import Cluster
-from homelab_mlops.gitops.render import render
+from homelab_mlops.gitops.render import read_yaml, render
 from homelab_mlops.gitops.sealing_key import SealingKey, find_sealing_key
 from homelab_mlops.gitops.secrets import everything_is_sealed, load_table, read_sealed
 from homelab_mlops.gitops.settings import CLUSTER, Settings, find_root, load_settings
@@ -27,6 +27,7 @@ POLL = 2.0
 SEALED_SECRETS_NAMESPACE = "sealed-secrets"
 SEALING_KEY = "sealing-key"
 ARGO_CD = Path("clusters") / CLUSTER / "argo-cd"
+PROJECT = Path("apps/project.yaml")
 ROOT_APPLICATION = Path("clusters") / CLUSTER / "root.yaml"
 _WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"))
 
@@ -55,8 +56,9 @@ def bootstrap(context: str | None, *, key_file: Path | None, deadline: float, ye
     until = started + deadline
     _apply_sealing_key(cluster, key)
     _apply_argo_cd(cluster, root, key, until)
-    for document in yaml.safe_load_all((root / ROOT_APPLICATION).read_text(encoding="utf-8")):
-        cluster.apply(document)
+    for path in (PROJECT, ROOT_APPLICATION):
+        for document in read_yaml(root / path):
+            cluster.apply(document)
     say(f"root application: applied ({time.monotonic() - started:.0f} s)")
     _wait_until_green(cluster, root, revision, until)
     stdout().print(f"All applications are Synced and Healthy, after {time.monotonic() - started:.0f} s.")

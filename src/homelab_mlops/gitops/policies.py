@@ -15,6 +15,8 @@ from homelab_mlops.gitops.settings import load_settings
 MEMORY_BUDGET_MIB = 1536
 UPSTREAM = "argo-cd"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+# The root declares Applications, and the workflow controller what it may do where workflows run.
+NAMESPACES_BESIDE = {"homelab": "argo-cd", "argo-workflows": "training"}
 SERVERS = ("Deployment", "StatefulSet", "DaemonSet")
 
 
@@ -167,12 +169,12 @@ def exact_images(repository: Repository) -> Problems:
 
 @policy
 def network_policies(repository: Repository) -> Problems:
-    for application in repository.rendered:
-        for manifest in application.manifests:
-            if manifest["kind"] == "Namespace":
-                namespace = manifest["metadata"]["name"]
-                if not any(_denies_all(item, namespace) for item in application.manifests):
-                    yield identity(manifest), "no NetworkPolicy denies by default"
+    everything = [item for application in repository.rendered for item in application.manifests]
+    for manifest in everything:
+        if manifest["kind"] == "Namespace":
+            namespace = manifest["metadata"]["name"]
+            if not any(_denies_all(item, namespace) for item in everything):
+                yield identity(manifest), "no NetworkPolicy denies by default"
     for _, manifest in repository.manifests("NetworkPolicy"):
         spec = manifest["spec"]
         if any(rule == {} for key in ("ingress", "egress") for rule in spec.get(key) or []):
@@ -216,6 +218,27 @@ def rbac(repository: Repository) -> Problems:
         for subject in manifest.get("subjects") or []:
             if subject["kind"] == "Group" or subject["name"] == "default":
                 yield identity(manifest), f"its subject is the {subject['kind']} {subject['name']}"
+
+
+@policy
+def bound_accounts(repository: Repository) -> Problems:
+    """Upstream's own too: a binding to an account that is not there gives nobody anything."""
+    everything = [item for application in repository.rendered for item in application.manifests]
+    accounts = {
+        (item["metadata"].get("namespace"), item["metadata"]["name"])
+        for item in everything
+        if item["kind"] == "ServiceAccount"
+    }
+    for manifest in everything:
+        if manifest["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+            for subject in manifest.get("subjects") or []:
+                # A RoleBinding's subject without a namespace is one of its own.
+                namespace = subject.get("namespace") or manifest["metadata"].get("namespace")
+                if subject["kind"] == "ServiceAccount" and (namespace, subject["name"]) not in accounts:
+                    yield (
+                        identity(manifest),
+                        f"no Application declares the ServiceAccount {namespace}/{subject['name']}",
+                    )
 
 
 @policy
@@ -388,8 +411,7 @@ def names(repository: Repository) -> Problems:
             yield f"overlays/homelab/{folder.name}", "no Application renders it"
     for application_name, manifest in repository.manifests():
         namespace = manifest["metadata"].get("namespace")
-        allowed = {application_name, "argo-cd"} if application_name == "homelab" else {application_name}
-        if namespace is not None and namespace not in allowed:
+        if namespace is not None and namespace not in {application_name, NAMESPACES_BESIDE.get(application_name)}:
             yield identity(manifest), f"it is not in the namespace of its Application {application_name}"
 
 

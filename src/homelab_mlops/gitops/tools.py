@@ -24,12 +24,22 @@ FOLDER = Path(".tools")
 
 @dataclass(frozen=True)
 class Tool:
-    """A program of a Go module; ``package`` is its path inside the module."""
+    """A program of a Go module.
+
+    ``package`` is its path inside the module, and ``published_as`` the module's path in the checksum database where
+    that is not the one that it declares.
+    """
 
     name: str
     module: str
     version: str
     package: str = ""
+    published_as: str = ""
+
+    @property
+    def source(self) -> str:
+        """The path that Go downloads the module from."""
+        return self.published_as or self.module
 
 
 TOOLS = {
@@ -37,7 +47,13 @@ TOOLS = {
     for tool in (
         Tool("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "v5.8.2"),
         Tool("kubeconform", "github.com/yannh/kubeconform", "v0.8.0", "/cmd/kubeconform"),
-        Tool("kubeseal", "github.com/bitnami-labs/sealed-secrets", "v0.40.0", "/cmd/kubeseal"),
+        Tool(
+            "kubeseal",
+            "github.com/bitnami/sealed-secrets",
+            "v0.40.0",
+            "/cmd/kubeseal",
+            published_as="github.com/bitnami-labs/sealed-secrets",
+        ),
         Tool("argo", "github.com/argoproj/argo-workflows/v4", "v4.1.4", "/cmd/argo"),
         Tool("kube-score", "github.com/zegl/kube-score", "v1.20.0", "/cmd/kube-score"),
         Tool("actionlint", "github.com/rhysd/actionlint", "v1.7.12", "/cmd/actionlint"),
@@ -87,9 +103,11 @@ def build(tool: Tool, root: Path) -> Path:
     work = (root / FOLDER / "build" / tool.name).resolve()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    downloaded = module(tool.module, tool.version, root)
+    downloaded = module(tool.source, tool.version, root)
     required: dict[str, Any] = json.loads(_go(root, work, "mod", "edit", "-json", downloaded["GoMod"]))
     lines = ["module tools.invalid", f"go {required.get('Go', '1.24')}", f"require {tool.module} {tool.version}"]
+    if tool.published_as:
+        lines.append(f"replace {tool.module} => {tool.published_as} {tool.version}")
     for item in required.get("Replace") or []:
         if not item["New"]["Path"].startswith("."):
             old, new = item["Old"], item["New"]
