@@ -18,8 +18,8 @@ from homelab_mlops.pipeline.spec import ModelSpec
 from homelab_mlops.pipeline.split import RowIds, row_ids
 from homelab_mlops.scoring import ATTRIBUTE, Description, Input, Scorer, encode
 
-OnRound = Callable[[int, dict[str, float]], None]
-
+# Its number, its Unix milliseconds and its metrics: a metric with another time would be another metric to MLflow.
+OnRound = Callable[[int, int, dict[str, float]], None]
 
 EXAMPLE_ROWS = 5
 
@@ -174,7 +174,8 @@ class _Progress(xgb.callback.TrainingCallback):
         }
         for name, value in latest.items():
             self.history.setdefault(name, []).append(value)
-        self.times.append(time.time_ns() // 1_000_000)
+        now = time.time_ns() // 1_000_000
+        self.times.append(now)
         if self.on_round is not None:
-            self.on_round(epoch, latest)
+            self.on_round(epoch, now, latest)
         return False

@@ -134,9 +134,9 @@ class LiveRun:
         for run in self._client.search_runs([experiment.experiment_id], query):
             self._client.set_terminated(run.info.run_id, "KILLED")
 
-    def log_round(self, number: int, metrics: Mapping[str, float]) -> None:
+    def log_round(self, number: int, timestamp: int, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of one boosting round, and sends what has gathered every two seconds."""
-        self._pending += _round_metrics(number, metrics, time.time_ns() // 1_000_000)
+        self._pending += _round_metrics(number, metrics, timestamp)
         if self._streaming and time.monotonic() - self._flushed > FLUSH_SECONDS:
             try:
                 for start in range(0, len(self._pending), 1000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -230,6 +231,19 @@ def test_a_signal_ends_a_training(
     assert server.get_run(run_id).info.status == "KILLED"
     assert versions(server, name) == []
     assert {path.split("/")[0] for path in listing(tmp_path)} == {"ingest", "model"}
+
+
+def test_what_a_training_has_sent_is_not_there_twice(
+    server: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow keeps a metric twice whose times differ, so the upload has to repeat those of the live run."""
+    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.0)
+    clock = itertools.count(time.time_ns(), 1_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    ingest(CHURN, tmp_path, "demo")
+    train(CHURN, tmp_path, "mlflow", {"num_round": "20"})
+    run_id = json.loads((tmp_path / "train" / "run.json").read_text())["run_id"]
+    assert [metric.step for metric in server.get_metric_history(run_id, "validation/auc")] == list(range(20))
 
 
 def test_a_server_that_dies_costs_the_file_way_nothing(tmp_path: Path) -> None:
