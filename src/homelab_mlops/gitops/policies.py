@@ -511,8 +511,11 @@ def agreement(repository: Repository) -> Problems:
             yield where, "it does not prune and heal by itself"
         if "ServerSideApply=true" not in application["spec"]["syncPolicy"].get("syncOptions", []):
             yield where, "it does not apply on the server"
-        if not application["spec"]["syncPolicy"].get("retry", {}).get("backoff"):
+        retry = application["spec"]["syncPolicy"].get("retry", {})
+        if not retry.get("backoff"):
             yield where, "it does not retry with back-off"
+        if not retry.get("refresh"):
+            yield where, "it retries the commit that failed, even after a newer one"
     (project,) = [item for item in read_yaml(repository.root / "apps/project.yaml") if item["kind"] == "AppProject"]
     if project["spec"]["sourceRepos"] != [settings.repository]:
         yield "AppProject homelab", "sourceRepos is not exactly the repository of clusters/homelab/settings.yaml"
