@@ -68,6 +68,9 @@ def version_by_alias(name: str, alias: str) -> Any | None:
 
     client = tracking.client()
     with tracking.explained(f"asking for {name}@{alias}"):
+        # Of a model that does not exist, a server with passwords says only that access is denied.
+        if not client.search_registered_models(f"name = '{name}'", max_results=1):
+            return None
         try:
             return client.get_model_version_by_alias(name, alias)
         except MlflowException as error:

@@ -31,6 +31,8 @@ ROW, COMPLETE = "homelab.row", "homelab.complete"
 PATIENCE_SECONDS = 180.0
 FLUSH_SECONDS = 2.0
 SCORING_MODULE = "homelab_scoring"
+# What no waiting mends.
+REFUSALS = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
 def client(retries: int = 2, seconds: int = 20) -> MlflowClient:
@@ -65,6 +67,12 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, ConnectionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:240]
+        if getattr(error, "error_code", None) in REFUSALS:
+            raise TrackingError(
+                f"the tracking server refuses it while {doing}: {reason}",
+                where=tracking_uri(),
+                fix="give this user EDIT permission on the experiment and the registered model, or use another user",
+            ) from error
         raise TrackingError(
             f"the tracking server failed while {doing}: {reason}",
             where=tracking_uri(),
@@ -87,7 +95,7 @@ def patient(doing: str, action: Callable[[], None], patience: float) -> None:
                 return action()
         except TrackingError as error:
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or error.exit_code != os.EX_TEMPFAIL:
                 raise
             say(f"tracking: {error.what}; trying again for {left:.0f} s")
             time.sleep(min(pause, left))
@@ -207,7 +215,7 @@ def upload(folder: Path, of_run: str | None = None) -> dict[str, Any]:
         run = mlflow_client.get_run(run_id)
         if COMPLETE not in run.data.tags:
             _log_numbers(mlflow_client, folder, record, run_id)
-            model_id = _ready_model(mlflow_client, run) or _log_model(folder, run_id)
+            model_id = _ready_model(mlflow_client, run) or _log_model(folder, run)
             mlflow_client.log_artifacts(run_id, str(folder / "plots"), "plots")
             for name in (rows.RECORD, rows.METRICS, rows.TRAINED):
                 mlflow_client.log_artifact(run_id, str(folder / name), "homelab")
@@ -287,7 +295,7 @@ def _ready_model(mlflow_client: MlflowClient, run: Any) -> str | None:
     return next((str(model.model_id) for model in models if str(model.status) == "READY"), None)
 
 
-def _log_model(folder: Path, run_id: str) -> str:
+def _log_model(folder: Path, run: Any) -> str:
     """Logs the booster and the file that scores with it: no pickle, and no need of this package to load it."""
     import mlflow
     from mlflow.models import Model
@@ -297,6 +305,8 @@ def _log_model(folder: Path, run_id: str) -> str:
     scorer = scoring.Scorer.load(folder / rows.MODEL)
     example = rows.example_of(folder)
     versions = read_json(folder / rows.RECORD, "homelab train")["provenance"]["packages"]
+    # Otherwise the model lands in the default experiment, where nobody but an administrator may write.
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)
     with tempfile.TemporaryDirectory() as temporary:
         code = Path(temporary) / f"{SCORING_MODULE}.py"
         shutil.copy(scoring.__file__, code)
@@ -304,7 +314,7 @@ def _log_model(folder: Path, run_id: str) -> str:
             artifact_path=None,
             name="model",
             flavor=mlflow.pyfunc,
-            run_id=run_id,
+            run_id=run.info.run_id,
             loader_module=SCORING_MODULE,
             data_path=str(folder / rows.MODEL),
             code_paths=[str(code)],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from homelab_mlops.pipeline.ingest import ingest
@@ -99,11 +101,25 @@ def test_wrong_credentials(
     refused_to_train(homelab, ingested, {"MLFLOW_TRACKING_URI": with_passwords, **login}, expected)
 
 
-def test_right_credentials(homelab: Homelab, tmp_path: Path, with_passwords: str) -> None:
-    login = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": "correct-horse-battery"}
+@pytest.mark.parametrize("username", ["admin", "training"])
+def test_right_credentials(username: str, homelab: Homelab, tmp_path: Path, with_passwords: str) -> None:
+    password = "correct-horse-battery"
+    if username != "admin":
+        made = httpx.post(
+            f"{with_passwords}/api/2.0/mlflow/users/create",
+            json={"username": username, "password": password},
+            auth=("admin", password),
+            trust_env=False,
+        )
+        made.raise_for_status()
+    model = tmp_path / "model"
+    shutil.copytree(ROOT / "workflows/models/churn", model)
+    spec = model / "model.yaml"
+    spec.write_text(spec.read_text().replace("name: churn", f"name: churn-of-{username}"))
+    login = {"MLFLOW_TRACKING_USERNAME": username, "MLFLOW_TRACKING_PASSWORD": password}
     env = {"MLFLOW_TRACKING_URI": with_passwords, **login}
     arguments = ("--source", "demo", "--work", tmp_path, "--set", "num_round=20")
-    finished = homelab("retrain", "churn", *arguments, env=env)
+    finished = homelab("retrain", model, *arguments, env=env)
     assert finished.returncode == 0, finished.stderr
     assert "correct-horse-battery" not in finished.stderr + finished.stdout
     assert not [name for name, content in listing(tmp_path).items() if b"correct-horse-battery" in content]
