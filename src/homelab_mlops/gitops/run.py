@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from homelab_mlops.console import say, stdout
 from homelab_mlops.errors import ClusterError
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from homelab_mlops.gitops.cluster import Object
 
 NAMESPACE = "training"
+MLFLOW_NAMESPACE = "mlflow"
 POLL = 2.0
 _API_VERSION = "argoproj.io/v1alpha1"
 _ENDED = {"Succeeded", "Failed", "Error"}
@@ -30,8 +33,22 @@ def run(model: str, context: str | None, *, deadline: float, follow: bool) -> No
     name = workflow["metadata"]["name"]
     stdout().print(f"workflow {NAMESPACE}/{name}")
     if follow:
-        for key, value in follow_workflow(cluster, name, time.monotonic() + deadline).items():
-            stdout().print(f"{key}: {value}", markup=False)
+        outputs = follow_workflow(cluster, name, time.monotonic() + deadline)
+        if "registration" in outputs:
+            made = json.loads(outputs["registration"])
+            stdout().print(
+                f"{made['name']} version {made['version']} is the {made['alias']}: {made['url']}", markup=False
+            )
+            stdout().print(f"run: {made['run_url']}", markup=False)
+
+
+def _from_outside(cluster: Cluster, url: str) -> str:
+    """The address of a page of MLflow under the host of its Ingress, which a browser reaches; pods call the Service."""
+    for ingress in cluster.find("networking.k8s.io/v1", "Ingress", MLFLOW_NAMESPACE):
+        for rule in ingress["spec"].get("rules", []):
+            scheme = "https" if ingress["spec"].get("tls") else "http"
+            return urlsplit(url)._replace(scheme=scheme, netloc=rule["host"]).geturl()
+    return url
 
 
 def start(cluster: Cluster, model: str) -> Object:
@@ -92,7 +109,8 @@ def follow_workflow(cluster: Cluster, name: str, until: float) -> dict[str, str]
             f"the workflow ended as {phase}: {status.get('message', '')}{_last_words(cluster, workflow)}",
             where=f"{NAMESPACE}/{name}",
         )
-    parameters = status.get("outputs", {}).get("parameters", [])
+    # Argo gives the outputs of the entrypoint, a DAG, to its node, whose name is the workflow's.
+    parameters = status["nodes"][name].get("outputs", {}).get("parameters", [])
     return {parameter["name"]: parameter.get("value", "") for parameter in parameters}
 
 
