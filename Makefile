@@ -54,7 +54,7 @@ programs: $(VENV)/.demo ## Build the programs that the checks call, where PATH h
 check: programs ## Render every application, validate strictly, hold it to the policies
 	$(BIN)/homelab check
 
-crds: programs ## Write the workflows' CRDs from the pinned Go module
+crds: $(VENV)/.demo ## Write the workflows' CRDs from the pinned Go module
 	$(BIN)/python -m homelab_mlops.gitops.schemas
 
 test: $(VENV)/.dev lint check ## Lint, types, the check and every test that needs no cluster

@@ -65,8 +65,9 @@ def main() -> None:
         sys.stderr.write("stopped: nothing half-written is left; the same command runs again\n")
         raise
     except OSError as error:
-        print_error(storage_error(error))
-        sys.exit(StorageError.exit_code)
+        explained = storage_error(error)
+        print_error(explained)
+        sys.exit(explained.exit_code)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             error.show()  # type: ignore[attr-defined]

@@ -12,15 +12,17 @@ class HomelabError(Exception):
     ``transient`` says that the same command may succeed in a minute; a workflow tries again on its exit code, 75.
     """
 
-    exit_code = 1
-
     def __init__(self, what: str, *, where: str = "", fix: str = "", transient: bool = False) -> None:
         super().__init__(what)
-        if transient:
-            self.exit_code = os.EX_TEMPFAIL
         self.what = what
         self.where = where
         self.fix = fix
+        self.transient = transient
+
+    @property
+    def exit_code(self) -> int:
+        """What the command ends with."""
+        return os.EX_TEMPFAIL if self.transient else 1
 
     def __str__(self) -> str:
         lines = [self.what]

@@ -13,6 +13,7 @@ from homelab_mlops.gitops.render import Manifest, Rendered, applications, read_y
 from homelab_mlops.gitops.settings import load_settings
 
 MEMORY_BUDGET_MIB = 1536
+DNS_PORT = 53
 UPSTREAM = "argo-cd"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 # The root declares Applications, and the workflow controller what it may do where workflows run.
@@ -38,6 +39,11 @@ class Repository:
 
     root: Path
     rendered: list[Rendered]
+
+    @property
+    def objects(self) -> list[Manifest]:
+        """Every object of every Application, upstream's own install too."""
+        return [manifest for application in self.rendered for manifest in application.manifests]
 
     def manifests(self, *kinds: str) -> Iterator[tuple[str, Manifest]]:
         """Every object of the given kinds with the Application it belongs to; upstream's own install left out."""
@@ -169,16 +175,19 @@ def exact_images(repository: Repository) -> Problems:
 
 @policy
 def network_policies(repository: Repository) -> Problems:
-    everything = [item for application in repository.rendered for item in application.manifests]
-    for manifest in everything:
+    for manifest in repository.objects:
         if manifest["kind"] == "Namespace":
             namespace = manifest["metadata"]["name"]
-            if not any(_denies_all(item, namespace) for item in everything):
+            if not any(_denies_all(item, namespace) for item in repository.objects):
                 yield identity(manifest), "no NetworkPolicy denies by default"
     for _, manifest in repository.manifests("NetworkPolicy"):
         spec = manifest["spec"]
         if any(rule == {} for key in ("ingress", "egress") for rule in spec.get(key) or []):
             yield identity(manifest), "a rule admits everything"
+        # A resolver is a pod, a cache on the node or the node itself, and which one a cluster has, nobody knows here.
+        for rule in spec.get("egress") or []:
+            if rule.get("to") and any(port.get("port") == DNS_PORT for port in rule.get("ports") or []):
+                yield identity(manifest), "it allows DNS to named peers only, and other clusters resolve elsewhere"
 
 
 def _denies_all(manifest: Manifest, namespace: str) -> bool:
@@ -195,13 +204,12 @@ def _denies_all(manifest: Manifest, namespace: str) -> bool:
 
 @policy
 def pod_security(repository: Repository) -> Problems:
-    for application in repository.rendered:
-        for manifest in application.manifests:
-            if manifest["kind"] == "Namespace":
-                labels = manifest["metadata"].get("labels", {})
-                for mode in ("enforce", "audit", "warn"):
-                    if labels.get(f"pod-security.kubernetes.io/{mode}") != "restricted":
-                        yield identity(manifest), f"pod-security.kubernetes.io/{mode} is not restricted"
+    for manifest in repository.objects:
+        if manifest["kind"] == "Namespace":
+            labels = manifest["metadata"].get("labels", {})
+            for mode in ("enforce", "audit", "warn"):
+                if labels.get(f"pod-security.kubernetes.io/{mode}") != "restricted":
+                    yield identity(manifest), f"pod-security.kubernetes.io/{mode} is not restricted"
 
 
 @policy
@@ -223,13 +231,12 @@ def rbac(repository: Repository) -> Problems:
 @policy
 def bound_accounts(repository: Repository) -> Problems:
     """Upstream's own too: a binding to an account that is not there gives nobody anything."""
-    everything = [item for application in repository.rendered for item in application.manifests]
     accounts = {
         (item["metadata"].get("namespace"), item["metadata"]["name"])
-        for item in everything
+        for item in repository.objects
         if item["kind"] == "ServiceAccount"
     }
-    for manifest in everything:
+    for manifest in repository.objects:
         if manifest["kind"] in ("RoleBinding", "ClusterRoleBinding"):
             for subject in manifest.get("subjects") or []:
                 # A RoleBinding's subject without a namespace is one of its own.

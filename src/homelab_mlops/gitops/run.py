@@ -110,7 +110,7 @@ def follow_workflow(cluster: Cluster, name: str, until: float) -> dict[str, str]
             where=f"{NAMESPACE}/{name}",
         )
     # Argo gives the outputs of the entrypoint, a DAG, to its node, whose name is the workflow's.
-    parameters = status["nodes"][name].get("outputs", {}).get("parameters", [])
+    parameters = status.get("nodes", {}).get(name, {}).get("outputs", {}).get("parameters", [])
     return {parameter["name"]: parameter.get("value", "") for parameter in parameters}
 
 

@@ -95,7 +95,7 @@ def patient(doing: str, action: Callable[[], None], patience: float) -> None:
                 return action()
         except TrackingError as error:
             left = deadline - time.monotonic()
-            if left <= 0 or error.exit_code != os.EX_TEMPFAIL:
+            if left <= 0 or not error.transient:
                 raise
             say(f"tracking: {error.what}; trying again for {left:.0f} s")
             time.sleep(min(pause, left))
