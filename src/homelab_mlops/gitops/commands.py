@@ -96,6 +96,21 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="For a script.")]
 
 
 @app.command()
+def grade(as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False) -> None:
+    """Run other people's checks: checkov, kube-score, hadolint, actionlint, zizmor, shellcheck.
+
+    `make check` installs them first. What stays as it is has its reason in accepted-findings.yaml.
+
+    \b
+    homelab grade
+    """
+    from homelab_mlops.gitops.graders import grade_command
+
+    if not grade_command(as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def bootstrap(
     context: Context = None,
     key_file: KeyFile = None,
