@@ -23,8 +23,8 @@ KUBERNETES = "1.35"
 LOCATION = "{{.ResourceKind}}{{.KindSuffix}}.json"
 # The modules whose CRDs the manifests use, and where in them the complete ones are.
 CRDS = {
-    tools.TOOLS["argo"].source: (tools.TOOLS["argo"].version, "manifests/base/crds/full"),
-    tools.TOOLS["kubeseal"].source: (tools.TOOLS["kubeseal"].version, "helm/sealed-secrets/crds"),
+    tools.TOOLS["argo"].module: (tools.TOOLS["argo"].version, "manifests/base/crds/full"),
+    tools.TOOLS["kubeseal"].module: (tools.TOOLS["kubeseal"].version, "helm/sealed-secrets/crds"),
     "github.com/argoproj/argo-cd/v3": ("v3.2.11", "manifests/crds"),
 }
 _REFERENCE = "#/$defs/"

@@ -26,20 +26,20 @@ FOLDER = Path(".tools")
 class Tool:
     """A program of a Go module.
 
-    ``package`` is its path inside the module, and ``published_as`` the module's path in the checksum database where
-    that is not the one that it declares.
+    ``module`` is the path that Go downloads it from, ``package`` the program's path inside, and ``declares`` the path
+    that its go.mod names where that is another one.
     """
 
     name: str
     module: str
     version: str
     package: str = ""
-    published_as: str = ""
+    declares: str = ""
 
     @property
-    def source(self) -> str:
-        """The path that Go downloads the module from."""
-        return self.published_as or self.module
+    def path(self) -> str:
+        """The path that Go code imports the module by."""
+        return self.declares or self.module
 
 
 TOOLS = {
@@ -49,10 +49,10 @@ TOOLS = {
         Tool("kubeconform", "github.com/yannh/kubeconform", "v0.8.0", "/cmd/kubeconform"),
         Tool(
             "kubeseal",
-            "github.com/bitnami/sealed-secrets",
+            "github.com/bitnami-labs/sealed-secrets",
             "v0.40.0",
             "/cmd/kubeseal",
-            published_as="github.com/bitnami-labs/sealed-secrets",
+            declares="github.com/bitnami/sealed-secrets",
         ),
         Tool("argo", "github.com/argoproj/argo-workflows/v4", "v4.1.4", "/cmd/argo"),
         Tool("kube-score", "github.com/zegl/kube-score", "v1.20.0", "/cmd/kube-score"),
@@ -87,7 +87,7 @@ def find(name: str, root: Path | None = None) -> Path:
 def is_built_from(program: Path, tool: Tool) -> bool:
     """Whether the build information that Go writes into a program names the tool's module and version."""
     with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(f"\t{tool.module}\t{tool.version}".encode()) >= 0
+        return content.find(f"\t{tool.path}\t{tool.version}".encode()) >= 0
 
 
 def build(tool: Tool, root: Path) -> Path:
@@ -103,11 +103,11 @@ def build(tool: Tool, root: Path) -> Path:
     work = (root / FOLDER / "build" / tool.name).resolve()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    downloaded = module(tool.source, tool.version, root)
+    downloaded = module(tool.module, tool.version, root)
     required: dict[str, Any] = json.loads(_go(root, work, "mod", "edit", "-json", downloaded["GoMod"]))
-    lines = ["module tools.invalid", f"go {required.get('Go', '1.24')}", f"require {tool.module} {tool.version}"]
-    if tool.published_as:
-        lines.append(f"replace {tool.module} => {tool.published_as} {tool.version}")
+    lines = ["module tools.invalid", f"go {required.get('Go', '1.24')}", f"require {tool.path} {tool.version}"]
+    if tool.declares:
+        lines.append(f"replace {tool.path} => {tool.module} {tool.version}")
     for item in required.get("Replace") or []:
         if not item["New"]["Path"].startswith("."):
             old, new = item["Old"], item["New"]
@@ -123,12 +123,12 @@ def build(tool: Tool, root: Path) -> Path:
         for page in PAGES[tool.name]:
             (source / page).parent.mkdir(parents=True)
             (source / page).write_text("<title>not built</title>\n")
-        _go(root, work, "mod", "edit", "-replace", f"{tool.module}=./source", "-replace", REPLACED[tool.name])
-    (work / "tools.go").write_text(f'package tools\n\nimport _ "{tool.module}{tool.package}"\n')
+        _go(root, work, "mod", "edit", "-replace", f"{tool.path}=./source", "-replace", REPLACED[tool.name])
+    (work / "tools.go").write_text(f'package tools\n\nimport _ "{tool.path}{tool.package}"\n')
     program = root / FOLDER / "bin" / tool.name
     program.parent.mkdir(parents=True, exist_ok=True)
     target = str(program.resolve())
-    _go(root, work, "build", "-ldflags", "-s -w", "-o", target, tool.module + tool.package)
+    _go(root, work, "build", "-ldflags", "-s -w", "-o", target, tool.path + tool.package)
     shutil.rmtree(work)
     return program
 
