@@ -431,9 +431,10 @@ def no_orphans(repository: Repository) -> Problems:
     reached = {root / "clusters/homelab" / name for name in ("settings.yaml", "secrets.yaml", "root.yaml")}
     for start in ("apps", *(item["spec"]["source"]["path"] for item in applications(root))):
         _reach(root / start, reached)
+    resolved = {path.resolve() for path in reached}
     for folder in ("apps", "base", "clusters", "overlays", "workflows"):
         for path in sorted((root / folder).rglob("*.yaml")):
-            if path.resolve() not in {item.resolve() for item in reached}:
+            if path.resolve() not in resolved:
                 yield str(path.relative_to(root)), "no kustomization reaches it"
 
 

@@ -92,7 +92,7 @@ def _local(node: Any) -> Any:
     if isinstance(node, dict):
         if isinstance(reference := node.get("$ref"), str):
             return {"$ref": "#/$defs/" + reference.partition(_REFERENCE)[2]}
-        return {key: _local(value) for key, value in node.items()}
+        return {key: _local(value) for key, value in node.items() if not _is_text(key, value)}
     return [_local(value) for value in node] if isinstance(node, list) else node
 
 
@@ -109,7 +109,7 @@ def custom_resources(root: Path) -> list[dict[str, Any]]:
 
 def _of_crd(crd: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for version in crd["spec"]["versions"]:
-        schema = _strict(version["schema"]["openAPIV3Schema"])
+        schema = _shared(_strict(version["schema"]["openAPIV3Schema"]))
         yield _name(crd["spec"]["group"], crd["spec"]["names"]["kind"], version["name"]), schema
 
 
@@ -121,7 +121,11 @@ def _strict(node: Any) -> Any:
         return node
     if node.get("x-kubernetes-int-or-string"):
         return {"anyOf": [{"type": "integer"}, {"type": "string"}]}
-    result = {key: _strict(value) for key, value in node.items() if not key.startswith("x-") and key != "nullable"}
+    result = {
+        key: _strict(value)
+        for key, value in node.items()
+        if not key.startswith("x-") and key != "nullable" and not _is_text(key, value)
+    }
     if isinstance(node.get("properties"), dict):
         result["properties"] = {name: _strict(value) for name, value in node["properties"].items()}
         # The metadata of a CRD's schema is empty: the API server knows it.
@@ -131,6 +135,30 @@ def _strict(node: Any) -> Any:
     if node.get("nullable") and isinstance(node.get("type"), str):
         result["type"] = [node["type"], "null"]
     return result
+
+
+def _is_text(key: str, value: Any) -> bool:
+    """Whether it is a schema's description, and not a field of that name."""
+    return key == "description" and isinstance(value, str)
+
+
+def _shared(schema: Any) -> Any:
+    """The same schema with each object in it written once: a CRD repeats a pod's parts dozens of times."""
+    objects: dict[str, Any] = {}
+
+    def visit(node: Any) -> Any:
+        if isinstance(node, list):
+            return [visit(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        visited = {key: visit(value) for key, value in node.items()}
+        if node.get("type") != "object" or not isinstance(node.get("properties"), dict):
+            return visited
+        name = hashlib.sha256(json.dumps(visited, sort_keys=True).encode()).hexdigest()[:12]
+        objects[name] = visited
+        return {"$ref": f"{_REFERENCE}{name}"}
+
+    return {**visit(schema), "$defs": objects}
 
 
 def _name(group: str, kind: str, version: str) -> str:
