@@ -68,6 +68,19 @@ test: $(VENV)/.dev lint check ## Lint, types, the check and every test that need
 	$(BIN)/python -m homelab_mlops.gitops.tools minio
 	$(BIN)/pytest -n 2
 
+image: ## Build the three images for this machine's architecture, with the registry and tag that are pinned
+	registry=$$(sed -n 's/^imageRegistry: //p' clusters/homelab/settings.yaml)
+	tag=$$(sed -n 's/^    newTag: //p' clusters/homelab/images/kustomization.yaml | head -1)
+	for name in minio mlflow training; do
+		docker build --build-arg COMMIT="$$(git rev-parse HEAD)" -f docker/$$name/Dockerfile -t "$$registry/$$name:$$tag" .
+	done
+
+bootstrap: programs ## Bring the platform up on the cluster of the current kubeconfig context
+	$(BIN)/homelab bootstrap
+
+e2e: $(VENV)/.dev programs ## The whole platform on the cluster of the current context; tests/e2e/conftest.py names its settings
+	$(BIN)/pytest tests/e2e --timeout 2400 -x -v
+
 bench: $(VENV)/.dev ## Measure what the README and docs/ quote
 	$(BIN)/python tests/benchmarks/quality.py
 	$(BIN)/python tests/benchmarks/tracked.py
@@ -87,5 +100,5 @@ lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra mlflow-server -o requirements/mlflow.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra gitops --extra demo -o requirements/demo.txt
 
-.PHONY: help setup programs check crds demo ui lint test bench schema lock
+.PHONY: help setup programs check crds demo ui lint test image bootstrap e2e bench schema lock
 .ONESHELL:

@@ -1,0 +1,153 @@
+"""A fork of the working tree on the cluster of the current kubeconfig, and what its user types.
+
+``HOMELAB_E2E_REPOSITORY`` is the address that Argo CD clones; ``HOMELAB_E2E_PUSH`` the address to push to, where that
+is another one; ``HOMELAB_E2E_DOMAIN`` and ``HOMELAB_E2E_INGRESS`` the domain of the services and the address of the
+ingress controller; ``HOMELAB_E2E_ARGO_CD`` the release of Argo CD to pin, where that is not the tree's.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+from homelab_mlops.gitops.cluster import Cluster
+from tests.conftest import HOMELAB, ROOT, clean_environment
+
+Result = TypeVar("Result")
+TIMES: list[tuple[str, float]] = []
+
+
+def setting(name: str, default: str | None = None) -> str:
+    value = os.environ.get(f"HOMELAB_E2E_{name}", default)
+    if value is None:
+        pytest.exit(f"HOMELAB_E2E_{name} is not set; tests/e2e/conftest.py says what it is", returncode=2)
+    return value
+
+
+def took(what: str, seconds: float) -> None:
+    """Notes a time for the summary."""
+    TIMES.append((what, seconds))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    terminalreporter.section("times on this cluster")
+    for what, seconds in TIMES:
+        terminalreporter.write_line(f"{seconds:7.1f} s  {what}")
+
+
+def until(what: str, condition: Callable[[], Result], seconds: float, pause: float = 1.0) -> Result:
+    """The first true value of ``condition``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(pause)
+
+
+class Fork:
+    """A user's clone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "homelab"
+        self.home = folder / "home"
+        self.home.mkdir(parents=True)
+        self.domain = setting("DOMAIN", "homelab.test")
+        self.repository = setting("REPOSITORY")
+        self._push = setting("PUSH", self.repository)
+
+    def homelab(self, *arguments: str, timeout: float = 1800, expect: int | None = 0) -> str:
+        """Runs the command line; returns what it printed, to standard output and then to standard error."""
+        env = {**clean_environment(), "HOME": str(self.home), "XDG_CONFIG_HOME": ""}
+        done = subprocess.run(
+            [HOMELAB, *arguments], cwd=self.root, env=env, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        text = done.stdout + done.stderr
+        print(f"$ homelab {' '.join(arguments)}\n{text}")
+        assert expect is None or done.returncode == expect, text
+        return text
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=e2e", "-c", "user.email=e2e@invalid", "-c", "safe.directory=*"]
+        done = subprocess.run(
+            ["git", *identity, *arguments], cwd=self.root, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.root / file
+        text = path.read_text()
+        assert old in text, f"{file} has no {old!r}"
+        path.write_text(text.replace(old, new))
+
+    def push(self, message: str) -> str:
+        """Commits everything and pushes it; returns the commit."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+        self.git("push", "--quiet", "--force", self._push, "HEAD:refs/heads/main")
+        return self.git("rev-parse", "HEAD")
+
+    def revert(self) -> str:
+        self.git("revert", "--no-edit", "HEAD")
+        self.git("push", "--quiet", self._push, "HEAD:refs/heads/main")
+        return self.git("rev-parse", "HEAD")
+
+    def password(self, credential: str) -> tuple[str, str]:
+        shown = dict(line.split("=", 1) for line in self.homelab("seal", "--show", credential).split())
+        return shown["username"], shown["password"]
+
+    def page(self, service: str, path: str, auth: tuple[str, str] | None = None) -> httpx.Response:
+        """A page of a service, through the ingress as a browser asks for it."""
+        address = setting("INGRESS")
+        host = {"Host": f"{service}.{self.domain}"}
+        return httpx.get(f"http://{address}{path}", headers=host, auth=auth, trust_env=False, timeout=30)
+
+
+@pytest.fixture(scope="session")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
+    fork = Fork(tmp_path_factory.mktemp("fork"))
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(fork.root)], check=True)
+    (fork.root / ".tools").symlink_to(ROOT / ".tools")
+    (fork.root / ".git/info/exclude").write_text(".tools\n")
+    release = os.environ.get("HOMELAB_E2E_ARGO_CD")
+    pinned = ["--argo-cd-version", release] if release else []
+    fork.homelab("init", "--yes", "--repository", fork.repository, "--domain", fork.domain, *pinned)
+    fork.push("Make it mine")
+    return fork
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    return Cluster()
+
+
+def applications(cluster: Cluster) -> dict[str, tuple[str, str, str]]:
+    """Sync status, health and commit of each application."""
+    return {
+        app["metadata"]["name"]: (
+            app.get("status", {}).get("sync", {}).get("status", ""),
+            app.get("status", {}).get("health", {}).get("status", ""),
+            app.get("status", {}).get("sync", {}).get("revision", ""),
+        )
+        for app in cluster.find("argoproj.io/v1alpha1", "Application", "argo-cd")
+    }
+
+
+def green_at(cluster: Cluster, commit: str) -> bool:
+    found = applications(cluster).values()
+    return bool(found) and all(state == ("Synced", "Healthy", commit) for state in found)
+
+
+def workflow(cluster: Cluster, name: str) -> dict[str, Any]:
+    found = cluster.get("argoproj.io/v1alpha1", "Workflow", name, "training")
+    assert found is not None, name
+    return found
