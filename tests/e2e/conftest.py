@@ -42,7 +42,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"{seconds:7.1f} s  {what}")
 
 
-def until(what: str, condition: Callable[[], Result], seconds: float, pause: float = 1.0) -> Result:
+def until(what: str, condition: Callable[[], Result | None], seconds: float, pause: float = 1.0) -> Result:
     """The first true value of ``condition``."""
     deadline = time.monotonic() + seconds
     while True:

@@ -15,7 +15,7 @@ def test_an_empty_cluster_becomes_green(fork: Fork) -> None:
     started = time.monotonic()
     printed = fork.homelab("bootstrap", "--yes", "--deadline", "1500")
     took("bootstrap to all Synced and Healthy, image pulls included", time.monotonic() - started)
-    (argo_cd,) = re.findall(r"Argo CD: ready \((\d+) s\)", printed)
+    (argo_cd,) = re.findall(r"^Argo CD: ready \((\d+) s\)", printed, re.MULTILINE)
     took("of this, Argo CD itself", float(argo_cd))
     assert fork.homelab("status").count("Healthy") == 7
 

@@ -1,0 +1,96 @@
+"""The schedule retrains, tracks, gates and registers; and a workflow says where its time went."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import httpx
+
+from homelab_mlops.gitops.cluster import Cluster
+from homelab_mlops.gitops.run import seconds
+from tests.e2e.conftest import Fork, green_at, took, until, workflow
+
+WORKFLOW = "argoproj.io/v1alpha1", "Workflow"
+OVERHEAD_SECONDS = 90.0
+ENDED = ("Succeeded", "Failed", "Error")
+
+
+def mlflow(fork: Fork, endpoint: str, **parameters: Any) -> Any:
+    """An answer of MLflow's REST interface, through the ingress, with the sealed credentials."""
+    query = str(httpx.QueryParams(parameters))
+    answer = fork.page("mlflow", f"/api/2.0/mlflow/{endpoint}?{query}", fork.password("mlflow-admin"))
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def versions(fork: Fork) -> list[dict[str, Any]]:
+    found = mlflow(fork, "model-versions/search", filter="name = 'churn'").get("model_versions", [])
+    return sorted(found, key=lambda version: int(version["version"]))
+
+
+def ended(cluster: Cluster, name: str) -> dict[str, Any] | None:
+    found = workflow(cluster, name)
+    return found if found.get("status", {}).get("phase") in ENDED else None
+
+
+def test_the_schedule_retrains(fork: Fork, cluster: Cluster) -> None:
+    assert "7043 rows" in fork.homelab("data", "push", "churn")
+    fork.edit("workflows/models/churn/cronworkflow.yaml", "30 2 * * *", "* * * * *")
+    fork.push("Retrain churn every minute")
+    (started,) = until("a scheduled workflow", lambda: cluster.find(*WORKFLOW, "training"), 180)
+    commit = fork.revert()
+    name = started["metadata"]["name"]
+    finished = until("its end", lambda: ended(cluster, name), 600, 2)
+    assert finished["status"]["phase"] == "Succeeded", finished["status"].get("message")
+    steps = {
+        node["displayName"]: seconds(node) or 0.0
+        for node in finished["status"]["nodes"].values()
+        if node["type"] == "Pod"
+    }
+    for step, taken in steps.items():
+        took(f"step {step}, with its pod", taken)
+    whole = seconds(finished["status"]) or 0.0
+    took("the whole scheduled workflow", whole)
+    # Forbid: what fell due meanwhile was skipped.
+    assert len(cluster.find(*WORKFLOW, "training")) == 1
+    until("green after the revert", lambda: green_at(cluster, commit), 300)
+
+    alone = time.monotonic()
+    for command in ("ingest churn --source demo", "validate churn", "train churn --tracking files"):
+        fork.homelab(*command.split())
+    fork.homelab("evaluate", "churn", "--tracking", "files")
+    alone = time.monotonic() - alone
+    took("the same steps without a cluster", alone)
+    assert whole <= OVERHEAD_SECONDS + alone
+
+
+def test_the_run_is_in_mlflow(fork: Fork, cluster: Cluster) -> None:
+    (version,) = versions(fork)
+    tags = {tag["key"]: tag["value"] for tag in version["tags"]}
+    assert re.fullmatch("[0-9a-f]{40}", tags["homelab.commit"]), tags
+    assert re.fullmatch("[0-9a-f]{64}", tags["homelab.data_sha256"]), tags
+    assert "/training:" in tags["homelab.image"], tags
+    assert tags["homelab.workflow"].startswith("churn-"), tags
+    champion = mlflow(fork, "registered-models/alias", name="churn", alias="champion")["model_version"]
+    assert champion["version"] == version["version"]
+    run = mlflow(fork, "runs/get", run_id=version["run_id"])["run"]
+    assert run["info"]["status"] == "FINISHED"
+    assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:")
+    files = mlflow(fork, "artifacts/list", run_id=version["run_id"], path="plots")["files"]
+    assert any(file["path"].endswith(".png") for file in files), files
+    # No pod but MLflow's has its keys.
+    for namespace in ("training", "argo-workflows"):
+        for secret in cluster.find("v1", "Secret", namespace):
+            assert "mlflow-s3" not in secret["metadata"]["name"]
+
+
+def test_a_second_run_is_gated_against_the_first(fork: Fork) -> None:
+    printed = fork.homelab("run", "churn")
+    assert "churn version 2 is the" in printed
+    assert f"http://mlflow.{fork.domain}/" in printed
+    first, second = versions(fork)
+    tags = {tag["key"]: tag["value"] for tag in second["tags"]}
+    assert tags["homelab.gate"] in {"promote", "reject"}
+    assert first["run_id"] != second["run_id"]

@@ -1,0 +1,78 @@
+"""Who holds a credential can do what it is for, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+
+import boto3
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+from kubernetes import client, config
+
+from homelab_mlops.gitops.cluster import Cluster
+from tests.e2e.conftest import Fork
+
+
+@pytest.fixture
+def as_training() -> client.ApiClient:
+    """The API server, asked with the token of the ServiceAccount of a retraining's steps."""
+    core = client.CoreV1Api(config.new_client_from_config())
+    request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[]))
+    token = core.create_namespaced_service_account_token("retrain", "training", request).status.token
+    configuration = client.Configuration()
+    configuration.host = core.api_client.configuration.host
+    configuration.ssl_ca_cert = core.api_client.configuration.ssl_ca_cert
+    configuration.api_key = {"authorization": f"Bearer {token}"}
+    return client.ApiClient(configuration)
+
+
+def test_a_step_of_a_retraining_reaches_nothing_else(as_training: client.ApiClient) -> None:
+    core, custom = client.CoreV1Api(as_training), client.CustomObjectsApi(as_training)
+    pod = {
+        "metadata": {"name": "mine"},
+        "spec": {"containers": [{"name": "mine", "image": "registry.invalid/mine:1"}]},
+    }
+    attempts = [
+        lambda: core.list_namespaced_secret("mlflow"),
+        lambda: core.read_namespaced_secret("mlflow-s3", "mlflow"),
+        lambda: core.list_namespaced_secret("training"),
+        lambda: core.create_namespaced_pod("mlflow", pod),
+        lambda: core.create_namespaced_pod("training", pod),
+        lambda: custom.delete_namespaced_custom_object("argoproj.io", "v1alpha1", "training", "cronworkflows", "churn"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(client.ApiException) as refused:
+            attempt()
+        assert refused.value.status == 403
+
+
+def test_mlflows_user_of_the_store_has_its_bucket_only(cluster: Cluster) -> None:
+    secret = cluster.get("v1", "Secret", "mlflow-s3", "mlflow")
+    assert secret is not None
+    keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+    with cluster.port_forward("minio-0", "minio", 9000) as port:
+        store = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+            region_name="us-east-1",
+        )
+        assert store.list_objects_v2(Bucket="mlflow")["KeyCount"] > 0
+        for bucket in ("backups", "datasets", "argo-artifacts"):
+            with pytest.raises(ClientError, match="AccessDenied"):
+                store.list_objects_v2(Bucket=bucket)
+        with httpx.Client(trust_env=False) as anybody:
+            assert anybody.get(f"http://127.0.0.1:{port}/mlflow").status_code == 403
+
+
+def test_nobody_gets_in_without_a_password(fork: Fork) -> None:
+    assert fork.page("mlflow", "/health").status_code == 200
+    assert fork.page("mlflow", "/api/2.0/mlflow/experiments/search?max_results=1").status_code == 401
+    assert fork.page("mlflow", "/").status_code == 401
+    assert fork.page("mlflow", "/", ("admin", "wrong")).status_code == 401
+    assert fork.page("mlflow", "/metrics").status_code in {401, 404}
+    assert fork.page("argo", "/api/v1/workflows/training").status_code in {401, 403}
+    assert fork.page("argocd", "/api/v1/applications").status_code == 401
+    assert fork.page("s3", "/mlflow").status_code == 403
