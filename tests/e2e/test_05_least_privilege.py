@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from typing import Any
 
 import boto3
 import httpx
@@ -19,21 +21,20 @@ def as_training() -> client.ApiClient:
     """The API server, asked with the token of the ServiceAccount of a retraining's steps."""
     core = client.CoreV1Api(config.new_client_from_config())
     request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[]))
-    token = core.create_namespaced_service_account_token("retrain", "training", request).status.token
+    granted = core.create_namespaced_service_account_token("retrain", "training", request).status
+    assert granted is not None
     configuration = client.Configuration()
     configuration.host = core.api_client.configuration.host
     configuration.ssl_ca_cert = core.api_client.configuration.ssl_ca_cert
-    configuration.api_key = {"authorization": f"Bearer {token}"}
+    configuration.api_key = {"authorization": f"Bearer {granted.token}"}
     return client.ApiClient(configuration)
 
 
 def test_a_step_of_a_retraining_reaches_nothing_else(as_training: client.ApiClient) -> None:
     core, custom = client.CoreV1Api(as_training), client.CustomObjectsApi(as_training)
-    pod = {
-        "metadata": {"name": "mine"},
-        "spec": {"containers": [{"name": "mine", "image": "registry.invalid/mine:1"}]},
-    }
-    attempts = [
+    spec = client.V1PodSpec(containers=[client.V1Container(name="mine", image="registry.invalid/mine:1")])
+    pod = client.V1Pod(metadata=client.V1ObjectMeta(name="mine"), spec=spec)
+    attempts: list[Callable[[], Any]] = [
         lambda: core.list_namespaced_secret("mlflow"),
         lambda: core.read_namespaced_secret("mlflow-s3", "mlflow"),
         lambda: core.list_namespaced_secret("training"),
