@@ -2,7 +2,8 @@
 
 ``HOMELAB_E2E_REPOSITORY`` is the address that Argo CD clones; ``HOMELAB_E2E_PUSH`` the address to push to, where that
 is another one; ``HOMELAB_E2E_DOMAIN`` and ``HOMELAB_E2E_INGRESS`` the domain of the services and the address of the
-ingress controller; ``HOMELAB_E2E_ARGO_CD`` the release of Argo CD to pin, where that is not the tree's.
+ingress controller; ``HOMELAB_E2E_ARGO_CD`` the release of Argo CD to pin, where that is not the tree's. With
+``HOMELAB_E2E_FORK``, a folder, a run goes on with the fork of an earlier one, and so with its cluster.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Fork:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "homelab"
         self.home = folder / "home"
-        self.home.mkdir(parents=True)
+        self.home.mkdir(parents=True, exist_ok=True)
         self.domain = setting("DOMAIN", "homelab.test")
         self.repository = setting("REPOSITORY")
         self._push = setting("PUSH", self.repository)
@@ -114,7 +115,10 @@ class Fork:
 
 @pytest.fixture(scope="session")
 def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
-    fork = Fork(tmp_path_factory.mktemp("fork"))
+    earlier = os.environ.get("HOMELAB_E2E_FORK")
+    fork = Fork(Path(earlier) if earlier else tmp_path_factory.mktemp("fork"))
+    if fork.root.is_dir():
+        return fork
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(fork.root)], check=True)
     (fork.root / ".tools").symlink_to(ROOT / ".tools")
     (fork.root / ".git/info/exclude").write_text(".tools\n")
