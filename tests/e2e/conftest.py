@@ -22,11 +22,13 @@ from homelab_mlops.gitops.cluster import Cluster
 from tests.conftest import HOMELAB, ROOT, clean_environment
 
 Result = TypeVar("Result")
+# Read at once: the tests themselves see none of them.
+SETTINGS = {name: value for name, value in os.environ.items() if name.startswith("HOMELAB_E2E_")}
 TIMES: list[tuple[str, float]] = []
 
 
 def setting(name: str, default: str | None = None) -> str:
-    value = os.environ.get(f"HOMELAB_E2E_{name}", default)
+    value = SETTINGS.get(f"HOMELAB_E2E_{name}", default)
     if value is None:
         pytest.exit(f"HOMELAB_E2E_{name} is not set; tests/e2e/conftest.py says what it is", returncode=2)
     return value
@@ -115,14 +117,14 @@ class Fork:
 
 @pytest.fixture(scope="session")
 def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
-    earlier = os.environ.get("HOMELAB_E2E_FORK")
+    earlier = SETTINGS.get("HOMELAB_E2E_FORK")
     fork = Fork(Path(earlier) if earlier else tmp_path_factory.mktemp("fork"))
     if fork.root.is_dir():
         return fork
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(fork.root)], check=True)
     (fork.root / ".tools").symlink_to(ROOT / ".tools")
     (fork.root / ".git/info/exclude").write_text(".tools\n")
-    release = os.environ.get("HOMELAB_E2E_ARGO_CD")
+    release = SETTINGS.get("HOMELAB_E2E_ARGO_CD")
     pinned = ["--argo-cd-version", release] if release else []
     fork.homelab("init", "--yes", "--repository", fork.repository, "--domain", fork.domain, *pinned)
     fork.push("Make it mine")

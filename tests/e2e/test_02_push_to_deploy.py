@@ -89,7 +89,7 @@ def test_a_bad_commit_is_named_and_a_revert_heals(
         return None
 
     pushed = time.monotonic()
-    until("homelab status names commit, file and reason", problem, 240, 2)
+    until("homelab status names commit, file and reason", problem, 120, 2)
     took(f"a bad commit is named: {reason}", time.monotonic() - pushed)
     assert fork.page("mlflow", "/health").status_code == 200
     healed = fork.revert()
