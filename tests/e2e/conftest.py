@@ -74,7 +74,8 @@ class Fork:
             [HOMELAB, *arguments], cwd=self.root, env=env, capture_output=True, text=True, timeout=timeout, check=False
         )
         text = done.stdout + done.stderr
-        print(f"$ homelab {' '.join(arguments)}\n{text}")
+        if "--show" not in arguments:  # a log is no place for a password
+            print(f"$ homelab {' '.join(arguments)}\n{text}")
         assert expect is None or done.returncode == expect, text
         return text
 

@@ -58,9 +58,7 @@ def test_the_schedule_retrains(fork: Fork, cluster: Cluster) -> None:
     until("green after the revert", lambda: green_at(cluster, commit), 300)
 
     alone = time.monotonic()
-    for command in ("ingest churn --source demo", "validate churn", "train churn --tracking files"):
-        fork.homelab(*command.split())
-    fork.homelab("evaluate", "churn", "--tracking", "files")
+    fork.homelab("retrain", "churn", "--source", "demo", "--tracking", "files")
     alone = time.monotonic() - alone
     took("the same steps without a cluster", alone)
     assert whole <= OVERHEAD_SECONDS + alone
