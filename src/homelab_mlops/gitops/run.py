@@ -36,10 +36,9 @@ def run(model: str, context: str | None, *, deadline: float, follow: bool) -> No
         outputs = follow_workflow(cluster, name, time.monotonic() + deadline)
         if "registration" in outputs:
             made = json.loads(outputs["registration"])
-            stdout().print(
-                f"{made['name']} version {made['version']} is the {made['alias']}: {made['url']}", markup=False
-            )
-            stdout().print(f"run: {made['run_url']}", markup=False)
+            page, run_page = (_from_outside(cluster, made[key]) for key in ("url", "run_url"))
+            stdout().print(f"{made['name']} version {made['version']} is the {made['alias']}: {page}", markup=False)
+            stdout().print(f"run: {run_page}", markup=False)
 
 
 def _from_outside(cluster: Cluster, url: str) -> str:
