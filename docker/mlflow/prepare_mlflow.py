@@ -2,7 +2,7 @@
 """Prepares MLflow's databases and users before the server starts; running it again changes nothing that is right.
 
 Upgrades both schemas, writes the configuration of basic auth, and gives the users the passwords of the environment, so
-that a rotated Secret acts at the next start. Everyone may read; `promoter` may edit the models, and their owners theirs.
+that a rotated Secret acts at the next start. Everyone may read; `promoter` may edit every model.
 """
 
 import os

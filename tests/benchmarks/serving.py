@@ -157,8 +157,11 @@ def main() -> None:
                 {"Authorization": f"Basic {basic}"},
             ),
             "mlflow": (
-                [Path(sys.executable).with_name("mlflow"), "models", "serve", "--model-uri", f"models:/churn/{version}"]
-                + ["--env-manager", "local", "--workers", "1", "--port", "18081"],
+                [
+                    Path(sys.executable).with_name("mlflow"),
+                    *["models", "serve", "--env-manager", "local", "--workers", "1", "--port", "18081", "--model-uri"],
+                    f"models:/churn/{version}",
+                ],
                 *(18081, "/invocations", "/ping"),
                 {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true"},
                 {},

@@ -9,10 +9,10 @@ import yaml
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import RepositoryError, TrackingError
+from homelab_mlops.promotion import LABEL, NONE_YET
 from homelab_mlops.serving.source import Registry
 
-MODEL, VERSION = "app.kubernetes.io/name", "homelab-mlops/version"
-NONE_YET = "0"
+MODEL = "app.kubernetes.io/name"
 
 
 def versions_of(folder: Path) -> dict[str, str]:
@@ -25,7 +25,7 @@ def versions_of(folder: Path) -> dict[str, str]:
     for path in sorted(folder.glob("*.yaml")):
         labels = _labels(path)
         if labels is not None:
-            found[labels[MODEL]] = str(labels[VERSION])
+            found[labels[MODEL]] = str(labels[LABEL])
     return found
 
 
@@ -34,7 +34,7 @@ def _labels(path: Path) -> dict[str, Any] | None:
         for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
             if isinstance(document, dict) and document.get("kind") == "Deployment":
                 labels = document["spec"]["template"]["metadata"]["labels"]
-                if VERSION in labels:
+                if LABEL in labels:
                     return dict(labels)
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise RepositoryError(f"not the manifest of a model: {error}", where=str(path)) from error

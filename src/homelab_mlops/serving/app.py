@@ -112,7 +112,7 @@ class Service:
             known = ", ".join(ENDPOINTS)
             raise Refusal(404, "ENDPOINT_NOT_FOUND", f"there is no {path[:100]!r}; there are {known}")
         if path in OPEN:
-            if self.model is None and not self.empty or self.draining:
+            if self.draining or (self.model is None and not self.empty):
                 raise Refusal(503, "TEMPORARILY_UNAVAILABLE", "shutting down" if self.draining else self.waiting_for)
             return b"\n", b"application/json"
         if self._login is not None and not self._login.admits(scope["headers"]):

@@ -1,7 +1,7 @@
 """Raw rows, as JSON or CSV brings them, to the one float32 matrix that XGBoost takes.
 
-The same values give the same numbers as `homelab_mlops.scoring.encode`, which a test holds; without pandas, since a data
-frame of one row costs more than its prediction.
+The same values give the same numbers as `homelab_mlops.scoring.encode`, which a test holds; without pandas, since a
+data frame of one row costs more than its prediction.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A sample of what clients ask, for later comparison with the training rows: off by default.
 
-Rows gather in memory and go to the bucket `datasets` as gzipped JSON lines. Nothing here can slow or fail a request: what
-does not fit into the queue is counted and let go, and so is a batch that the store does not take.
+Rows gather in memory and go to the bucket `datasets` as gzipped JSON lines. Nothing here can slow or fail a request:
+what does not fit into the queue is counted and let go, and so is a batch that the store does not take.
 """
 
 from __future__ import annotations

@@ -68,7 +68,16 @@ def serving(name: str, version: str, folder: Path, env: Mapping[str, str], *, re
     """The service, until the block ends; with ``ready``, once it says so."""
     port, metrics_port = free_port(), free_port()
     log = folder / f"serving-{name}-{version}-{port}.log"
-    command = [HOMELAB, "serve", name, version, "--port", str(port), "--metrics-port", str(metrics_port)]
+    command: list[str | Path] = [
+        HOMELAB,
+        "serve",
+        name,
+        version,
+        "--port",
+        str(port),
+        "--metrics-port",
+        str(metrics_port),
+    ]
     login = {"SERVING_USERNAME": LOGIN[0], "SERVING_PASSWORD": LOGIN[1]}
     with log.open("wb") as output:
         process = subprocess.Popen(
