@@ -50,7 +50,7 @@ def image_environment() -> Path:
     uv, python = Path(sys.executable).with_name("uv"), folder / "bin" / "python"
     lock = ROOT / "requirements" / "serving.txt"
     if not python.exists() or python.stat().st_mtime < lock.stat().st_mtime:
-        install = [uv, "pip", "install", "--quiet", "--python", python]
+        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", python]
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
         subprocess.run([*install, "--require-hashes", "-r", lock], check=True)
         bootstrap = ROOT / "requirements" / "bootstrap.txt"
@@ -124,7 +124,7 @@ def measure(
         for case, (rows, connections) in CASES.items():
             file = folder / "request"
             file.write_bytes(request(port, path, form(rows), headers))
-            arguments = [sys.executable, LOAD, str(port), file, str(connections), str(seconds)]
+            arguments: list[str | Path] = [sys.executable, LOAD, str(port), file, str(connections), str(seconds)]
             found = json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
             unit = "rows/s" if rows > 1 else "requests/s"
             figures[f"{case}: {unit}"] = rows * found["per_second"]

@@ -127,7 +127,8 @@ def test_automatic_promotion_survives_a_push_race(
     forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two people push to main between the step's fetch and its push; theirs and its own stay."""
-    clone, pushes = tmp_path / "clone", []
+    clone = tmp_path / "clone"
+    pushes: list[int] = []
     push = Remote.push
 
     def late(self: Remote, *arguments: Any) -> str:
@@ -164,7 +165,8 @@ def test_a_repository_that_refuses_is_a_clear_error(spec: ModelSpec, forge: Forg
     assert not (tmp_path / "work" / "propose").exists()
 
 
-def test_a_wrong_token_and_a_server_that_is_away(forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("forge")
+def test_a_wrong_token_and_a_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_TOKEN", "wrong")
     with pytest.raises(RepositoryError, match="does not accept the bot's login"):
         propose(CHURN, work(tmp_path / "work", 3))
@@ -203,7 +205,7 @@ def test_the_token_is_in_no_log_and_no_process_list(forge: Forge, tmp_path: Path
         "GIT_TOKEN": TOKEN,
         "HOMELAB_DEBUG": "1",
     }
-    command = [HOMELAB, "propose", "churn", "--json", "--work", work(tmp_path / "work", 3)]
+    command: list[str | Path] = [HOMELAB, "propose", "churn", "--json", "--work", work(tmp_path / "work", 3)]
     done = subprocess.run(command, capture_output=True, env=clean_environment(env), cwd=ROOT, check=True)
     processes = listed.read_bytes()
     assert b"propose" in processes
@@ -212,7 +214,8 @@ def test_the_token_is_in_no_log_and_no_process_list(forge: Forge, tmp_path: Path
         assert TOKEN.encode() not in text
 
 
-def test_a_person_promotes_by_one_commit(forge: Forge, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("forge")
+def test_a_person_promotes_by_one_commit(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     shutil.copytree(ROOT / "clusters", clone / "clusters")
     git(clone, "add", "--all")
@@ -223,7 +226,7 @@ def test_a_person_promotes_by_one_commit(forge: Forge, tmp_path: Path) -> None:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         env = clean_environment({"KUBECONFIG": "/nonexistent", "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"})
-        command = [HOMELAB, "promote", *arguments]
+        command: list[str | Path] = [HOMELAB, "promote", *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=clone, env=env, check=False)
 
     assert run("churn", "7").returncode == 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,17 +100,23 @@ def serving(name: str, version: str, folder: Path, env: Mapping[str, str], *, re
         process.wait()
 
 
+class Models(dict[str, Registered]):
+    """One version of each model, as a retraining leaves it, made when a test asks for it."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        super().__init__()
+        self.uri, self.folder = uri, folder
+
+    def __missing__(self, name: str) -> Registered:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", self.uri)
+            self[name] = _registered(name, self.folder / name)
+        return self[name]
+
+
 @pytest.fixture(scope="session")
-def registered(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Registered]:
-    """One version of each model, as a retraining leaves it."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    os.environ["MLFLOW_TRACKING_URI"] = mlflow_uri
-    try:
-        return {name: _registered(name, tmp_path_factory.mktemp(name)) for name in MODELS}
-    finally:
-        os.environ.pop("MLFLOW_TRACKING_URI")
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+def registered(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    return Models(mlflow_uri, tmp_path_factory.mktemp("registered"))
 
 
 def _registered(name: str, work: Path) -> Registered:
@@ -119,32 +124,25 @@ def _registered(name: str, work: Path) -> Registered:
     gate = found.gate.model_copy(update={"resamples": 200, "baseline": "trivial"})
     spec = found.model_copy(update={"name": f"served-{name}", "gate": gate})
     ingest(spec, work, "demo" if spec.data.demo else None)
-    train(spec, work, "mlflow", {"num_round": "60"})
+    train(spec, work, "mlflow", {"num_round": "40"})
     evaluate(spec, work)
     return Registered(spec, register(spec, work)["version"], work)
 
 
+class Services(dict[str, Served]):
+    """The service on each model, started when a test asks for it."""
+
+    def __init__(self, models: Models, stack: ExitStack) -> None:
+        super().__init__()
+        self.models, self.stack = models, stack
+
+    def __missing__(self, name: str) -> Served:
+        model, env = self.models[name], {"MLFLOW_TRACKING_URI": self.models.uri}
+        self[name] = self.stack.enter_context(serving(model.name, model.version, self.models.folder, env))
+        return self[name]
+
+
 @pytest.fixture(scope="session")
-def services(
-    registered: dict[str, Registered], mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Served]]:
-    """The service on each model."""
-    folder = tmp_path_factory.mktemp("services")
-    env = {"MLFLOW_TRACKING_URI": mlflow_uri}
-    found: dict[str, Served] = {}
-    with _all(registered, folder, env, found):
-        yield found
-
-
-@contextmanager
-def _all(
-    models: dict[str, Registered], folder: Path, env: Mapping[str, str], found: dict[str, Served]
-) -> Iterator[None]:
-    if len(found) == len(models):
-        yield
-        return
-    name = list(models)[len(found)]
-    with serving(models[name].name, models[name].version, folder, env) as served:
-        found[name] = served
-        with _all(models, folder, env, found):
-            yield
+def services(registered: Models) -> Iterator[Services]:
+    with ExitStack() as stack:
+        yield Services(registered, stack)

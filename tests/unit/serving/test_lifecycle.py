@@ -21,7 +21,7 @@ from homelab_mlops.errors import TrackingError
 from homelab_mlops.pipeline.demo_tables import built_in
 from homelab_mlops.serving.alias import follow
 from tests.conftest import Store, free_port
-from tests.unit.serving.conftest import Registered, Served, serving
+from tests.unit.serving.conftest import Registered, serving
 
 MANIFEST = """
 kind: Deployment
@@ -96,11 +96,10 @@ def broken_version(model: Registered, uri: str, folder: Path) -> str:
     return str(client.create_model_version(model.name, f"{run.info.artifact_uri}/broken", run.info.run_id).version)
 
 
-def test_mlflow_down_at_start_is_waited_for(registered: dict[str, Registered], tmp_path: Path) -> None:
+def test_mlflow_down_at_start_is_waited_for(tmp_path: Path) -> None:
     """Not ready while it is away, and it says why; what has loaded needs it no more."""
     port = free_port()
     env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-    assert registered
     with serving("any", "1", tmp_path, env, ready=False) as served:
         until(lambda: "MLflow cannot be reached" in served.log.read_text())
         answer = served.ask("/ping", method="GET")
@@ -130,9 +129,7 @@ def test_the_alias_follows_git(
     assert client.get_model_version_by_alias(missing.name, "champion").version == missing.version
 
 
-def test_no_request_fails_while_it_leaves(
-    services: dict[str, Served], registered: dict[str, Registered], tmp_path: Path, mlflow_uri: str
-) -> None:
+def test_no_request_fails_while_it_leaves(registered: dict[str, Registered], tmp_path: Path, mlflow_uri: str) -> None:
     """Asked to end under load it answers on, tells its clients to connect elsewhere, and ends with 0."""
     model, body = registered["churn"], {"dataframe_records": [row()]}
     failures: list[str] = []
@@ -160,7 +157,6 @@ def test_no_request_fails_while_it_leaves(
         assert leaving.ask("/ping", method="GET").status_code == 503
         assert leaving.ask("/invocations", json=body).status_code == 200
         assert leaving.process.wait(30) == 0
-    assert services
 
 
 def test_a_sample_of_the_requests_goes_to_the_bucket(
