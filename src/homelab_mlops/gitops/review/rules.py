@@ -1051,7 +1051,7 @@ def _crd(review: Review) -> Said:
 
 def _schedules(manifest: Manifest) -> tuple[list[str], bool]:
     spec = manifest.get("spec") or {}
-    found = _strings(spec.get("schedules")) or [str(spec["schedule"])] * bool(spec.get("schedule"))
+    found = _strings(spec.get("schedules") or [spec[key] for key in ("schedule",) if spec.get(key)])
     return found, spec.get("suspend") is True
 
 
@@ -1281,7 +1281,7 @@ def _is_model_version(change: Change, path: tuple[str, ...]) -> bool:
     if change.id.kind == "CustomResourceDefinition" or not _MODEL_KEY.match(last):
         return False
     text = " ".join((*path, change.id.name, *(_get(change.new, "metadata", "labels") or {}))).lower()
-    return "model" in text or "serving" in (change.id.namespace, change.application)
+    return "model" in text or "serving" in text or "serving" in (change.id.namespace, change.application)
 
 
 def _model_name(change: Change, path: tuple[str, ...]) -> str:

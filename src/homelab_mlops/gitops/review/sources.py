@@ -18,11 +18,11 @@ from homelab_mlops.gitops.render import Manifest, parse, read_yaml
 from homelab_mlops.gitops.review.trees import SUBMODULE, SYMLINK, Tree, normal
 
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
-REMOTE = re.compile(r"^(https?://|ssh://|git@|git::|oci://|github\.com/)|\?(ref|version)=|\.git(/|$|\?)")
+REMOTE = re.compile(r"^(https?://|file://|ssh://|git@|git::|oci://|github\.com/)|\?(ref|version)=|\.git(/|$|\?)")
 UNREACHABLE = re.compile(
     r"dial tcp|no such host|git fetch|exit status 128|timeout|timed out|took more than|connection re|TLS|unable to access"
 )
-_DOCUMENT = re.compile(r"^---(?:\s.*)?$\n?", re.MULTILINE)
+_DOCUMENT = re.compile(r"^---(?:[ \t].*)?$\n?", re.MULTILINE)
 
 
 @dataclass
