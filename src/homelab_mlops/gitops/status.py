@@ -13,7 +13,7 @@ import yaml
 
 from homelab_mlops.console import print_json, stdout
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.settings import find_root
+from homelab_mlops.gitops.location import find_root
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.location import SETTINGS, find_root
 from homelab_mlops.gitops.review.report import Report, review
 from homelab_mlops.gitops.review.trees import WORKING_TREE, Git, Tree
-from homelab_mlops.gitops.settings import find_root
 
 _FETCH = "fetch it (`git fetch --unshallow origin`), or name a commit: `homelab diff BASE`"
 
@@ -52,9 +53,8 @@ def _label(name: str, commit: str) -> str:
 
 
 def _merge_base(git: Git, root: Path, last: str | None) -> str:
-    from homelab_mlops.gitops.settings import load_settings
-
-    branch = load_settings(root).branch
+    declared = re.search(r"^branch:\s*[\"']?([^\s\"'#]+)", (root / SETTINGS).read_text(encoding="utf-8"), re.MULTILINE)
+    branch = declared[1] if declared else "main"
     main = git.commit(f"origin/{branch}") or git.commit(branch)
     found = git.merge_base(main, last) if main and last else None
     if found is None:

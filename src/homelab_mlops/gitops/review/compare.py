@@ -189,7 +189,7 @@ def _root_objects(side: Side, scoped: set[tuple[str, str]]) -> list[Object]:
 
 
 def _name_generated(*sides: list[Object]) -> None:
-    """Gives a generated ConfigMap or Secret the name that it was declared by, and its references the content's digest."""
+    """Gives a generated object the name that it was declared by, and its references the content's digest."""
     for objects in sides:
         taken = {item.id for item in objects}
         stems: dict[Identity, list[Object]] = defaultdict(list)
@@ -248,9 +248,8 @@ def _change(was: Object | None, now: Object | None, base: Side, head: Side) -> C
             shown = (was.application, now.application)
             fields.insert(0, FieldChange(("(Application)",), *shown, shown, "moved"))
         return Change("changed", now.id, now.application, was, now, fields) if fields else None
-    if now:
-        return Change("added", now.id, now.application, None, now)
-    assert was is not None
+    if was is None:
+        return Change("added", now.id, now.application, None, now) if now else None
     why = _why_it_stays(was, base, head)
     return Change("orphaned" if why else "removed", was.id, was.application, was, None, why=why)
 
@@ -326,7 +325,7 @@ class _Differ:
         sealed = self.kind == "SealedSecret" and path[:2] == ("spec", "encryptedData")
         named = len(path) > 1 and path[-1] == "value" and path[-2].startswith("[") and is_secret_name(path[-2][1:-1])
         if sealed:
-            return FieldChange(path, before, after, _words(before, after, "‹sealed›"), note or "sealed anew")
+            return FieldChange(path, before, after, _words(before, after, "(sealed)"), note or "sealed anew")
         shown = []
         for value in (before, after):
             if value is MISSING:
@@ -401,7 +400,7 @@ class _Differ:
                 return None
             if keys == ("metadata",):
                 parts = [str((item.get("metadata") or {}).get("name", ""))]
-            elif not (keys[0] in item):
+            elif keys[0] not in item:
                 return None
             else:
                 parts = [str(item[key]) for key in keys if key in item]

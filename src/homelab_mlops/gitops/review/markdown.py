@@ -73,12 +73,12 @@ def _item(item: Item) -> str:
                 rows.append(f"+   {line.where}: {brief(line.after, 300)}{note}")
     if item.yaml and item.action == "added":
         rows += [f"+   {row}" for row in item.yaml.splitlines()]
-    text = "\n".join(rows).replace("```", "ʼʼʼ")
+    text = "\n".join(rows).replace("```", "'''")
     return f"```diff\n{text}\n```\n"
 
 
 def _code(text: str) -> str:
-    return f"`{text.replace('`', 'ʼ')}`"
+    return "`" + text.replace("`", "'") + "`"
 
 
 def _escape(text: str) -> str:

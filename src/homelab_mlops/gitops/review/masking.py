@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-HIDDEN = "‹hidden›"
+HIDDEN = "(hidden)"
 _WORD = r"(pass(word|wd|phrase)?|pwd|secret|token|credentials?|(api|access|private|secret|encryption|signing)[_.-]?key)"
 _NAME = re.compile(rf"(^|[^a-z]|(?<=[a-z])(?=[A-Z])){_WORD}s?(\d*|[_.-]?(value|hash|data|base64|b64))$", re.IGNORECASE)
 _NAME_ANYWHERE = re.compile(r"password|passwd|secret|token|api_?key|private_?key|access_?key|credential", re.IGNORECASE)
@@ -87,11 +87,10 @@ def mask(node: Any, path: tuple[str, ...] = (), *, secret: bool = False) -> Any:
 def masked_object(manifest: dict[str, Any]) -> dict[str, Any]:
     """An object as it may be shown."""
     if manifest.get("kind") == "Secret":
-        hidden = {key: mask(value, (key,), secret=key in ("data", "stringData")) for key, value in manifest.items()}
-        return hidden
+        return {key: mask(value, (key,), secret=key in ("data", "stringData")) for key, value in manifest.items()}
     if manifest.get("kind") == "SealedSecret":
         spec = manifest.get("spec") or {}
-        sealed = {key: "‹sealed›" for key in spec.get("encryptedData") or {}}
+        sealed = dict.fromkeys(spec.get("encryptedData") or {}, "(sealed)")
         return {
             **mask({key: value for key, value in manifest.items() if key != "spec"}),
             "spec": {**mask(spec), "encryptedData": sealed},

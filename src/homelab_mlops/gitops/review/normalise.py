@@ -1,4 +1,4 @@
-"""Objects as Kubernetes means them: defaults written out, quantities in one unit, lists without an order sorted by key."""
+"""Objects as Kubernetes means them: defaults written out, quantities in one unit, generated names undone."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def quantity(text: str) -> Decimal | None:
         return None
     unit = match[3] or ""
     if unit in _BINARY:
-        return number * 1024 ** _BINARY[unit]
+        return number * Decimal(1024 ** _BINARY[unit])
     return number.scaleb(_UNITS.get(unit, 0))
 
 
@@ -117,10 +117,8 @@ def normalise(manifest: Manifest, namespace: str, cluster_scoped: set[tuple[str,
     for key in ("labels", "annotations", "finalizers"):
         if metadata.get(key) in ({}, []):
             metadata.pop(key)
-    if (
-        (group(copy), str(copy.get("kind"))) in cluster_scoped
-        or (is_built_in(copy) or copy.get("kind") == "ClusterWorkflowTemplate")
-        and copy.get("kind") in CLUSTER_SCOPED
+    if (group(copy), str(copy.get("kind"))) in cluster_scoped or (
+        (is_built_in(copy) or copy.get("kind") == "ClusterWorkflowTemplate") and copy.get("kind") in CLUSTER_SCOPED
     ):
         metadata.pop("namespace", None)
     else:

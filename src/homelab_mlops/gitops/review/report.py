@@ -87,7 +87,7 @@ class Report:
 
     def fails(self, level: str | None) -> bool:
         """Whether a flag is of ``level`` or worse."""
-        return level is not None and any(LEVELS.index(flag.level) >= LEVELS.index(level) for flag in self.flags)  # type: ignore[arg-type]
+        return level is not None and any(LEVELS.index(flag.level) >= LEVELS.index(level) for flag in self.flags)
 
     def as_json(self) -> dict[str, Any]:
         return {

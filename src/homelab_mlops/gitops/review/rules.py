@@ -7,7 +7,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from itertools import product
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from homelab_mlops.gitops.policies import MEMORY_BUDGET_MIB
 from homelab_mlops.gitops.render import Manifest
-from homelab_mlops.gitops.review.compare import BOOTSTRAP, MISSING, Change, Object, everything, sync_options
+from homelab_mlops.gitops.review.compare import BOOTSTRAP, MISSING, Change, everything, sync_options
 from homelab_mlops.gitops.review.masking import is_reference, is_secret_name, is_secret_value
 from homelab_mlops.gitops.review.normalise import group, is_built_in, pod_specs, quantity
 from homelab_mlops.gitops.review.sources import Side
@@ -354,7 +354,7 @@ def _is_strong(right: Right) -> bool:
     return (
         right[2] in _STRONG_VERBS
         or right[0] == "*"
-        or (resource in _STRONG_RESOURCES and (writes or resource in ("*", "secrets") and not right[3]))
+        or (resource in _STRONG_RESOURCES and (writes or (resource in ("*", "secrets") and not right[3])))
     )
 
 
@@ -444,11 +444,11 @@ def _opened(old: dict[str, Any], new: dict[str, Any], direction: str, key: str) 
     before = _admitted(old, direction.lower(), key) if direction in _strings(old.get("policyTypes")) else []
     if old and direction not in _strings(old.get("policyTypes")):
         return []
-    found = []
-    for atom in _admitted(new, direction.lower(), key):
-        if not any(_admits(known, atom) for known in before):
-            found.append(_say_atom(atom))
-    return found
+    return [
+        _say_atom(atom)
+        for atom in _admitted(new, direction.lower(), key)
+        if not any(_admits(known, atom) for known in before)
+    ]
 
 
 Atom = tuple[dict[str, Any] | None, dict[str, Any] | None]
@@ -457,8 +457,8 @@ Atom = tuple[dict[str, Any] | None, dict[str, Any] | None]
 def _admitted(spec: dict[str, Any], direction: str, key: str) -> list[Atom]:
     found: list[Atom] = []
     for rule in spec.get(direction) or []:
-        peers = _entries((rule or {}).get(key)) or [None]
-        ports = _entries((rule or {}).get("ports")) or [None]
+        peers: list[dict[str, Any] | None] = [*_entries((rule or {}).get(key))] or [None]
+        ports: list[dict[str, Any] | None] = [*_entries((rule or {}).get("ports"))] or [None]
         found += list(product(peers, ports))
     return found
 
@@ -513,14 +513,10 @@ def _port_covers(known: dict[str, Any] | None, port: dict[str, Any] | None) -> b
         return False
     if "port" not in known:
         return True
-    ends = [
-        known.get("port"),
-        known.get("endPort", known.get("port")),
-        port.get("port"),
-        port.get("endPort", port.get("port")),
-    ]
-    if all(isinstance(end, int) for end in ends):
-        return bool(ends[0] <= ends[2] and ends[3] <= ends[1])
+    first, last = (item.get("port") for item in (known, port))
+    until, end = known.get("endPort", first), port.get("endPort", last)
+    if isinstance(first, int) and isinstance(last, int) and isinstance(until, int) and isinstance(end, int):
+        return first <= last and end <= until
     return False
 
 
@@ -638,9 +634,9 @@ def _service_account_token(change: Change) -> Said:
     for old, new in zip(pod_specs(change.old), pod_specs(change.new), strict=False):
         if old.get("automountServiceAccountToken") is False and new.get("automountServiceAccountToken") is not False:
             yield str(change.id), "its pods get a token of the API server"
-    if change.id.kind == "ServiceAccount" and change.old.get("automountServiceAccountToken") is False:
-        if change.new and change.new.get("automountServiceAccountToken") is not False:
-            yield str(change.id), "its pods get a token of the API server"
+    held_back = change.id.kind == "ServiceAccount" and change.old.get("automountServiceAccountToken") is False
+    if held_back and change.new and change.new.get("automountServiceAccountToken") is not False:
+        yield str(change.id), "its pods get a token of the API server"
 
 
 def _pod_security(change: Change, strong: bool) -> Said:
@@ -730,7 +726,7 @@ def _scope(manifest: Manifest) -> str:
 def _sealed_wider(review: Review) -> Said:
     for change in review.of("SealedSecret"):
         scope, old = _scope(change.new), _scope(change.old)
-        if scope and scope != old and not (old == "cluster-wide"):
+        if scope and scope != old and old != "cluster-wide":
             yield str(change.id), f"it may be unsealed {scope}"
         empty = [key for key, value in (_get(change.new, "spec", "encryptedData") or {}).items() if not value]
         if empty:
@@ -742,7 +738,7 @@ def _sealed_wider(review: Review) -> Said:
 _MOVING = re.compile(
     r"^(latest|main|master|stable|edge|nightly|dev|develop|canary|rolling|lts|beta|alpha|rc|current|head|testing|snapshot)([._-][a-z]+)?$",
     re.IGNORECASE,
-)  # noqa: E501
+)
 
 
 def split_image(image: str) -> tuple[str, str, str]:
@@ -928,9 +924,9 @@ def requests_change(review: Review) -> bool:
     for change in review.changes:
         touched = any({"requests", "replicas", "limits"} & set(item.path) for item in change.fields)
         moved = any({"[(order)]"} & set(item.path) or item.path[-1].startswith("[") for item in change.fields)
-        if change.id.kind in kinds or change.id.kind.endswith("WorkflowTemplate"):
-            if change.action != "changed" or touched or moved:
-                return True
+        counts = change.id.kind in kinds or change.id.kind.endswith("WorkflowTemplate")
+        if counts and (change.action != "changed" or touched or moved):
+            return True
     return False
 
 
@@ -1023,10 +1019,11 @@ def _crd(review: Review) -> Said:
             before, now = _properties(one), _properties(other)
             gone = [name for name in before if name not in now]
             tops = [name for name in gone if not any(name.startswith((f"{top}.", f"{top}[]")) for top in gone)]
+            more = f" and {len(tops) - 5} more" if len(tops) > 5 else ""
             if tops:
                 yield (
                     str(change.id),
-                    f"version {version} loses {', '.join(tops[:5])}{f' and {len(tops) - 5} more' if len(tops) > 5 else ''}",
+                    f"version {version} loses {', '.join(tops[:5])}{more}",
                 )
             for name, schema in now.items():
                 was = before.get(name)
@@ -1041,9 +1038,9 @@ def _crd(review: Review) -> Said:
                 "": (one, other),
                 **{key: (before[key], now[key]) for key in now if key in before},
             }.items():
-                more = set(_strings(_get(schema, "required"))) - set(_strings(_get(was, "required")))
-                if more:
-                    yield str(change.id), f"version {version}: {name or 'it'} now requires {', '.join(sorted(more))}"
+                needed = set(_strings(_get(schema, "required"))) - set(_strings(_get(was, "required")))
+                if needed:
+                    yield str(change.id), f"version {version}: {name or 'it'} now requires {', '.join(sorted(needed))}"
 
 
 # Schedules.
@@ -1127,9 +1124,9 @@ def _source(review: Review) -> Said:
                 one, other = ([_say(item.get(key)) for item in side.origins] for side in (twin, source))
                 if one != other:
                     yield f"Application {name}", f"{key}: {', '.join(one)} → {', '.join(other)}"
-            one, other = ((side.spec.get("destination") or {}) for side in (twin, source))
-            if one != other:
-                yield f"Application {name}", f"destination: {_compact(one)} → {_compact(other)}"
+            was, now = ((side.spec.get("destination") or {}) for side in (twin, source))
+            if was != now:
+                yield f"Application {name}", f"destination: {_compact(was)} → {_compact(now)}"
 
 
 def _not_rendered(review: Review) -> Said:
@@ -1142,8 +1139,8 @@ def _not_rendered(review: Review) -> Said:
             ]
             yield f"Application {name}", "; ".join([source.unrendered, *moved])
     for name, twin in review.base.sources.items():
-        source = review.head.sources.get(name)
-        if twin.unrendered and (source is None or not source.unrendered):
+        now = review.head.sources.get(name)
+        if twin.unrendered and (now is None or not now.unrendered):
             yield f"Application {name}", f"before the change: {twin.unrendered}"
 
 
@@ -1345,90 +1342,359 @@ def _gate(review: Review) -> Said:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("prune-data", "danger", "a volume claim, volume, StatefulSet, namespace or CRD that leaves git and is pruned",
-         "What it holds is deleted with it, and no revert brings it back.",
-         "Back it up first, or keep it with the annotation Prune=false,Delete=false.", _pruned_data),
-    Rule("prune-application", "danger", "an Application with a finalizer that leaves git",
-         "Argo CD deletes everything that it deployed, volumes too.",
-         "Remove the finalizer in a commit before, or make sure that all of it may go.", _cascade),
-    Rule("protection-removed", "danger", "Prune=false or Delete=false that goes, or a finalizer that comes",
-         "The next commit that loses the object deletes it.", "Keep the annotation as long as the data matters.", _protection),
-    Rule("immutable-field", "danger", "a field that Kubernetes does not let change: selectors, claims, cluster IPs, roleRef, a smaller claim",
-         "The API server refuses the object, and the sync fails until the change is reverted.",
-         "Give the object a new name, or delete it yourself at the time that suits you.", _immutable),
-    Rule("selector-without-pods", "danger", "a workload whose pods lack the labels that it selects",
-         "The API server refuses it.", "Give the template the selector's labels.", _selects_itself),
-    Rule("rbac-dangerous", "danger", "new rights that lead to all others: wildcards, secrets, exec, escalate, cluster-admin",
-         "Whoever gets into the pod gets the namespace or the cluster.", "Name the exact resources and verbs that it needs.",
-         lambda review: _rbac(review, strong=True)),
-    Rule("rbac-widened", "warning", "new rights, or a new subject of a role", "Its holder may do more than before.",
-         "Check that the program needs each of them.", lambda review: _rbac(review, strong=False)),
-    Rule("project-widened", "warning", "an AppProject that admits more sources, destinations or kinds",
-         "What the project was to keep out may now be deployed.", "Name exactly what is deployed.", _project),
-    Rule("network-loosened", "warning", "a NetworkPolicy that goes, selects other pods or admits more",
-         "Traffic that was refused gets through.", "Check that each new peer and port has a user.", _network),
-    Rule("exposed", "warning", "a Service or Ingress that answers to the outside", "It can be reached from outside the cluster.",
-         "Make sure that it asks for a login.", _exposed),
-    Rule("security-dangerous", "danger", "privileged, the host's namespaces, paths or ports, added capabilities, root, enforcement lowered",
-         "A fault in the program becomes one of the node.", "Keep the restricted profile, or say why not in the pull request.",
-         lambda review: _security(review, strong=True)),
-    Rule("security-loosened", "warning", "a security context, token or Pod Security label that protects less than before",
-         "A fault in the program reaches further.", "Keep the restricted profile.", lambda review: _security(review, strong=False)),
-    Rule("plaintext-secret", "danger", "a Secret, or a value that looks like a credential, in plain text",
-         "Git keeps it for ever, for everyone who can read the repository.",
-         "Seal it with `homelab seal`, and make the credential new: this one is known.", _plain_secrets),
-    Rule("sealed-elsewhere", "danger", "a SealedSecret for another name or namespace than its own",
-         "The controller cannot open it, and its pods wait for a Secret that does not come.",
-         "Seal the value again for this name and namespace: `homelab seal`.", _sealed_elsewhere),
-    Rule("sealed-wider", "warning", "a SealedSecret whose scope is wider than strict, or with a key that is empty",
-         "It can be opened under other names, or holds nothing.", "Seal it again with strict scope: `homelab seal`.", _sealed_wider),
-    Rule("image-mutable", "warning", "an image without tag, or with one that moves", "What runs is not what was reviewed.",
-         "Name an exact version, best with its digest.", _mutable),
-    Rule("image-downgraded", "warning", "an older version of an image or of a remote base",
-         "Data written by the newer one may not be readable by the older.", "Check that going back is meant and possible.", _downgraded),
-    Rule("image-unbuilt", "danger", "an image of this registry that no workflow builds", "No node can pull it: its pods never start.",
-         "Add docker/NAME/Dockerfile and name it in .github/workflows/publish.yaml, or correct the name.", _unbuilt),
-    Rule("image-changed", "note", "an image from another repository, or another digest of a tag", "Another publisher is trusted.",
-         "Check who publishes it.", _new_image),
-    Rule("over-budget", "danger", "memory, CPU or storage requests above what the homelab has",
-         "Pods or claims stay Pending.", "Request less, or raise the budget with the hardware.", _over_budget),
-    Rule("requests", "note", "another sum of memory, CPU or storage requests", "The nodes have to have it.",
-         "Nothing, where they do.", _requests),
-    Rule("resources-missing", "warning", "a container without requests or memory limit", "It can take the node's memory from all others.",
-         "Give it requests and a memory limit.", _unlimited),
-    Rule("probe-removed", "warning", "a probe that goes", "A hung server stays in service.", "Keep the probe.", _probes),
-    Rule("volume-grows", "warning", "a claim that asks for more", "Only a StorageClass with allowVolumeExpansion grows it; local-path does not, and the sync fails.",
-         "Check `kubectl get storageclass`; without expansion make a new claim and copy.", _grows),
-    Rule("crd-incompatible", "danger", "a CRD that loses a version or field, or demands more", "Objects that have it lose it, or are refused.",
-         "Move the objects first, and remove the field one release later.", _crd),
-    Rule("schedule-never", "danger", "a schedule that never fires, or is none", "The model is not retrained, and nothing says so.",
-         "Write five fields that exist: minute, hour, day, month, weekday (0-6).", _never),
-    Rule("schedule-more-often", "warning", "a schedule that fires twice as often or more", "Retraining takes the cores from what serves.",
-         "Check that it is meant, and that one run ends before the next.", _more_often),
-    Rule("schedule-changed", "note", "another schedule or time zone, suspended or resumed", "It runs at another time.", "Nothing, where it is meant.", _rescheduled),
-    Rule("application-appears", "note", "a new Application", "Everything that it renders is created.", "Read its objects below.", _appears),
-    Rule("application-disappears", "warning", "an Application without finalizer that leaves git", "Its objects go on running, out of git's sight.",
-         "Delete them yourself, or take them out in a commit before.", _disappears),
-    Rule("application-source", "warning", "an Application with another repository, path, revision or destination",
-         "Argo CD applies another tree; what the old one had is pruned.", "Check that the new source holds all that is to stay.", _source),
-    Rule("not-rendered", "warning", "an Application that changes and cannot be rendered here",
-         "What it changes in the cluster is not shown.", "Run `homelab diff` where its source can be reached, or read the upstream's release notes.", _not_rendered),
-    Rule("remote-base", "note", "another reference of a remote base", "Upstream's changes come in.", "Read the upstream's release notes.", _reference),
-    Rule("sync-weakened", "warning", "options that disable prune, self-heal, validation or comparison",
-         "The cluster may differ from git, and nothing says so.", "Keep the option to the one object that needs it.", _sync),
-    Rule("moved", "warning", "an object that another Application takes over", "The old one may prune it before the new one has it.",
-         "Annotate it with Prune=false in a commit before.", _moved),
-    Rule("declared-twice", "warning", "an object that is declared twice", "Two Applications undo each other without end.", "Keep one.", _twice),
-    Rule("deleted", "note", "an object that Argo CD deletes", "It is gone after the sync.", "Nothing, where it is meant.", _deleted),
-    Rule("left-behind", "note", "an object that leaves git and stays in the cluster", "Nothing looks after it any more.",
-         "Delete it by hand when it may go.", _left_behind),
-    Rule("root-changed", "note", "a change of the root Application", "Argo CD does not apply its own root.", "Run `homelab bootstrap` after the merge.", _root),
-    Rule("restart", "note", "a change of a pod template", "Running pods end.", "Merge when a pause does not matter.", _restarts),
-    Rule("model-version", "note", "another version of a model in service", "Predictions change.", "Compare the metrics of both.", _model_version),
-    Rule("model-older", "warning", "an older version of a model", "It is a rollback.", "Check that it is meant.", _model_older),
-    Rule("hyperparameters", "note", "other training parameters", "The next training gives another model; the gate judges it.", "Nothing: `homelab run MODEL` trains now.", _hyperparameters),
-    Rule("model-data", "warning", "another source, target, feature, split or task of a model", "Old and new versions are no longer compared on the same rows.",
-         "Check that the champion can still be compared.", _model_data),
-    Rule("gate-loosened", "warning", "a gate that admits more, measures something else, or another way of promotion", "A worse model may reach production.",
-         "Say in the pull request why.", _gate),
-)  # fmt: skip
+    Rule(
+        "prune-data",
+        "danger",
+        "a volume claim, volume, StatefulSet, namespace or CRD that leaves git and is pruned",
+        "What it holds is deleted with it, and no revert brings it back.",
+        "Back it up first, or keep it with the annotation Prune=false,Delete=false.",
+        _pruned_data,
+    ),
+    Rule(
+        "prune-application",
+        "danger",
+        "an Application with a finalizer that leaves git",
+        "Argo CD deletes everything that it deployed, volumes too.",
+        "Remove the finalizer in a commit before, or make sure that all of it may go.",
+        _cascade,
+    ),
+    Rule(
+        "protection-removed",
+        "danger",
+        "Prune=false or Delete=false that goes, or a finalizer that comes",
+        "The next commit that loses the object deletes it.",
+        "Keep the annotation as long as the data matters.",
+        _protection,
+    ),
+    Rule(
+        "immutable-field",
+        "danger",
+        "a field that Kubernetes does not let change: selectors, claims, cluster IPs, roleRef, a smaller claim",
+        "The API server refuses the object, and the sync fails until the change is reverted.",
+        "Give the object a new name, or delete it yourself at the time that suits you.",
+        _immutable,
+    ),
+    Rule(
+        "selector-without-pods",
+        "danger",
+        "a workload whose pods lack the labels that it selects",
+        "The API server refuses it.",
+        "Give the template the selector's labels.",
+        _selects_itself,
+    ),
+    Rule(
+        "rbac-dangerous",
+        "danger",
+        "new rights that lead to all others: wildcards, secrets, exec, escalate, cluster-admin",
+        "Whoever gets into the pod gets the namespace or the cluster.",
+        "Name the exact resources and verbs that it needs.",
+        lambda review: _rbac(review, strong=True),
+    ),
+    Rule(
+        "rbac-widened",
+        "warning",
+        "new rights, or a new subject of a role",
+        "Its holder may do more than before.",
+        "Check that the program needs each of them.",
+        lambda review: _rbac(review, strong=False),
+    ),
+    Rule(
+        "project-widened",
+        "warning",
+        "an AppProject that admits more sources, destinations or kinds",
+        "What the project was to keep out may now be deployed.",
+        "Name exactly what is deployed.",
+        _project,
+    ),
+    Rule(
+        "network-loosened",
+        "warning",
+        "a NetworkPolicy that goes, selects other pods or admits more",
+        "Traffic that was refused gets through.",
+        "Check that each new peer and port has a user.",
+        _network,
+    ),
+    Rule(
+        "exposed",
+        "warning",
+        "a Service or Ingress that answers to the outside",
+        "It can be reached from outside the cluster.",
+        "Make sure that it asks for a login.",
+        _exposed,
+    ),
+    Rule(
+        "security-dangerous",
+        "danger",
+        "privileged, the host's namespaces, paths or ports, added capabilities, root, enforcement lowered",
+        "A fault in the program becomes one of the node.",
+        "Keep the restricted profile, or say why not in the pull request.",
+        lambda review: _security(review, strong=True),
+    ),
+    Rule(
+        "security-loosened",
+        "warning",
+        "a security context, token or Pod Security label that protects less than before",
+        "A fault in the program reaches further.",
+        "Keep the restricted profile.",
+        lambda review: _security(review, strong=False),
+    ),
+    Rule(
+        "plaintext-secret",
+        "danger",
+        "a Secret, or a value that looks like a credential, in plain text",
+        "Git keeps it for ever, for everyone who can read the repository.",
+        "Seal it with `homelab seal`, and make the credential new: this one is known.",
+        _plain_secrets,
+    ),
+    Rule(
+        "sealed-elsewhere",
+        "danger",
+        "a SealedSecret for another name or namespace than its own",
+        "The controller cannot open it, and its pods wait for a Secret that does not come.",
+        "Seal the value again for this name and namespace: `homelab seal`.",
+        _sealed_elsewhere,
+    ),
+    Rule(
+        "sealed-wider",
+        "warning",
+        "a SealedSecret whose scope is wider than strict, or with a key that is empty",
+        "It can be opened under other names, or holds nothing.",
+        "Seal it again with strict scope: `homelab seal`.",
+        _sealed_wider,
+    ),
+    Rule(
+        "image-mutable",
+        "warning",
+        "an image without tag, or with one that moves",
+        "What runs is not what was reviewed.",
+        "Name an exact version, best with its digest.",
+        _mutable,
+    ),
+    Rule(
+        "image-downgraded",
+        "warning",
+        "an older version of an image or of a remote base",
+        "Data written by the newer one may not be readable by the older.",
+        "Check that going back is meant and possible.",
+        _downgraded,
+    ),
+    Rule(
+        "image-unbuilt",
+        "danger",
+        "an image of this registry that no workflow builds",
+        "No node can pull it: its pods never start.",
+        "Add docker/NAME/Dockerfile and name it in .github/workflows/publish.yaml, or correct the name.",
+        _unbuilt,
+    ),
+    Rule(
+        "image-changed",
+        "note",
+        "an image from another repository, or another digest of a tag",
+        "Another publisher is trusted.",
+        "Check who publishes it.",
+        _new_image,
+    ),
+    Rule(
+        "over-budget",
+        "danger",
+        "memory, CPU or storage requests above what the homelab has",
+        "Pods or claims stay Pending.",
+        "Request less, or raise the budget with the hardware.",
+        _over_budget,
+    ),
+    Rule(
+        "requests",
+        "note",
+        "another sum of memory, CPU or storage requests",
+        "The nodes have to have it.",
+        "Nothing, where they do.",
+        _requests,
+    ),
+    Rule(
+        "resources-missing",
+        "warning",
+        "a container without requests or memory limit",
+        "It can take the node's memory from all others.",
+        "Give it requests and a memory limit.",
+        _unlimited,
+    ),
+    Rule(
+        "probe-removed", "warning", "a probe that goes", "A hung server stays in service.", "Keep the probe.", _probes
+    ),
+    Rule(
+        "volume-grows",
+        "warning",
+        "a claim that asks for more",
+        "Only a StorageClass with allowVolumeExpansion grows it; local-path does not, and the sync fails.",
+        "Check `kubectl get storageclass`; without expansion make a new claim and copy.",
+        _grows,
+    ),
+    Rule(
+        "crd-incompatible",
+        "danger",
+        "a CRD that loses a version or field, or demands more",
+        "Objects that have it lose it, or are refused.",
+        "Move the objects first, and remove the field one release later.",
+        _crd,
+    ),
+    Rule(
+        "schedule-never",
+        "danger",
+        "a schedule that never fires, or is none",
+        "The model is not retrained, and nothing says so.",
+        "Write five fields that exist: minute, hour, day, month, weekday (0-6).",
+        _never,
+    ),
+    Rule(
+        "schedule-more-often",
+        "warning",
+        "a schedule that fires twice as often or more",
+        "Retraining takes the cores from what serves.",
+        "Check that it is meant, and that one run ends before the next.",
+        _more_often,
+    ),
+    Rule(
+        "schedule-changed",
+        "note",
+        "another schedule or time zone, suspended or resumed",
+        "It runs at another time.",
+        "Nothing, where it is meant.",
+        _rescheduled,
+    ),
+    Rule(
+        "application-appears",
+        "note",
+        "a new Application",
+        "Everything that it renders is created.",
+        "Read its objects below.",
+        _appears,
+    ),
+    Rule(
+        "application-disappears",
+        "warning",
+        "an Application without finalizer that leaves git",
+        "Its objects go on running, out of git's sight.",
+        "Delete them yourself, or take them out in a commit before.",
+        _disappears,
+    ),
+    Rule(
+        "application-source",
+        "warning",
+        "an Application with another repository, path, revision or destination",
+        "Argo CD applies another tree; what the old one had is pruned.",
+        "Check that the new source holds all that is to stay.",
+        _source,
+    ),
+    Rule(
+        "not-rendered",
+        "warning",
+        "an Application that changes and cannot be rendered here",
+        "What it changes in the cluster is not shown.",
+        "Run `homelab diff` where its source can be reached, or read the upstream's release notes.",
+        _not_rendered,
+    ),
+    Rule(
+        "remote-base",
+        "note",
+        "another reference of a remote base",
+        "Upstream's changes come in.",
+        "Read the upstream's release notes.",
+        _reference,
+    ),
+    Rule(
+        "sync-weakened",
+        "warning",
+        "options that disable prune, self-heal, validation or comparison",
+        "The cluster may differ from git, and nothing says so.",
+        "Keep the option to the one object that needs it.",
+        _sync,
+    ),
+    Rule(
+        "moved",
+        "warning",
+        "an object that another Application takes over",
+        "The old one may prune it before the new one has it.",
+        "Annotate it with Prune=false in a commit before.",
+        _moved,
+    ),
+    Rule(
+        "declared-twice",
+        "warning",
+        "an object that is declared twice",
+        "Two Applications undo each other without end.",
+        "Keep one.",
+        _twice,
+    ),
+    Rule(
+        "deleted",
+        "note",
+        "an object that Argo CD deletes",
+        "It is gone after the sync.",
+        "Nothing, where it is meant.",
+        _deleted,
+    ),
+    Rule(
+        "left-behind",
+        "note",
+        "an object that leaves git and stays in the cluster",
+        "Nothing looks after it any more.",
+        "Delete it by hand when it may go.",
+        _left_behind,
+    ),
+    Rule(
+        "root-changed",
+        "note",
+        "a change of the root Application",
+        "Argo CD does not apply its own root.",
+        "Run `homelab bootstrap` after the merge.",
+        _root,
+    ),
+    Rule(
+        "restart",
+        "note",
+        "a change of a pod template",
+        "Running pods end.",
+        "Merge when a pause does not matter.",
+        _restarts,
+    ),
+    Rule(
+        "model-version",
+        "note",
+        "another version of a model in service",
+        "Predictions change.",
+        "Compare the metrics of both.",
+        _model_version,
+    ),
+    Rule(
+        "model-older",
+        "warning",
+        "an older version of a model",
+        "It is a rollback.",
+        "Check that it is meant.",
+        _model_older,
+    ),
+    Rule(
+        "hyperparameters",
+        "note",
+        "other training parameters",
+        "The next training gives another model; the gate judges it.",
+        "Nothing: `homelab run MODEL` trains now.",
+        _hyperparameters,
+    ),
+    Rule(
+        "model-data",
+        "warning",
+        "another source, target, feature, split or task of a model",
+        "Old and new versions are no longer compared on the same rows.",
+        "Check that the champion can still be compared.",
+        _model_data,
+    ),
+    Rule(
+        "gate-loosened",
+        "warning",
+        "a gate that admits more, measures something else, or another way of promotion",
+        "A worse model may reach production.",
+        "Say in the pull request why.",
+        _gate,
+    ),
+)

@@ -20,14 +20,14 @@ from homelab_mlops.gitops.review.trees import SUBMODULE, SYMLINK, Tree, normal
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 REMOTE = re.compile(r"^(https?://|file://|ssh://|git@|git::|oci://|github\.com/)|\?(ref|version)=|\.git(/|$|\?)")
 UNREACHABLE = re.compile(
-    r"dial tcp|no such host|git fetch|exit status 128|timeout|timed out|took more than|connection re|TLS|unable to access"
+    r"dial tcp|no such host|git fetch|exit status 128|timed? ?out|took more than|connection re|TLS|unable to access"
 )
 _DOCUMENT = re.compile(r"^---(?:[ \t].*)?$\n?", re.MULTILINE)
 
 
 @dataclass
 class Source:
-    """One Application at one side. ``documents`` are the YAML texts of its objects; ``unrendered`` says why there are none."""
+    """One Application at one side. ``documents`` are its objects as YAML; ``unrendered`` says why there are none."""
 
     application: Manifest
     documents: list[str] = field(default_factory=list)

@@ -34,7 +34,7 @@ def repository(root: Path) -> Path:
 
 
 def edit(root: Path, edits: dict[str, Any]) -> None:
-    """Applies what a case says: ``replace`` file: {old: new}, ``write`` file: text, ``move`` from: to, ``remove`` files."""
+    """``replace`` file: {old: new}, ``write`` file: text, ``move`` from: to, ``remove`` files."""
     for file, texts in edits.get("replace", {}).items():
         path = root / file
         for old, new in texts.items():
