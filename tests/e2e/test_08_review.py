@@ -23,7 +23,7 @@ CHANGES = {
         "base/minio/networkpolicy.yaml",
         "        - port: 53\n          protocol: TCP",
         "        - port: 53\n          protocol: TCP\n        - port: 5353\n          protocol: UDP",
-    ),  # noqa: E501
+    ),
     "service": (
         "base/mlflow/services.yaml",
         "  name: mlflow\n",
