@@ -2,8 +2,11 @@
 
 ``HOMELAB_E2E_REPOSITORY`` is the address that Argo CD clones; ``HOMELAB_E2E_PUSH`` the address to push to, where that
 is another one; ``HOMELAB_E2E_DOMAIN`` and ``HOMELAB_E2E_INGRESS`` the domain of the services and the address of the
-ingress controller; ``HOMELAB_E2E_ARGO_CD`` the release of Argo CD to pin, where that is not the tree's. With
-``HOMELAB_E2E_FORK``, a folder, a run goes on with the fork of an earlier one, and so with its cluster.
+ingress controller; ``HOMELAB_E2E_ARGO_CD`` the release of Argo CD to pin, where that is not the tree's. Two shell
+commands say what only the owner of the machines can: ``HOMELAB_E2E_RESTART_NODE`` kills kubelet and containerd and
+starts them again, ``HOMELAB_E2E_NEW_CLUSTER`` replaces the cluster by an empty one. Pictures are left in
+``HOMELAB_E2E_PICTURES``. With ``HOMELAB_E2E_FORK``, a folder, a run goes on with the fork of an earlier one, and so
+with its cluster.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from tests.conftest import HOMELAB, ROOT, clean_environment
 Result = TypeVar("Result")
 # Read at once: the tests themselves see none of them.
 SETTINGS = {name: value for name, value in os.environ.items() if name.startswith("HOMELAB_E2E_")}
-TIMES: list[tuple[str, float]] = []
+FIGURES: list[tuple[str, str]] = []
 
 
 def setting(name: str, default: str | None = None) -> str:
@@ -34,15 +37,29 @@ def setting(name: str, default: str | None = None) -> str:
     return value
 
 
+def command_of_the_owner(name: str) -> None:
+    """Runs one of the two shell commands that the module's text names; skips the test where it is not given."""
+    command = SETTINGS.get(f"HOMELAB_E2E_{name}")
+    if command is None:
+        pytest.skip(f"HOMELAB_E2E_{name} is not set: nobody said how")
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def took(what: str, seconds: float) -> None:
     """Notes a time for the summary."""
-    TIMES.append((what, seconds))
+    noted(what, f"{seconds:.1f} s")
+
+
+def noted(what: str, figure: str) -> None:
+    """Notes a figure for the summary."""
+    FIGURES.append((what, figure))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    terminalreporter.section("times on this cluster")
-    for what, seconds in TIMES:
-        terminalreporter.write_line(f"{seconds:7.1f} s  {what}")
+    terminalreporter.section("measured on this cluster")
+    for what, figure in FIGURES:
+        terminalreporter.write_line(f"{figure:>12}  {what}")
 
 
 def until(what: str, condition: Callable[[], Result | None], seconds: float, pause: float = 1.0) -> Result:
@@ -115,6 +132,13 @@ class Fork:
         host = {"Host": f"{service}.{self.domain}"}
         return httpx.get(f"http://{address}{path}", headers=host, auth=auth, trust_env=False, timeout=30)
 
+    def mlflow(self, endpoint: str, **parameters: Any) -> Any:
+        """An answer of MLflow's REST interface, through the ingress, with the sealed credentials."""
+        query = str(httpx.QueryParams(parameters))
+        answer = self.page("mlflow", f"/api/2.0/mlflow/{endpoint}?{query}", self.password("mlflow-admin"))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
 
 @pytest.fixture(scope="session")
 def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
@@ -158,3 +182,66 @@ def workflow(cluster: Cluster, name: str) -> dict[str, Any]:
     found = cluster.get("argoproj.io/v1alpha1", "Workflow", name, "training")
     assert found is not None, name
     return found
+
+
+def run_pod(
+    cluster: Cluster,
+    namespace: str,
+    image: str,
+    arguments: list[str],
+    *,
+    command: list[str] | None = None,
+    volumes: dict[str, str] | None = None,
+    seconds: float = 300,
+) -> str:
+    """What a pod prints that holds to the restricted Pod Security; ``volumes`` are claims by their path in it."""
+    claims = (volumes or {}).items()
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "e2e-", "namespace": namespace},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "runAsGroup": 10001,
+                "fsGroup": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "main",
+                    "image": image,
+                    "args": arguments,
+                    **({"command": command} if command else {}),
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [
+                        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+                        *({"name": claim, "mountPath": path} for path, claim in claims),
+                    ],
+                }
+            ],
+            "volumes": [
+                {"name": "tmp", "emptyDir": {}},
+                *({"name": claim, "persistentVolumeClaim": {"claimName": claim}} for _, claim in claims),
+            ],
+        },
+    }
+    name = cluster.create(pod)["metadata"]["name"]
+
+    def phase() -> str:
+        found = cluster.get("v1", "Pod", name, namespace)
+        assert found is not None, name
+        return str(found["status"]["phase"])
+
+    until(f"the end of pod {namespace}/{name}", lambda: phase() in {"Succeeded", "Failed"}, seconds)
+    said, how = cluster.log(name, namespace, "main", 1000), phase()
+    cluster.delete("v1", "Pod", name, namespace)
+    assert how == "Succeeded", said
+    return said

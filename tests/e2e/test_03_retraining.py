@@ -6,8 +6,6 @@ import re
 import time
 from typing import Any
 
-import httpx
-
 from homelab_mlops.gitops.cluster import Cluster
 from homelab_mlops.gitops.run import seconds
 from tests.e2e.conftest import Fork, green_at, took, until, workflow
@@ -17,16 +15,8 @@ OVERHEAD_SECONDS = 90.0
 ENDED = ("Succeeded", "Failed", "Error")
 
 
-def mlflow(fork: Fork, endpoint: str, **parameters: Any) -> Any:
-    """An answer of MLflow's REST interface, through the ingress, with the sealed credentials."""
-    query = str(httpx.QueryParams(parameters))
-    answer = fork.page("mlflow", f"/api/2.0/mlflow/{endpoint}?{query}", fork.password("mlflow-admin"))
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
 def versions(fork: Fork) -> list[dict[str, Any]]:
-    found = mlflow(fork, "model-versions/search", filter="name = 'churn'").get("model_versions", [])
+    found = fork.mlflow("model-versions/search", filter="name = 'churn'").get("model_versions", [])
     return sorted(found, key=lambda version: int(version["version"]))
 
 
@@ -64,24 +54,40 @@ def test_the_schedule_retrains(fork: Fork, cluster: Cluster) -> None:
     assert whole <= OVERHEAD_SECONDS + alone
 
 
-def test_the_run_is_in_mlflow(fork: Fork, cluster: Cluster) -> None:
+def test_the_run_is_in_mlflow(fork: Fork) -> None:
     (version,) = versions(fork)
     tags = {tag["key"]: tag["value"] for tag in version["tags"]}
     assert re.fullmatch("[0-9a-f]{40}", tags["homelab.commit"]), tags
     assert re.fullmatch("[0-9a-f]{64}", tags["homelab.data_sha256"]), tags
     assert "/training:" in tags["homelab.image"], tags
     assert tags["homelab.workflow"].startswith("churn-"), tags
-    champion = mlflow(fork, "registered-models/alias", name="churn", alias="champion")["model_version"]
+    champion = fork.mlflow("registered-models/alias", name="churn", alias="champion")["model_version"]
     assert champion["version"] == version["version"]
-    run = mlflow(fork, "runs/get", run_id=version["run_id"])["run"]
+    run = fork.mlflow("runs/get", run_id=version["run_id"])["run"]
     assert run["info"]["status"] == "FINISHED"
     assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:")
-    files = mlflow(fork, "artifacts/list", run_id=version["run_id"], path="plots")["files"]
+    files = fork.mlflow("artifacts/list", run_id=version["run_id"], path="plots")["files"]
     assert any(file["path"].endswith(".png") for file in files), files
-    # No pod but MLflow's has its keys.
-    for namespace in ("training", "argo-workflows"):
-        for secret in cluster.find("v1", "Secret", namespace):
-            assert "mlflow-s3" not in secret["metadata"]["name"]
+
+
+def test_no_pod_but_mlflows_holds_the_keys_of_its_artifacts(cluster: Cluster) -> None:
+    owner = cluster.get("v1", "Secret", "mlflow-s3", "mlflow")
+    assert owner is not None
+    keys = set(owner["data"].values())
+    # The store's own table of users has to know them too.
+    holders = {
+        (secret["metadata"]["namespace"], secret["metadata"]["name"])
+        for secret in cluster.find("v1", "Secret")
+        if keys & set((secret.get("data") or {}).values())
+    }
+    assert holders == {("mlflow", "mlflow-s3"), ("minio", "minio-users")}
+    consumers = {
+        (pod["metadata"]["namespace"], pod["metadata"]["labels"]["app.kubernetes.io/name"])
+        for pod in cluster.find("v1", "Pod")
+        for holder in holders
+        if pod["metadata"]["namespace"] == holder[0] and holder[1] in str(pod["spec"])
+    }
+    assert consumers == {("mlflow", "mlflow"), ("minio", "provision")}
 
 
 def test_a_second_run_is_gated_against_the_first(fork: Fork) -> None:

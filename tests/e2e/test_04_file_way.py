@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from homelab_mlops.gitops.cluster import Cluster
-from tests.e2e.conftest import Fork, green_at, until
+from tests.e2e.conftest import Fork, green_at, run_pod, until
 from tests.e2e.test_03_retraining import ended
 
 READER = "import json, pathlib; print(json.dumps([str(p) for p in pathlib.Path('/rows').rglob('*')]))"
@@ -16,36 +15,9 @@ def files_of_volume(cluster: Cluster) -> list[str]:
     """What lies on the volume `rows`, as a pod of the training image sees it."""
     template = cluster.get("argoproj.io/v1alpha1", "WorkflowTemplate", "train-files", "training")
     assert template is not None
-    container: dict[str, Any] = template["spec"]["templateDefaults"]["container"]
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"generateName": "reader-", "namespace": "training"},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "securityContext": template["spec"]["securityContext"],
-            "volumes": [{"name": "rows", "persistentVolumeClaim": {"claimName": "rows"}}],
-            "containers": [
-                {
-                    "name": "reader",
-                    "image": container["image"],
-                    "command": ["/opt/homelab/bin/python", "-c", READER],
-                    "securityContext": container["securityContext"],
-                    "volumeMounts": [{"name": "rows", "mountPath": "/rows"}],
-                }
-            ],
-        },
-    }
-    name = cluster.create(pod)["metadata"]["name"]
-
-    def done() -> bool:
-        found = cluster.get("v1", "Pod", name, "training")
-        return found is not None and found["status"]["phase"] == "Succeeded"
-
-    until("the reader", done, 120)
-    files: list[str] = json.loads(cluster.log(name, "training", "reader", 10))
-    cluster.delete("v1", "Pod", name, "training")
+    image = template["spec"]["templateDefaults"]["container"]["image"]
+    said = run_pod(cluster, "training", image, ["-c", READER], command=["python"], volumes={"/rows": "rows"})
+    files: list[str] = json.loads(said)
     return files
 
 

@@ -60,7 +60,8 @@ def test_mlflows_user_of_the_store_has_its_bucket_only(cluster: Cluster) -> None
             aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
             region_name="us-east-1",
         )
-        assert store.list_objects_v2(Bucket="mlflow")["KeyCount"] > 0
+        models = [item["Key"] for item in store.list_objects_v2(Bucket="mlflow")["Contents"]]
+        assert any(key.endswith("/xgboost-model") for key in models), models
         for bucket in ("backups", "datasets", "argo-artifacts"):
             with pytest.raises(ClientError, match="AccessDenied"):
                 store.list_objects_v2(Bucket=bucket)

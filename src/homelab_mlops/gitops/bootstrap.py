@@ -14,11 +14,10 @@ import yaml
 from homelab_mlops.console import say, stderr, stdout
 from homelab_mlops.errors import ClusterError, RepositoryError
 from homelab_mlops.gitops.cluster import Cluster
-from homelab_mlops.gitops.location import CLUSTER, find_root
 from homelab_mlops.gitops.render import read_yaml, render
 from homelab_mlops.gitops.sealing_key import SealingKey, find_sealing_key
 from homelab_mlops.gitops.secrets import everything_is_sealed, load_table, read_sealed
-from homelab_mlops.gitops.settings import Settings, load_settings
+from homelab_mlops.gitops.settings import CLUSTER, Settings, find_root, load_settings
 from homelab_mlops.gitops.status import ARGO_CD_NAMESPACE, PlatformStatus, observe, table_of
 
 if TYPE_CHECKING:

@@ -149,7 +149,7 @@ def _lint(texts: dict[str, str]) -> list[Finding]:
 def check_command(as_json: bool) -> bool:
     """Prints what `check_repository` found, and returns whether nothing was."""
     from homelab_mlops.console import print_json, say
-    from homelab_mlops.gitops.location import find_root
+    from homelab_mlops.gitops.settings import find_root
 
     report = check_repository(find_root())
     if as_json:

@@ -96,6 +96,14 @@ class Cluster:
             raise ClusterError(f"the cluster does not know the kind {document['kind']}", where=_name(document))
         return dict(done.to_dict())
 
+    def annotate(
+        self, api_version: str, kind: str, name: str, namespace: str | None, annotations: dict[str, str]
+    ) -> None:
+        """Adds annotations to one object; it is no error when there is none."""
+        body = {"metadata": {"annotations": annotations}}
+        content_type = "application/merge-patch+json"
+        self._call(api_version, kind, "patch", name=name, namespace=namespace, body=body, content_type=content_type)
+
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> None:
         """Deletes one object; it is no error when there is none."""
         self._call(api_version, kind, "delete", name=name, namespace=namespace)
@@ -143,7 +151,7 @@ class Cluster:
         except ResourceNotFoundError:
             return None
         except ApiException as error:
-            if error.status == 404 and verb in {"get", "delete"}:
+            if error.status == 404 and verb in {"get", "patch", "delete"}:
                 return None
             raise ClusterError(f"the API server refused to {verb}: {_reason(error)}", where=where) from error
         except urllib3.exceptions.HTTPError as error:

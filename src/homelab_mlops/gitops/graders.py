@@ -23,9 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from homelab_mlops.console import print_json, say
 from homelab_mlops.errors import ToolError
 from homelab_mlops.gitops import tools
-from homelab_mlops.gitops.location import find_root
 from homelab_mlops.gitops.policies import UPSTREAM
 from homelab_mlops.gitops.render import render_all
+from homelab_mlops.gitops.settings import find_root
 from homelab_mlops.gitops.strict_yaml import read_model
 
 ACCEPTED = Path("accepted-findings.yaml")

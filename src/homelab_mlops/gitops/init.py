@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from homelab_mlops.console import stdout
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.location import find_root
 from homelab_mlops.gitops.sealing_key import CERTIFICATE, SealingKey, make_sealing_key, write_file
 from homelab_mlops.gitops.secrets import (
     complete_values,
@@ -21,7 +20,7 @@ from homelab_mlops.gitops.secrets import (
     recover_values,
     seal_values,
 )
-from homelab_mlops.gitops.settings import Settings, change_argo_cd_release, change_settings, load_settings
+from homelab_mlops.gitops.settings import Settings, change_argo_cd_release, change_settings, find_root, load_settings
 
 
 class Login(NamedTuple):

@@ -225,11 +225,18 @@ def write_reduced_crds(root: Path, target: Path) -> None:
         if crd["spec"]["group"] != "argoproj.io" or "orkflow" not in kind:
             continue
         names.append(f"{crd['spec']['names']['plural']}.yaml")
-        text = yaml.safe_dump(reduced(crd, by_hand.get(kind, 0)), sort_keys=False, width=120)
+        text = yaml.dump(reduced(crd, by_hand.get(kind, 0)), Dumper=_Indented, sort_keys=False, width=120)
         (target / names[-1]).write_text(f"# Written by `make crds` from Argo Workflows' own.\n{text}")
     lines = ["# yaml-language-server: $schema=https://json.schemastore.org/kustomization.json"]
     lines += ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "resources:"]
     (target / "kustomization.yaml").write_text("\n".join([*lines, *(f"  - {name}" for name in sorted(names)), ""]))
+
+
+class _Indented(yaml.SafeDumper):
+    """Lists stand deeper than their key, as everywhere in the repository."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        super().increase_indent(flow, indentless=False)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 from homelab_mlops.console import stdout
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.init import write_all
-from homelab_mlops.gitops.location import find_root
 from homelab_mlops.gitops.sealing_key import find_sealing_key
 from homelab_mlops.gitops.secrets import (
     REFERENCE,
@@ -28,6 +27,7 @@ from homelab_mlops.gitops.secrets import (
     recover_values,
     seal_values,
 )
+from homelab_mlops.gitops.settings import find_root
 
 _KEY = re.compile(r"[-._a-zA-Z0-9]+")
 

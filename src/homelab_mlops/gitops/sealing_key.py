@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.location import CLUSTER
+from homelab_mlops.gitops.settings import CLUSTER
 
 CERTIFICATE = Path("clusters") / CLUSTER / "sealing-certificate.pem"
 KEY_BITS = 4096

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops import kubeseal
-from homelab_mlops.gitops.location import CLUSTER
 from homelab_mlops.gitops.sealing_key import SealingKey
+from homelab_mlops.gitops.settings import CLUSTER
 from homelab_mlops.gitops.strict_yaml import read_model
 
 TABLE = Path("clusters") / CLUSTER / "secrets.yaml"

@@ -10,7 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.location import CLUSTER, SETTINGS
+from homelab_mlops.gitops.location import CLUSTER as CLUSTER
+from homelab_mlops.gitops.location import SETTINGS as SETTINGS
+from homelab_mlops.gitops.location import find_root as find_root
 from homelab_mlops.gitops.strict_yaml import read_model
 
 ARGO_CD = Path("clusters") / CLUSTER / "argo-cd" / "kustomization.yaml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from homelab_mlops.console import print_json, stdout
-from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.location import find_root
+from homelab_mlops.errors import ClusterError, RepositoryError
+from homelab_mlops.gitops.settings import find_root
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
 APPLICATION = "argoproj.io/v1alpha1", "Application"
 ARGO_CD_NAMESPACE = "argo-cd"
+REFRESH = "argocd.argoproj.io/refresh"
+REFRESH_SECONDS = 15.0
+REFRESH_POLL = 0.5
 _ERRORS = ("ComparisonError", "SyncError", "InvalidSpecError", "OperationError", "UnknownError")
+_OBJECT = re.compile(r"\bresource (\w+)/([\w.-]+)")
 _YAML_FILE = re.compile(r"[\w./-]+\.ya?ml")
 
 
@@ -93,9 +98,30 @@ def status_command(context: str | None, *, as_json: bool) -> bool:
         root: Path | None = find_root()
     except RepositoryError:
         root = None  # outside a clone files and commits cannot be named
-    status = observe(Cluster(context), root)
+    cluster = Cluster(context)
+    refresh(cluster)
+    status = observe(cluster, root)
     show(status, as_json=as_json)
     return status.green
+
+
+def refresh(cluster: Cluster) -> None:
+    """Lets Argo CD compare every application with its repository anew, and waits until it has.
+
+    By itself it compares on the server once a commit, and takes a commit that the server refused for synced ever after
+    (argoproj/argo-cd, ``useDiffCache``). Who may only read sees what Argo CD knows.
+    """
+    until = time.monotonic() + REFRESH_SECONDS
+    try:
+        for app in cluster.find(*APPLICATION, namespace=ARGO_CD_NAMESPACE):
+            cluster.annotate(*APPLICATION, app["metadata"]["name"], ARGO_CD_NAMESPACE, {REFRESH: "normal"})
+    except ClusterError:
+        return
+    while time.monotonic() < until:
+        found = cluster.find(*APPLICATION, namespace=ARGO_CD_NAMESPACE)
+        if not any(REFRESH in app["metadata"].get("annotations", {}) for app in found):
+            return
+        time.sleep(REFRESH_POLL)
 
 
 def observe(cluster: Cluster, root: Path | None) -> PlatformStatus:
@@ -254,7 +280,9 @@ def _last_cause(message: str) -> str:
 
 
 def _file_in_message(message: str, folder: str, root: Path | None) -> str:
-    """The innermost file that an error of Kustomize names, relative to the repository."""
+    """The file that declares the object which an error names, or the innermost that an error of Kustomize names."""
+    if named_object := _OBJECT.search(message):
+        return _file_of(root, folder, *named_object.groups())
     files: list[str] = _YAML_FILE.findall(message)
     named = [name for name in files if not name.endswith("kustomization.yaml")] or files
     if not named:

@@ -18,12 +18,13 @@ def metrics_of(side: Side, model: str, version: str) -> str:
     git = side.tree.git
     start = side.tree.commit or "HEAD"
     # A message names a version as `churn 7`, `churn/7`, `churn version 7` or `churn v7`.
+    subject = rf"^promote {re.escape(model)} to version {re.escape(version)}$"
     pattern = rf"(^|[^[:alnum:]-]){re.escape(model)}[ /@:]*(to )?(version )?v?{re.escape(version)}([^0-9]|$)"
     if git.commit(start) is None:
         return "no metrics: there is no commit"
-    message = git("log", "-1", "--format=%B", "--extended-regexp", "--regexp-ignore-case", f"--grep={pattern}", start)
-    found = metrics_in(message)
-    return found or _from_files(side, model, version) or "no metrics in a commit"
+    search = ("log", "-1", "--format=%B", "--extended-regexp", "--regexp-ignore-case")
+    message = git(*search, f"--grep={subject}", start) or git(*search, f"--grep={pattern}", start)
+    return metrics_in(message) or _from_files(side, model, version) or "no metrics in a commit"
 
 
 def metrics_in(text: str) -> str:

@@ -1274,6 +1274,8 @@ def model_versions(review: Review) -> Iterator[tuple[Change, str, str, str]]:
 
 def _is_model_version(change: Change, path: tuple[str, ...]) -> bool:
     last = path[-1].strip("[]") if path[-1] != "value" else path[-2].strip("[]") if len(path) > 1 else ""
+    if last.startswith(("app.kubernetes.io/", "helm.sh/")):
+        return False
     last = last.rpartition("/")[2]
     if change.id.kind == "CustomResourceDefinition" or not _MODEL_KEY.match(last):
         return False

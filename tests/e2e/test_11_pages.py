@@ -1,0 +1,104 @@
+"""What a person sees: the dashboard's applications, and a run with its plots in a browser."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from homelab_mlops.gitops.cluster import Cluster
+from tests.e2e.conftest import SETTINGS, Fork, applications, setting
+from tests.e2e.test_03_retraining import versions
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = Path(SETTINGS.get("HOMELAB_E2E_PICTURES", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def signed_in(fork: Fork, service: str, auth: tuple[str, str]) -> Iterator[str]:
+    """An address of this machine that leads to a service's ingress, logged in: a process list shows no password."""
+    token = base64.b64encode(":".join(auth).encode()).decode()
+    added = {"Host": f"{service}.{fork.domain}", "Authorization": f"Basic {token}"}
+    dropped = {"host", "origin", "referer", "accept-encoding", "connection"}
+
+    class Forward(http.server.BaseHTTPRequestHandler):
+        def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
+            url = f"http://{setting('INGRESS')}{self.path}"
+            with httpx.Client(trust_env=False, timeout=60) as client:
+                answer = client.request(self.command, url, content=body, headers={**headers, **added})
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = forward  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def photograph(address: str, picture: Path, profile: Path) -> Image.Image:
+    assert BROWSER is not None
+    options = ["--headless", "--no-sandbox", *QUIET, f"--user-data-dir={profile}", "--hide-scrollbars"]
+    shot = [f"--screenshot={picture}", "--window-size=1400,1000", "--virtual-time-budget=40000"]
+    subprocess.run([BROWSER, *options, *shot, address], capture_output=True, timeout=240, check=True)
+    return Image.open(picture).convert("RGB")
+
+
+def test_the_dashboard_lists_every_application_as_green(fork: Fork, cluster: Cluster) -> None:
+    secret = cluster.get("v1", "Secret", "argocd-initial-admin-secret", "argo-cd")
+    assert secret is not None
+    login = {"username": "admin", "password": base64.b64decode(secret["data"]["password"]).decode()}
+    address, host = f"http://{setting('INGRESS')}/api/v1", {"Host": f"argocd.{fork.domain}"}
+    with httpx.Client(headers=host, trust_env=False, timeout=60) as client:
+        token = client.post(f"{address}/session", json=login).raise_for_status().json()["token"]
+        answer = client.get(f"{address}/applications", headers={"Authorization": f"Bearer {token}"}).raise_for_status()
+    listed = {item["metadata"]["name"]: item["status"] for item in answer.json()["items"]}
+    for name, status in listed.items():
+        print(
+            f"{name:16} {status['sync']['status']:8} {status['health']['status']:10} {status['sync']['revision'][:8]}"
+        )
+    assert set(listed) == set(applications(cluster))
+    assert {status["sync"]["status"] for status in listed.values()} == {"Synced"}
+    assert {status["health"]["status"] for status in listed.values()} == {"Healthy"}
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
+def test_a_browser_shows_the_run_and_its_plots(fork: Fork, pictures: Path, tmp_path: Path) -> None:
+    run = versions(fork)[0]["run_id"]
+    experiment = fork.mlflow("runs/get", run_id=run)["run"]["info"]["experiment_id"]
+    plots = [item["path"] for item in fork.mlflow("artifacts/list", run_id=run, path="plots")["files"]]
+    with signed_in(fork, "mlflow", fork.password("mlflow-admin")) as address:
+        page = f"{address}/#/experiments/{experiment}/runs/{run}"
+        curves = photograph(f"{page}/model-metrics", pictures / "mlflow-curves.png", tmp_path / "first")
+        plot = photograph(f"{page}/artifacts/{plots[0]}", pictures / "mlflow-plot.png", tmp_path / "second")
+    # An error or an empty frame has a handful of colours, a page with curves or a plot hundreds.
+    for picture in (curves, plot):
+        assert len(picture.getcolors(1 << 24) or []) > 300
