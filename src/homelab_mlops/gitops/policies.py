@@ -10,7 +10,6 @@ from typing import Any
 
 from homelab_mlops.errors import HomelabError
 from homelab_mlops.gitops.render import Manifest, Rendered, applications, read_yaml
-from homelab_mlops.gitops.settings import load_settings
 
 MEMORY_BUDGET_MIB = 1536
 DNS_PORT = 53
@@ -499,6 +498,8 @@ def waves(repository: Repository) -> Problems:
 @policy
 def agreement(repository: Repository) -> Problems:
     """Applications, project and settings name one repository and one branch."""
+    from homelab_mlops.gitops.settings import load_settings
+
     settings = load_settings(repository.root)
     declared = applications(repository.root)
     for application in declared:
