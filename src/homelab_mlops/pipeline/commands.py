@@ -123,12 +123,31 @@ def evaluate(
 
 
 @app.command(rich_help_panel=STEPS)
-def register(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None:
+def register(
+    model: Model,
+    work: Work = DEFAULT_WORK,
+    alias_by_git: Annotated[
+        bool, typer.Option("--alias-by-git", help="Git names the champion: the version begins as a challenger.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Make the trained model a version in the registry, once.
 
     Example: `homelab register churn`
     """
     from homelab_mlops.pipeline.register import register as step
+    from homelab_mlops.pipeline.spec import load_spec
+
+    _answer(step(load_spec(model), work, alias_by_git=alias_by_git), json)
+
+
+@app.command(rich_help_panel=STEPS)
+def propose(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None:
+    """Propose the version that the gate promotes, as a commit in the repository that Argo CD follows.
+
+    Example: `HOMELAB_REPOSITORY=https://git.example/me/homelab.git GIT_TOKEN=... homelab propose churn`
+    """
+    from homelab_mlops.pipeline.propose import propose as step
     from homelab_mlops.pipeline.spec import load_spec
 
     _answer(step(load_spec(model), work), json)
