@@ -257,7 +257,7 @@ def _put(visit: Visit, place: Store, key: str) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     try:
         with _Asked(visit, place, denied="STORE_DENIED_PUT") as asked:
-            answer = dict(asked.client.put_object(Bucket=place.bucket, Key=key, Body=content))
+            answer.update(asked.client.put_object(Bucket=place.bucket, Key=key, Body=content))
         return answer
     except Finding as finding:
         if finding.code in ("STORE_NO_ANSWER", "STORE_BREAKS_OFF"):
