@@ -86,6 +86,7 @@ bench: $(VENV)/.dev ## Measure what the README and docs/ quote
 	$(BIN)/python tests/benchmarks/tracked.py
 	$(BIN)/python tests/benchmarks/gate.py
 	$(BIN)/python tests/benchmarks/check.py
+	$(BIN)/python tests/benchmarks/diff.py
 	$(BIN)/python tests/benchmarks/serving.py
 
 schema: $(VENV)/.demo ## Write the schema of model.yaml for editors

@@ -30,6 +30,10 @@ Homelab = Callable[..., subprocess.CompletedProcess[str]]
 STEERING = ("SM_", "MLFLOW_", "AWS_", "HOMELAB_")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write what golden tests expect anew")
+
+
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):

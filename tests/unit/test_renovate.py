@@ -47,8 +47,9 @@ def found_by_renovate(path: Path, text: str) -> Iterator[str]:
         yield from (image["newTag"] for image in content.get("images", []))
         for resource in content.get("resources", []):
             yield from re.findall(r"^https://\S+\?ref=(\S+)", resource)
-    if path.parent == Path(".github/workflows"):
+    if path.parent in (Path(".github/workflows"), Path(".forgejo/workflows")):
         yield from re.findall(r"uses: \S+@(\S+) # v", text)
+        yield from re.findall(r"^\s+image: [^:\s]+:(\S+)$", text, re.MULTILINE)
     if path.name == "pyproject.toml":
         yield from re.findall(r"\"[\w-]+==([^\"]+)\"", text)
     if matches(RENOVATE["kubernetes"]["managerFilePatterns"], path):

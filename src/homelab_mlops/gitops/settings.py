@@ -10,10 +10,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.location import CLUSTER as CLUSTER
+from homelab_mlops.gitops.location import SETTINGS as SETTINGS
+from homelab_mlops.gitops.location import find_root as find_root
 from homelab_mlops.gitops.strict_yaml import read_model
 
-CLUSTER = "homelab"
-SETTINGS = Path("clusters") / CLUSTER / "settings.yaml"
 ARGO_CD = Path("clusters") / CLUSTER / "argo-cd" / "kustomization.yaml"
 DECLARED = ("apps", "clusters", "overlays", "workflows")
 _HOST = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
@@ -44,23 +45,6 @@ class Settings(BaseModel):
             description="registry and folder of the project's own images",
         ),
     ]
-
-
-def find_root(start: Path | None = None) -> Path:
-    """The folder of the repository that ``start`` (the current folder) lies in.
-
-    Raises:
-        RepositoryError: there is no ``clusters/homelab/settings.yaml`` above ``start``.
-    """
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / SETTINGS).is_file():
-            return folder
-    raise RepositoryError(
-        f"this is not the repository of a cluster: no {SETTINGS} here or above",
-        where=str(here),
-        fix="cd into your clone",
-    )
 
 
 def load_settings(root: Path) -> Settings:

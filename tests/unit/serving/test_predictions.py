@@ -138,7 +138,7 @@ def test_answers_are_those_of_mlflows_own_server(
 
 def test_every_value_is_encoded_as_the_training_does() -> None:
     """Whatever JSON holds: either both refuse it, or both make the same number of it."""
-    source = random.Random(7)  # noqa: S311 - the same rows each time
+    source = random.Random(7)
     inputs = (
         Input("number", "number"),
         Input("integer", "integer"),

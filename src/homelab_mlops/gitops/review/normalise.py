@@ -1,0 +1,416 @@
+"""Objects as Kubernetes means them: defaults written out, quantities in one unit, generated names undone."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from typing import Any
+
+from homelab_mlops.gitops.render import Manifest
+
+CLUSTER_SCOPED = {
+    "APIService", "CSIDriver", "CSINode", "CertificateSigningRequest", "ClusterRole", "ClusterRoleBinding",
+    "ClusterWorkflowTemplate", "CustomResourceDefinition", "FlowSchema", "IngressClass", "MutatingWebhookConfiguration",
+    "Namespace", "Node", "PersistentVolume", "PriorityClass", "PriorityLevelConfiguration", "RuntimeClass",
+    "StorageClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration",
+    "VolumeAttributesClass", "VolumeSnapshotClass", "ClusterIssuer",
+}  # fmt: skip
+BUILT_IN = re.compile(r"^(apps|batch|autoscaling|policy|[a-z.]+\.k8s\.io)?$")
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Pod")
+# In these lists an entry is known by this field, and the order of entries means nothing.
+KEYED: dict[str, tuple[str, ...]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "ephemeralContainers": ("name",),
+    "env": ("name",),
+    "volumes": ("name",),
+    "volumeMounts": ("mountPath",),
+    "volumeDevices": ("devicePath",),
+    "imagePullSecrets": ("name",),
+    "secrets": ("name",),
+    "hostAliases": ("ip",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "webhooks": ("name",),
+    "versions": ("name",),
+    "templates": ("name",),
+    "parameters": ("name",),
+    "artifacts": ("name",),
+    "tasks": ("name",),
+    "mutexes": ("name",),
+    "volumeClaimTemplates": ("metadata",),
+}
+ORDER_MATTERS = {"initContainers"}
+SETS = {
+    "accessModes", "add", "apiGroups", "apiVersions", "categories", "clusterResourceBlacklist",
+    "clusterResourceWhitelist", "destinations", "drop", "egress", "externalIPs", "finalizers", "from", "ingress",
+    "limits", "loadBalancerSourceRanges", "matchExpressions", "matchFields", "metrics", "namespaceResourceBlacklist",
+    "namespaceResourceWhitelist", "nodeSelectorTerms", "nonResourceURLs", "operations", "policyTypes",
+    "preferredDuringSchedulingIgnoredDuringExecution", "requiredDuringSchedulingIgnoredDuringExecution",
+    "resourceNames", "resources", "scopes", "shortNames", "sourceRepos", "subjects", "syncOptions", "to",
+    "tolerations", "verbs", "except", "mountOptions", "allowedTopologies", "ignoreDifferences", "tls", "namespaces",
+    "orphanedResources", "roles",
+}  # fmt: skip
+QUANTITIES = re.compile(
+    r"(^|\.)(requests|limits|hard|capacity|overhead|default|defaultRequest|max|min|maxLimitRequestRatio)\.[^.]*$"
+    r"|\.(sizeLimit|divisor)$"
+)
+_QUANTITY = re.compile(r"^([+-]?[0-9.]+)(?:([eE][+-]?\d+)|(m|u|n|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei))?$")
+_UNITS = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+HASHED = re.compile(r"^(.+)-([2456789bcdfghkmt]{10})$")
+
+
+@cache
+def quantity(text: str) -> Decimal | None:
+    """The value of a Kubernetes quantity such as ``1Gi`` or ``500m``, or None where it is none."""
+    match = _QUANTITY.match(text)
+    if match is None:
+        return None
+    try:
+        number = Decimal(match[1] + (match[2] or ""))
+    except InvalidOperation:
+        return None
+    unit = match[3] or ""
+    if unit in _BINARY:
+        return number * Decimal(1024 ** _BINARY[unit])
+    return number.scaleb(_UNITS.get(unit, 0))
+
+
+def group(manifest: Manifest) -> str:
+    """The API group of an object; empty for the core."""
+    return str(manifest.get("apiVersion", "")).rpartition("/")[0]
+
+
+def is_built_in(manifest: Manifest) -> bool:
+    """Whether the API server itself knows the kind, and fills in its defaults."""
+    return BUILT_IN.match(group(manifest)) is not None
+
+
+def pod_specs(manifest: Manifest) -> list[dict[str, Any]]:
+    """The pod specifications of a workload, or that of a workflow's template."""
+    spec = manifest.get("spec")
+    if not isinstance(spec, dict):
+        return []
+    match manifest.get("kind"):
+        case "CronJob":
+            spec = ((spec.get("jobTemplate") or {}).get("spec") or {}).get("template") or {}
+        case "Pod":
+            return [spec]
+        case kind if kind in WORKLOADS:
+            spec = spec.get("template") or {}
+        case _:
+            return []
+    found = spec.get("spec") if isinstance(spec, dict) else None
+    return [found] if isinstance(found, dict) else []
+
+
+def normalise(manifest: Manifest, namespace: str, cluster_scoped: set[tuple[str, str]]) -> Manifest:
+    """A copy of an object in one canonical form; what Kubernetes distinguishes stays distinct."""
+    copy: Manifest = _without_nulls(manifest)
+    metadata = copy.setdefault("metadata", {})
+    for key in ("labels", "annotations", "finalizers"):
+        if metadata.get(key) in ({}, []):
+            metadata.pop(key)
+    if (group(copy), str(copy.get("kind"))) in cluster_scoped or (
+        (is_built_in(copy) or copy.get("kind") == "ClusterWorkflowTemplate") and copy.get("kind") in CLUSTER_SCOPED
+    ):
+        metadata.pop("namespace", None)
+    else:
+        metadata.setdefault("namespace", namespace)
+    if is_built_in(copy):
+        _fill(copy)
+    return copy
+
+
+def _without_nulls(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(key): _without_nulls(value) for key, value in node.items() if value is not None}
+    if isinstance(node, list):
+        return [_without_nulls(value) for value in node]
+    return node
+
+
+def _mapping(parent: Any, *keys: str) -> dict[str, Any] | None:
+    for key in keys:
+        parent = parent.get(key) if isinstance(parent, dict) else None
+    return parent if isinstance(parent, dict) else None
+
+
+def _items(parent: Any, key: str) -> list[dict[str, Any]]:
+    found = parent.get(key) if isinstance(parent, dict) else None
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def _defaults(node: dict[str, Any] | None, **values: Any) -> None:
+    if node is not None:
+        for key, value in values.items():
+            node.setdefault(key, value)
+
+
+def _drop(node: dict[str, Any], key: str, *values: Any) -> None:
+    if key in node and any(node[key] == value and type(node[key]) is type(value) for value in values):
+        del node[key]
+
+
+def _fill(manifest: Manifest) -> None:
+    filler = _FILLERS.get(str(manifest.get("kind")))
+    spec = manifest.get("spec")
+    if filler is not None:
+        filler(manifest, spec if isinstance(spec, dict) else {})
+    for pod in pod_specs(manifest):
+        if manifest["kind"] not in ("Job", "CronJob"):
+            pod.setdefault("restartPolicy", "Always")
+        _fill_pod(pod)
+
+
+def _deployment(_: Manifest, spec: dict[str, Any]) -> None:
+    _defaults(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600, strategy={})
+    strategy = spec["strategy"]
+    if isinstance(strategy, dict):
+        strategy.setdefault("type", "RollingUpdate")
+        if strategy["type"] == "RollingUpdate":
+            _defaults(strategy.setdefault("rollingUpdate", {}), maxSurge="25%", maxUnavailable="25%")
+    _drop(spec, "minReadySeconds", 0)
+    _drop(spec, "paused", False)
+
+
+def _stateful_set(_: Manifest, spec: dict[str, Any]) -> None:
+    _defaults(spec, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady", updateStrategy={})
+    strategy = spec["updateStrategy"]
+    if isinstance(strategy, dict):
+        strategy.setdefault("type", "RollingUpdate")
+        if strategy["type"] == "RollingUpdate":
+            _defaults(strategy.setdefault("rollingUpdate", {}), partition=0)
+    _defaults(spec.setdefault("persistentVolumeClaimRetentionPolicy", {}), whenDeleted="Retain", whenScaled="Retain")
+    _drop(spec, "minReadySeconds", 0)
+    for claim in _items(spec, "volumeClaimTemplates"):
+        _defaults(claim, apiVersion="v1", kind="PersistentVolumeClaim")
+        _defaults(_mapping(claim, "spec"), volumeMode="Filesystem")
+
+
+def _daemon_set(_: Manifest, spec: dict[str, Any]) -> None:
+    _defaults(spec, revisionHistoryLimit=10, updateStrategy={})
+    if isinstance(spec["updateStrategy"], dict):
+        spec["updateStrategy"].setdefault("type", "RollingUpdate")
+        if spec["updateStrategy"]["type"] == "RollingUpdate":
+            _defaults(spec["updateStrategy"].setdefault("rollingUpdate", {}), maxSurge=0, maxUnavailable=1)
+    _drop(spec, "minReadySeconds", 0)
+
+
+def _job(_: Manifest, spec: dict[str, Any]) -> None:
+    if "completions" not in spec and "parallelism" not in spec:
+        spec["completions"] = 1
+    _defaults(spec, parallelism=1, backoffLimit=6, completionMode="NonIndexed", suspend=False)
+    _drop(spec, "manualSelector", False)
+
+
+def _cron_job(manifest: Manifest, spec: dict[str, Any]) -> None:
+    _defaults(spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
+    job = _mapping(spec, "jobTemplate", "spec")
+    if job is not None:
+        _job(manifest, job)
+
+
+def _service(_: Manifest, spec: dict[str, Any]) -> None:
+    _defaults(spec, type="ClusterIP", sessionAffinity="None", internalTrafficPolicy="Cluster")
+    for port in _items(spec, "ports"):
+        port.setdefault("protocol", "TCP")
+        if "port" in port:
+            port.setdefault("targetPort", port["port"])
+    _drop(spec, "publishNotReadyAddresses", False)
+
+
+def _network_policy(_: Manifest, spec: dict[str, Any]) -> None:
+    spec.setdefault("policyTypes", ["Ingress", *(["Egress"] if spec.get("egress") else [])])
+    for key in ("ingress", "egress"):
+        _drop(spec, key, [])
+        for rule in _items(spec, key):
+            for inside in ("from", "to", "ports"):
+                _drop(rule, inside, [])
+            for port in _items(rule, "ports"):
+                port.setdefault("protocol", "TCP")
+
+
+def _claim(_: Manifest, spec: dict[str, Any]) -> None:
+    _defaults(spec, volumeMode="Filesystem")
+
+
+def _volume(_: Manifest, spec: dict[str, Any]) -> None:
+    _defaults(spec, volumeMode="Filesystem", persistentVolumeReclaimPolicy="Retain")
+
+
+def _binding(manifest: Manifest, _: dict[str, Any]) -> None:
+    _defaults(_mapping(manifest, "roleRef"), apiGroup="rbac.authorization.k8s.io")
+    for subject in _items(manifest, "subjects"):
+        core = subject.get("kind") == "ServiceAccount"
+        subject.setdefault("apiGroup", "" if core else "rbac.authorization.k8s.io")
+        if core and manifest.get("kind") == "RoleBinding":
+            subject.setdefault("namespace", manifest["metadata"].get("namespace"))
+
+
+def _secret(manifest: Manifest, _: dict[str, Any]) -> None:
+    manifest.setdefault("type", "Opaque")
+    written = manifest.pop("stringData", None)
+    if isinstance(written, dict):
+        encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in written.items()}
+        manifest["data"] = {**(manifest.get("data") or {}), **encoded}
+    data = manifest.get("data")
+    if isinstance(data, dict):
+        manifest["data"] = {key: decoded(value) for key, value in data.items()}
+    _drop(manifest, "data", {})
+    _drop(manifest, "immutable", False)
+
+
+def _config_map(manifest: Manifest, _: dict[str, Any]) -> None:
+    data = manifest.get("binaryData")
+    if isinstance(data, dict):
+        manifest["binaryData"] = {key: decoded(value) for key, value in data.items()}
+    for key in ("data", "binaryData"):
+        _drop(manifest, key, {})
+    _drop(manifest, "immutable", False)
+
+
+def decoded(value: Any) -> Any:
+    """What a base64 text holds: text, or the hexadecimal digits of bytes; the value itself where it is no base64."""
+    if not isinstance(value, str):
+        return value
+    try:
+        content = base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return value
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"{len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}"
+
+
+def _storage_class(manifest: Manifest, _: dict[str, Any]) -> None:
+    _defaults(manifest, reclaimPolicy="Delete", volumeBindingMode="Immediate")
+    _drop(manifest, "allowVolumeExpansion", False)
+
+
+def _priority_class(manifest: Manifest, _: dict[str, Any]) -> None:
+    _defaults(manifest, preemptionPolicy="PreemptLowerPriority")
+    _drop(manifest, "globalDefault", False)
+
+
+def _definition(_: Manifest, spec: dict[str, Any]) -> None:
+    _defaults(spec, conversion={"strategy": "None"})
+    names = _mapping(spec, "names")
+    if names is not None and isinstance(names.get("kind"), str):
+        _defaults(names, listKind=f"{names['kind']}List", singular=names["kind"].lower())
+    _drop(spec, "preserveUnknownFields", False)
+
+
+def _scaler(_: Manifest, spec: dict[str, Any]) -> None:
+    _defaults(spec, minReplicas=1)
+
+
+_FILLERS: dict[str, Callable[[Manifest, dict[str, Any]], None]] = {
+    "Deployment": _deployment,
+    "StatefulSet": _stateful_set,
+    "DaemonSet": _daemon_set,
+    "Job": _job,
+    "CronJob": _cron_job,
+    "Service": _service,
+    "NetworkPolicy": _network_policy,
+    "PersistentVolumeClaim": _claim,
+    "PersistentVolume": _volume,
+    "RoleBinding": _binding,
+    "ClusterRoleBinding": _binding,
+    "Secret": _secret,
+    "ConfigMap": _config_map,
+    "StorageClass": _storage_class,
+    "PriorityClass": _priority_class,
+    "CustomResourceDefinition": _definition,
+    "HorizontalPodAutoscaler": _scaler,
+}
+
+
+def _fill_pod(pod: dict[str, Any]) -> None:
+    _defaults(
+        pod,
+        terminationGracePeriodSeconds=30,
+        dnsPolicy="ClusterFirst",
+        schedulerName="default-scheduler",
+        enableServiceLinks=True,
+    )
+    _drop(pod, "securityContext", {})
+    for key in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"):
+        _drop(pod, key, False)
+    if "serviceAccount" in pod and pod.get("serviceAccountName", pod["serviceAccount"]) == pod["serviceAccount"]:
+        pod["serviceAccountName"] = pod.pop("serviceAccount")
+    for key in ("containers", "initContainers"):
+        for container in _items(pod, key):
+            _fill_container(container)
+    for volume in _items(pod, "volumes"):
+        for key in ("configMap", "secret", "projected", "downwardAPI"):
+            _defaults(_mapping(volume, key), defaultMode=0o644)
+        for source in _items(_mapping(volume, "projected"), "sources"):
+            _defaults(_mapping(source, "serviceAccountToken"), expirationSeconds=3600)
+        _fill_fields(_items(_mapping(volume, "downwardAPI"), "items"), "fieldRef")
+        _defaults(_mapping(volume, "hostPath"), type="")
+
+
+def _fill_fields(items: list[dict[str, Any]], *keys: str) -> None:
+    for item in items:
+        _defaults(_mapping(item, *keys), apiVersion="v1")
+
+
+def _fill_container(container: dict[str, Any]) -> None:
+    image = str(container.get("image", ""))
+    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+    pulls_always = "@" not in image and tag in ("", "latest")
+    _defaults(
+        container,
+        imagePullPolicy="Always" if pulls_always else "IfNotPresent",
+        terminationMessagePath="/dev/termination-log",
+        terminationMessagePolicy="File",
+    )
+    for key in ("resources", "securityContext"):
+        _drop(container, key, {})
+    for key in ("stdin", "stdinOnce", "tty"):
+        _drop(container, key, False)
+    for port in _items(container, "ports"):
+        port.setdefault("protocol", "TCP")
+    _fill_fields(_items(container, "env"), "valueFrom", "fieldRef")
+    for item in _items(container, "env"):
+        if item.get("value") == "":
+            del item["value"]
+    for mount in _items(container, "volumeMounts"):
+        _drop(mount, "readOnly", False)
+    for key in ("livenessProbe", "readinessProbe", "startupProbe"):
+        probe = _mapping(container, key)
+        if probe is not None:
+            _defaults(probe, timeoutSeconds=1, periodSeconds=10, successThreshold=1, failureThreshold=3)
+            _drop(probe, "initialDelaySeconds", 0)
+            _defaults(_mapping(probe, "httpGet"), scheme="HTTP", path="/")
+            _defaults(_mapping(probe, "grpc"), service="")
+    for hook in (_mapping(container, "lifecycle") or {}).values():
+        _defaults(_mapping(hook, "httpGet"), scheme="HTTP", path="/")
+    limits = _mapping(container, "resources", "limits")
+    resources = _mapping(container, "resources")
+    if limits and resources is not None and resources.get("requests", {}) is not None:
+        _defaults(resources.setdefault("requests", {}), **limits)
+
+
+def generated_hash(manifest: Manifest) -> str:
+    """The suffix that Kustomize gives to the name of a generated ConfigMap or Secret with this content."""
+    content: dict[str, Any] = {"kind": manifest["kind"], "name": ""}
+    if manifest["kind"] == "Secret":
+        content["type"] = manifest.get("type", "")
+    content["data"] = manifest.get("data", "")
+    for key in ("binaryData", "stringData"):
+        if isinstance(manifest.get(key), dict):
+            content[key] = manifest[key]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return digest.translate(str.maketrans("013ae", "ghkmt"))

@@ -1,0 +1,189 @@
+"""The two sides of a review as git trees: a commit, or the working tree with what is not committed yet.
+
+Nothing of the user's clone is touched: the working tree is hashed into an index and an object store of our own.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from homelab_mlops.errors import RepositoryError, ToolError
+
+WORKING_TREE = "working tree"
+SYMLINK, SUBMODULE = "120000", "160000"
+
+
+class Entry(NamedTuple):
+    """A file or folder of a tree."""
+
+    mode: str
+    kind: str
+    id: str
+
+
+class Git:
+    """Runs git in a clone, with an object store of its own for what is not committed."""
+
+    def __init__(self, root: Path, work: Path) -> None:
+        self.root = root
+        self.work = work
+        top, prefix, index, objects = self._line(
+            "rev-parse", "--show-toplevel", "--show-prefix", "--git-path", "index", "--git-path", "objects"
+        ).split("\n")
+        self.top = Path(top)
+        self.prefix = prefix
+        self._index = root / index
+        self._objects = root / objects
+        (work / "objects").mkdir()
+
+    def __call__(self, *arguments: str, data: str | None = None, index: Path | None = None, ok: int = 0) -> str:
+        """What a git command prints; exit codes up to ``ok`` are answers.
+
+        Raises:
+            RepositoryError: it fails.
+        """
+        environment = dict(os.environ)
+        if index is not None:
+            alternates = [str(self._objects.resolve()), os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", "")]
+            environment |= {
+                "GIT_INDEX_FILE": str(index),
+                "GIT_OBJECT_DIRECTORY": str(self.work / "objects"),
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(filter(None, alternates)),
+            }
+        command = [
+            "git",
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "core.quotePath=false",
+            "-c",
+            "advice.addEmbeddedRepo=false",
+        ]
+        try:
+            done = subprocess.run(  # noqa: S603
+                [*command, *arguments],
+                cwd=self.root,
+                env=environment,
+                input=data,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise ToolError("git is not here", fix="install git") from None
+        if done.returncode > ok or done.returncode < 0:
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise RepositoryError(f"git {arguments[0]} fails: {reason.removeprefix('fatal: ')}", where=str(self.root))
+        return done.stdout
+
+    def _line(self, *arguments: str) -> str:
+        return self(*arguments).removesuffix("\n")
+
+    def commit(self, name: str) -> str | None:
+        """The id of a commit by its name, or None where there is none."""
+        return self("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", ok=1).strip() or None
+
+    def merge_base(self, one: str, other: str) -> str | None:
+        """The newest commit that both build on, or None where there is none here."""
+        return self("merge-base", one, other, ok=1).strip() or None
+
+    def is_shallow(self) -> bool:
+        """Whether the clone lacks older commits."""
+        return self._line("rev-parse", "--is-shallow-repository") == "true"
+
+    def snapshot(self) -> str:
+        """The id of a tree that holds the working tree: changed, staged and untracked files, without ignored ones."""
+        index = self.work / "index"
+        if self._index.is_file():
+            shutil.copy2(self._index, index)
+        self("add", "--all", "--", ":/", index=index)
+        return self("write-tree", index=index).strip()
+
+    def tree(self, label: str, name: str, commit: str | None) -> Tree:
+        """The tree ``name``, below the folder of the repository's root."""
+        listed = self("ls-tree", "-r", "-t", "-z", "--full-tree", name, index=self.work / "index")
+        entries = {}
+        for line in listed.split("\0"):
+            if line:
+                meta, _, path = line.partition("\t")
+                if path.startswith(self.prefix):
+                    entries[path.removeprefix(self.prefix)] = Entry(*meta.split(" "))
+        return Tree(self, label, name, commit, entries)
+
+    def export(self, tree: Tree, folder: Path) -> None:
+        """Writes the files of ``tree`` into ``folder``, as a checkout would."""
+        index = self.work / f"index-{tree.id}"
+        if not index.exists():
+            self("read-tree", tree.id, index=index)
+        files = "\0".join(
+            self.prefix + path for path, entry in tree.entries.items() if entry.kind == "blob" and tree.is_needed(path)
+        )
+        target = f"{folder}/"
+        self("checkout-index", "--force", "--quiet", "-z", "--stdin", f"--prefix={target}", data=files, index=index)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One side: what git holds at a commit or in the working tree."""
+
+    git: Git
+    label: str
+    id: str
+    commit: str | None
+    entries: dict[str, Entry] = field(repr=False)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files lie, written on first use."""
+        target = self.git.work / self.id
+        if not target.exists():
+            target.mkdir()
+            self.git.export(self, target)
+        return target / self.git.prefix
+
+    @staticmethod
+    def is_needed(path: str) -> bool:
+        """Whether a file may be part of what is rendered or reviewed; tests, code and pictures are not."""
+        return not path.startswith(("tests/", "src/", "docs/"))
+
+    def read(self, path: str) -> str | None:
+        """The text of a file, or None where the side has none."""
+        if path not in self.entries:
+            return None
+        file = self.folder / path
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+
+    def below(self, folder: str) -> Iterator[str]:
+        """The files below a folder."""
+        start = "" if folder in ("", ".") else f"{folder.rstrip('/')}/"
+        return (path for path, entry in self.entries.items() if path.startswith(start) and entry.kind != "tree")
+
+    def id_of(self, folder: str) -> str:
+        """The id of everything in a folder; empty where there is none."""
+        if folder in ("", "."):
+            return self.id
+        entry = self.entries.get(folder)
+        return f"{entry.mode} {entry.id}" if entry is not None else ""
+
+
+def normal(folder: str, reference: str) -> str:
+    """A path that stands in a file of ``folder``, as a path of the tree; it starts with ``..`` where it leaves it."""
+    return posixpath.normpath(posixpath.join(folder, reference))
+
+
+def changed(base: Tree, head: Tree) -> Iterable[str]:
+    """The files that differ."""
+    return sorted(
+        path
+        for path in base.entries.keys() | head.entries.keys()
+        if base.entries.get(path) != head.entries.get(path)
+        and "tree" not in {side.entries[path].kind for side in (base, head) if path in side.entries}
+    )
