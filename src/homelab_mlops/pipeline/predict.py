@@ -54,7 +54,8 @@ def _read(source: str) -> pd.DataFrame:
                 tables = [read_raw(file, source).to_pandas() for file in files]
         else:
             tables = [read_raw(file, str(file)).to_pandas() for file in sources.local_files(source)]
-    return pd.concat(tables, ignore_index=True)
+    frame: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    return frame
 
 
 def _beside(
