@@ -61,8 +61,9 @@ def test_the_run_is_in_mlflow(fork: Fork) -> None:
     assert re.fullmatch("[0-9a-f]{64}", tags["homelab.data_sha256"]), tags
     assert "/training:" in tags["homelab.image"], tags
     assert tags["homelab.workflow"].startswith("churn-"), tags
-    champion = fork.mlflow("registered-models/alias", name="churn", alias="champion")["model_version"]
-    assert champion["version"] == version["version"]
+    # A champion is what git names, and nobody has merged anything yet.
+    challenger = fork.mlflow("registered-models/alias", name="churn", alias="challenger")["model_version"]
+    assert challenger["version"] == version["version"]
     run = fork.mlflow("runs/get", run_id=version["run_id"])["run"]
     assert run["info"]["status"] == "FINISHED"
     assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:")
