@@ -1,0 +1,72 @@
+"""Who may do what in the registry: the service reads, the alias job moves aliases, and the training names none."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from homelab_mlops.errors import TrackingError
+from homelab_mlops.pipeline.evaluate import evaluate
+from homelab_mlops.pipeline.ingest import ingest
+from homelab_mlops.pipeline.register import register
+from homelab_mlops.pipeline.spec import load_spec
+from homelab_mlops.pipeline.train import train
+from homelab_mlops.serving.source import Registry
+from tests.conftest import FIXTURES, ROOT, mlflow_with
+
+USERS = ("MLFLOW_AUTH_ADMIN", "TRAINING", "READER", "PROMOTER")
+
+
+def test_each_login_can_do_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user in USERS:
+        monkeypatch.setenv(f"{user}_USERNAME", user.lower())
+        monkeypatch.setenv(f"{user}_PASSWORD", f"the password of {user}")
+    auth = f"sqlite:///{tmp_path}/auth.db"
+    configuration = tmp_path / "basic_auth.ini"
+    configuration.write_text(f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {auth}\n")
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(configuration))
+    source = importlib.util.spec_from_file_location("prepare_mlflow", ROOT / "docker/mlflow/prepare_mlflow.py")
+    assert source is not None
+    assert source.loader is not None
+    prepare = importlib.util.module_from_spec(source)
+    source.loader.exec_module(prepare)
+    prepare.set_users(auth)
+    prepare.set_users(auth)
+    env = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests",
+        "MLFLOW_AUTH_ADMIN_USERNAME": "mlflow_auth_admin",
+        "MLFLOW_AUTH_ADMIN_PASSWORD": "the password of MLFLOW_AUTH_ADMIN",
+    }
+    folder = tmp_path / "artifacts"
+    with mlflow_with(tmp_path, "--app-name", "basic-auth", "--artifacts-destination", str(folder), env=env) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+        def log_in(user: str) -> None:
+            monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user.lower())
+            monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", f"the password of {user}")
+
+        log_in("TRAINING")
+        spec = load_spec(str(FIXTURES / "models/valid/penguins"))
+        ingest(spec, tmp_path / "work")
+        train(spec, tmp_path / "work", "mlflow", {"num_round": "20"})
+        assert evaluate(spec, tmp_path / "work")["promote"]
+        made = register(spec, tmp_path / "work", alias_by_git=True)
+        assert made["alias"] == "challenger"
+
+        log_in("READER")
+        with Registry() as registry:
+            assert registry.champion("penguins") is None
+            assert registry.load("penguins", "1").version == "1"
+            with pytest.raises(TrackingError, match="refuses this login"):
+                registry.set_champion("penguins", "1", "c" * 40)
+
+        log_in("PROMOTER")
+        with Registry() as registry:
+            registry.load("penguins", "1")
+            registry.set_champion("penguins", "1", "c" * 40)
+            assert registry.champion("penguins") == "1"
+            with pytest.raises(TrackingError, match="lacks penguins version 9"):
+                registry.load("penguins", "9")
