@@ -273,7 +273,7 @@ def _may_not_write(visit: Visit, probe: str) -> Iterator[Finding]:
     body = {"path": name, "upload_id": "none"}
     response = _ask(visit, "POST", f"{_UPLOADS}/mpu/abort/{folder}", json=body)
     # Where no experiment of a model is there yet, the training makes its own, in which it may write.
-    if response.status_code == 403 and (visit.model_given or visit.shared.get("own")):
+    if response.status_code == 403 and visit.shared["own"]:
         yield from _refused(visit, response)
 
 
