@@ -375,8 +375,8 @@ _CLUSTER = (
     Fault(
         "CLUSTER_PVC_NO_CLASS",
         "a volume waits for a StorageClass that does not exist",
-        "`kubectl get storageclass`; then `homelab init --storage-class NAME`, commit and push; delete the pending "
-        "claim, since a claim is not changed",
+        "`kubectl get storageclass`; then `homelab init --storage-class NAME`, commit and push; delete the claim, "
+        "which is not changed",
     ),
     Fault(
         "CLUSTER_PVC_ACCESS_MODE",

@@ -257,8 +257,7 @@ def _put(visit: Visit, place: Store, key: str) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     try:
         with _Asked(visit, place, denied="STORE_DENIED_PUT") as asked:
-            answer.update(asked.client.put_object(Bucket=place.bucket, Key=key, Body=content))
-        return answer
+            answer = dict(asked.client.put_object(Bucket=place.bucket, Key=key, Body=content))
     except Finding as finding:
         if finding.code in ("STORE_NO_ANSWER", "STORE_BREAKS_OFF"):
             _delete(visit, place, key, None)  # it may have been written for all that
@@ -273,6 +272,7 @@ def _put(visit: Visit, place: Store, key: str) -> dict[str, Any]:
             raise finding from None
         _delete(visit, place, key, plain.get("VersionId"), checksums="when_required")
         raise Finding("STORE_CHECKSUM", place.where, f"{Finding('STORE_CHECKSUM', '').what} ({finding.what})") from None
+    return answer
 
 
 def _may_put(visit: Visit, place: Store, key: str) -> bool:
