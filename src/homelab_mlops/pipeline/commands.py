@@ -177,6 +177,22 @@ def retrain(
 
 
 @app.command(rich_help_panel=WHOLE)
+def predict(
+    model: Annotated[str, typer.Argument(help="A registered model.", show_default=False)],
+    source: Annotated[str, typer.Option("--source", help="The table: a path, a folder, or s3://...")],
+    target: Annotated[str, typer.Option("--target", help="The Parquet file to write: a path, or s3://...")],
+    json: Json = False,
+) -> None:
+    """Score a table with the champion, and write it back as Parquet.
+
+    Example: `homelab predict churn --source s3://datasets/june.csv --target s3://datasets/predictions/june.parquet`
+    """
+    from homelab_mlops.pipeline.predict import predict as score
+
+    _answer(score(model, source, target), json)
+
+
+@app.command(rich_help_panel=WHOLE)
 def sync(folder: Annotated[Path, typer.Argument(help="The folder that a training wrote.")], json: Json = False) -> None:
     """Bring a trained row to MLflow, once.
 

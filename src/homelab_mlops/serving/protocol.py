@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from homelab_mlops.serving.encoding import Column, RowsError
+from homelab_mlops.serving.encoding import Column, RowsError, shown
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -78,7 +78,7 @@ def read_invocation(body: bytes, media: str) -> Table:
     given = [form for form in FORMS if form in content]
     if len(given) != 1:
         raise RowsError(
-            f"the input has to hold exactly one of {', '.join(FORMS)}; it holds {', '.join(map(repr, [*content][:8]))}"
+            f"the input has to hold exactly one of {', '.join(FORMS)}; it holds {', '.join(map(shown, [*content][:8]))}"
         )
     if not isinstance(content.get("params") or {}, dict):
         raise RowsError("params has to be an object")

