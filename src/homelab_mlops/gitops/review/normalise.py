@@ -114,6 +114,8 @@ def normalise(manifest: Manifest, namespace: str, cluster_scoped: set[tuple[str,
     """A copy of an object in one canonical form; what Kubernetes distinguishes stays distinct."""
     copy: Manifest = _without_nulls(manifest)
     metadata = copy.setdefault("metadata", {})
+    if not isinstance(metadata, dict):
+        metadata = copy["metadata"] = {}
     for key in ("labels", "annotations", "finalizers"):
         if metadata.get(key) in ({}, []):
             metadata.pop(key)

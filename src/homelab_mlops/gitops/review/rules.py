@@ -871,10 +871,13 @@ class Totals:
     complete: bool = True
 
 
+_REQUESTS = re.compile(r"\b(requests|limits):")
+
+
 def _totals(side: Side, other: Side) -> Totals:
     totals = Totals()
     steps = {"memory": Decimal(0), "cpu": Decimal(0)}
-    for item in everything(side, other):
+    for item in everything(side, other, _REQUESTS):
         if item.id.namespace == "argo-cd":
             continue
         kind = item.id.kind
@@ -1221,7 +1224,8 @@ def _twice(review: Review) -> Said:
     if not any(change.action == "added" for change in review.changes):
         return
     added = {change.id for change in review.changes if change.action == "added"}
-    for item in everything(review.head, review.base):
+    named = re.compile("|".join(rf"^kind: {kind}$" for kind in sorted({item.kind for item in added})), re.MULTILINE)
+    for item in everything(review.head, review.base, named):
         if item.id in added:
             objects[item.id].append(item.application)
     for identity, names in objects.items():
@@ -1505,14 +1509,6 @@ RULES: tuple[Rule, ...] = (
         _over_budget,
     ),
     Rule(
-        "requests",
-        "note",
-        "another sum of memory, CPU or storage requests",
-        "The nodes have to have it.",
-        "Nothing, where they do.",
-        _requests,
-    ),
-    Rule(
         "resources-missing",
         "warning",
         "a container without requests or memory limit",
@@ -1628,36 +1624,12 @@ RULES: tuple[Rule, ...] = (
         _twice,
     ),
     Rule(
-        "deleted",
-        "note",
-        "an object that Argo CD deletes",
-        "It is gone after the sync.",
-        "Nothing, where it is meant.",
-        _deleted,
-    ),
-    Rule(
-        "left-behind",
-        "note",
-        "an object that leaves git and stays in the cluster",
-        "Nothing looks after it any more.",
-        "Delete it by hand when it may go.",
-        _left_behind,
-    ),
-    Rule(
         "root-changed",
         "note",
         "a change of the root Application",
         "Argo CD does not apply its own root.",
         "Run `homelab bootstrap` after the merge.",
         _root,
-    ),
-    Rule(
-        "restart",
-        "note",
-        "a change of a pod template",
-        "Running pods end.",
-        "Merge when a pause does not matter.",
-        _restarts,
     ),
     Rule(
         "model-version",
@@ -1698,5 +1670,37 @@ RULES: tuple[Rule, ...] = (
         "A worse model may reach production.",
         "Say in the pull request why.",
         _gate,
+    ),
+    Rule(
+        "requests",
+        "note",
+        "another sum of memory, CPU or storage requests",
+        "The nodes have to have it.",
+        "Nothing, where they do.",
+        _requests,
+    ),
+    Rule(
+        "restart",
+        "note",
+        "a change of a pod template",
+        "Running pods end.",
+        "Merge when a pause does not matter.",
+        _restarts,
+    ),
+    Rule(
+        "deleted",
+        "note",
+        "an object that Argo CD deletes",
+        "It is gone after the sync.",
+        "Nothing, where it is meant.",
+        _deleted,
+    ),
+    Rule(
+        "left-behind",
+        "note",
+        "an object that leaves git and stays in the cluster",
+        "Nothing looks after it any more.",
+        "Delete it by hand when it may go.",
+        _left_behind,
     ),
 )

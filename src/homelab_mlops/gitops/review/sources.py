@@ -8,6 +8,7 @@ import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import yaml
@@ -82,8 +83,9 @@ class Side:
     roots: list[str] = field(default_factory=list)
 
 
+@cache
 def load(text: str) -> list[Manifest]:
-    """The objects of a YAML text; the items of a List stand for themselves."""
+    """The objects of a YAML text, which nobody may change; the items of a List stand for themselves."""
     found: list[Manifest] = []
     for item in parse(text):
         if (
