@@ -17,8 +17,8 @@ from homelab_mlops.gitops import tools
 Manifest = dict[str, Any]
 ROOT_APPLICATION = Path("clusters/homelab/root.yaml")
 SECONDS = 60.0
-# A build is over before collecting garbage pays, unless a tree is very large.
-_NO_COLLECTOR = {"GOGC": "off", "GOMEMLIMIT": "512MiB"}
+# Builds run beside each other, and end before collecting garbage pays, unless a tree is very large.
+_ALONE = {"GOGC": "off", "GOMEMLIMIT": "512MiB", "GOMAXPROCS": "1"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def build(folder: Path) -> str:
     try:
         finished = subprocess.run(  # noqa: S603
             [str(tools.find("kustomize")), "build", str(folder)],
-            env={**_NO_COLLECTOR, **os.environ},
+            env={**_ALONE, **os.environ},
             capture_output=True,
             text=True,
             timeout=SECONDS,

@@ -871,7 +871,7 @@ class Totals:
     complete: bool = True
 
 
-_REQUESTS = re.compile(r"\b(requests|limits):")
+_REQUESTS = re.compile(r"\b(requests|limits):|^kind: (Cluster)?WorkflowTemplate$", re.MULTILINE)
 
 
 def _totals(side: Side, other: Side) -> Totals:
