@@ -19,6 +19,7 @@ from homelab_mlops.gitops.review.compare import BOOTSTRAP, MISSING, Change, ever
 from homelab_mlops.gitops.review.masking import is_reference, is_secret_name, is_secret_value
 from homelab_mlops.gitops.review.normalise import group, is_built_in, pod_specs, quantity
 from homelab_mlops.gitops.review.sources import Side
+from homelab_mlops.gitops.review.trees import changed
 
 Level = Literal["note", "warning", "danger"]
 LEVELS: tuple[Level, ...] = ("note", "warning", "danger")
@@ -42,6 +43,11 @@ class Review:
     def totals(self) -> tuple[Totals, Totals]:
         """What all Applications request, before and after."""
         return _totals(self.base, self.head), _totals(self.head, self.base)
+
+    @cached_property
+    def files(self) -> list[str]:
+        """The files that differ."""
+        return changed(self.base.tree, self.head.tree)
 
     @cached_property
     def new_namespaces(self) -> set[str]:
@@ -1133,18 +1139,27 @@ def _source(review: Review) -> Said:
 
 
 def _not_rendered(review: Review) -> Said:
-    for name, source in review.head.sources.items():
-        twin = review.base.sources.get(name)
-        if source.unrendered and (twin is None or not source.inputs or source.inputs != twin.inputs):
-            moved = [
-                f"{address}: {before} → {after}"
-                for (address, before), (_, after) in _refs(twin.remotes if twin else [], source.remotes)
-            ]
-            yield f"Application {name}", "; ".join([source.unrendered, *moved])
-    for name, twin in review.base.sources.items():
-        now = review.head.sources.get(name)
-        if twin.unrendered and (now is None or not now.unrendered):
-            yield f"Application {name}", f"before the change: {twin.unrendered}"
+    yield from _unknown(review, missing=False)
+
+
+def _unknown(review: Review, missing: bool) -> Said:
+    """Applications that differ and that a side cannot render, with the files and references that change."""
+    for name in sorted({*review.base.sources, *review.head.sources}):
+        twin, source = review.base.sources.get(name), review.head.sources.get(name)
+        reasons = [side.unrendered for side in (source, twin) if side and side.unrendered]
+        if not reasons or (source and twin and source.inputs and source.inputs == twin.inputs):
+            continue
+        if missing != bool(source and source.is_missing):
+            continue
+        moved = _refs(twin.remotes if twin else [], source.remotes if source else [])
+        said = [f"{address}: {before} → {after}" for (address, before), (_, after) in moved]
+        paths = {str(item.get("path")) for side in (source, twin) if side for item in side.origins if item.get("path")}
+        files = [file for file in review.files if any(file.startswith(f"{path}/") for path in paths)]
+        if files:
+            said.append(
+                f"changed here: {', '.join(files[:6])}{f' and {len(files) - 6} more' if len(files) > 6 else ''}"
+            )
+        yield f"Application {name}", "; ".join([reasons[0], *said])
 
 
 def _reference(review: Review) -> Said:
@@ -1582,6 +1597,14 @@ RULES: tuple[Rule, ...] = (
         "Argo CD applies another tree; what the old one had is pruned.",
         "Check that the new source holds all that is to stay.",
         _source,
+    ),
+    Rule(
+        "remote-missing",
+        "danger",
+        "a remote base whose reference is not there",
+        "Argo CD cannot render the Application, and keeps the old state.",
+        "Correct the reference.",
+        lambda review: _unknown(review, missing=True),
     ),
     Rule(
         "not-rendered",
