@@ -252,8 +252,6 @@ def _binding(manifest: Manifest, _: dict[str, Any]) -> None:
     for subject in _items(manifest, "subjects"):
         core = subject.get("kind") == "ServiceAccount"
         subject.setdefault("apiGroup", "" if core else "rbac.authorization.k8s.io")
-        if core and manifest.get("kind") == "RoleBinding":
-            subject.setdefault("namespace", manifest["metadata"].get("namespace"))
 
 
 def _secret(manifest: Manifest, _: dict[str, Any]) -> None:

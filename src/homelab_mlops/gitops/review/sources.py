@@ -16,6 +16,7 @@ import yaml
 from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops import render
 from homelab_mlops.gitops.render import Manifest, parse, read_yaml
+from homelab_mlops.gitops.review import store
 from homelab_mlops.gitops.review.trees import SUBMODULE, SYMLINK, Tree, normal
 
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
@@ -292,9 +293,14 @@ def _documents(tree: Tree, source: Source, origin: dict[str, Any], path: str, nu
     if not any((folder / name).is_file() for name in KUSTOMIZATIONS):
         return _plain(tree, origin, path, what)
     try:
-        if origin.get("kustomize"):
-            folder = _with_options(tree, origin["kustomize"], path, f"{source.name}-{number}")
-        text = render.build(folder)
+        known = None if source.remotes or not source.inputs else store.key(source.inputs, str(number))
+        text = store.read(known) if known else None
+        if text is None:
+            if origin.get("kustomize"):
+                folder = _with_options(tree, origin["kustomize"], path, f"{source.name}-{number}")
+            text = render.build(folder)
+            if known:
+                store.write(known, text)
     except ToolError as error:
         if source.remotes and UNREACHABLE.search(error.what):
             source.is_missing = MISSING_REFERENCE.search(error.what) is not None
