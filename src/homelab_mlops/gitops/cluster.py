@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import select
+import shutil
 import socket
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,8 +55,9 @@ class Cluster:
                 f"the API server does not answer: {_reason(error)}", where=f"{self.server} ({self.context})"
             ) from error
         # What a CRD brings is looked up again when it is missing, so what another run saw is of no use.
-        self._cache = tempfile.TemporaryDirectory(prefix="homelab-")
-        self._dynamic = dynamic.DynamicClient(self._api, cache_file=str(Path(self._cache.name) / "discovery"))
+        cache = tempfile.mkdtemp(prefix="homelab-")
+        weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
+        self._dynamic = dynamic.DynamicClient(self._api, cache_file=str(Path(cache) / "discovery"))
         self._core = client.CoreV1Api(self._api)
 
     def find(self, api_version: str, kind: str, namespace: str | None = None, selector: str = "") -> list[Object]:
