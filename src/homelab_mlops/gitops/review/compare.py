@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -147,10 +148,11 @@ def compare(base: Side, head: Side) -> tuple[list[Change], Inventory, Inventory]
     return list(_changes(base, head, *inventories)), *inventories
 
 
-def everything(side: Side, other: Side) -> list[Object]:
-    """All objects of a side."""
+def everything(side: Side, other: Side, mark: re.Pattern[str]) -> list[Object]:
+    """All objects of a side whose text has the mark, so that only those are parsed."""
     scoped = _cluster_scoped(side, other)
-    return _objects([(source, text) for source in side.sources.values() for text in source.documents], scoped)
+    sources = side.sources.values()
+    return _objects([(source, text) for source in sources for text in source.documents if mark.search(text)], scoped)
 
 
 def _cluster_scoped(*sides: Side) -> set[tuple[str, str]]:
@@ -170,7 +172,6 @@ def _objects(texts: list[tuple[Source, str]], scoped: set[tuple[str, str]]) -> l
 
 
 def _object(application: str, item: Manifest, namespace: str, scoped: set[tuple[str, str]]) -> Object:
-    item["metadata"] = item.get("metadata") or {}
     normal = normalise(item, namespace, scoped)
     metadata = normal["metadata"]
     name = str(metadata.get("name") or metadata.get("generateName") or "")

@@ -21,7 +21,7 @@ def markdown(report: Report, limit: int | None = LIMIT, rest: str = "") -> str:
     for flag in report.flags:
         parts.append(
             f"\n{_MARKS[flag.level]} **{flag.level}** `{flag.rule}` {_code(flag.where)}: {_escape(flag.what)}  \n"
-            f"{_escape(flag.reason)} *{_escape(flag.action)}*\n"
+            f"{flag.reason} {flag.action}\n"
         )
     for group in report.groups:
         counted = ", ".join(

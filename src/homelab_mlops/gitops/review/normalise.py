@@ -114,6 +114,8 @@ def normalise(manifest: Manifest, namespace: str, cluster_scoped: set[tuple[str,
     """A copy of an object in one canonical form; what Kubernetes distinguishes stays distinct."""
     copy: Manifest = _without_nulls(manifest)
     metadata = copy.setdefault("metadata", {})
+    if not isinstance(metadata, dict):
+        metadata = copy["metadata"] = {}
     for key in ("labels", "annotations", "finalizers"):
         if metadata.get(key) in ({}, []):
             metadata.pop(key)
@@ -250,8 +252,6 @@ def _binding(manifest: Manifest, _: dict[str, Any]) -> None:
     for subject in _items(manifest, "subjects"):
         core = subject.get("kind") == "ServiceAccount"
         subject.setdefault("apiGroup", "" if core else "rbac.authorization.k8s.io")
-        if core and manifest.get("kind") == "RoleBinding":
-            subject.setdefault("namespace", manifest["metadata"].get("namespace"))
 
 
 def _secret(manifest: Manifest, _: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from homelab_mlops.gitops.review.compare import BOOTSTRAP, MISSING, Change, ever
 from homelab_mlops.gitops.review.masking import is_reference, is_secret_name, is_secret_value
 from homelab_mlops.gitops.review.normalise import group, is_built_in, pod_specs, quantity
 from homelab_mlops.gitops.review.sources import Side
+from homelab_mlops.gitops.review.trees import changed
 
 Level = Literal["note", "warning", "danger"]
 LEVELS: tuple[Level, ...] = ("note", "warning", "danger")
@@ -42,6 +43,11 @@ class Review:
     def totals(self) -> tuple[Totals, Totals]:
         """What all Applications request, before and after."""
         return _totals(self.base, self.head), _totals(self.head, self.base)
+
+    @cached_property
+    def files(self) -> list[str]:
+        """The files that differ."""
+        return changed(self.base.tree, self.head.tree)
 
     @cached_property
     def new_namespaces(self) -> set[str]:
@@ -871,10 +877,13 @@ class Totals:
     complete: bool = True
 
 
+_REQUESTS = re.compile(r"\b(requests|limits):|^kind: (Cluster)?WorkflowTemplate$", re.MULTILINE)
+
+
 def _totals(side: Side, other: Side) -> Totals:
     totals = Totals()
     steps = {"memory": Decimal(0), "cpu": Decimal(0)}
-    for item in everything(side, other):
+    for item in everything(side, other, _REQUESTS):
         if item.id.namespace == "argo-cd":
             continue
         kind = item.id.kind
@@ -1130,18 +1139,27 @@ def _source(review: Review) -> Said:
 
 
 def _not_rendered(review: Review) -> Said:
-    for name, source in review.head.sources.items():
-        twin = review.base.sources.get(name)
-        if source.unrendered and (twin is None or not source.inputs or source.inputs != twin.inputs):
-            moved = [
-                f"{address}: {before} → {after}"
-                for (address, before), (_, after) in _refs(twin.remotes if twin else [], source.remotes)
-            ]
-            yield f"Application {name}", "; ".join([source.unrendered, *moved])
-    for name, twin in review.base.sources.items():
-        now = review.head.sources.get(name)
-        if twin.unrendered and (now is None or not now.unrendered):
-            yield f"Application {name}", f"before the change: {twin.unrendered}"
+    yield from _unknown(review, missing=False)
+
+
+def _unknown(review: Review, missing: bool) -> Said:
+    """Applications that differ and that a side cannot render, with the files and references that change."""
+    for name in sorted({*review.base.sources, *review.head.sources}):
+        twin, source = review.base.sources.get(name), review.head.sources.get(name)
+        reasons = [side.unrendered for side in (source, twin) if side and side.unrendered]
+        if not reasons or (source and twin and source.inputs and source.inputs == twin.inputs):
+            continue
+        if missing != bool(source and source.is_missing):
+            continue
+        moved = _refs(twin.remotes if twin else [], source.remotes if source else [])
+        said = [f"{address}: {before} → {after}" for (address, before), (_, after) in moved]
+        paths = {str(item.get("path")) for side in (source, twin) if side for item in side.origins if item.get("path")}
+        files = [file for file in review.files if any(file.startswith(f"{path}/") for path in paths)]
+        if files:
+            said.append(
+                f"changed here: {', '.join(files[:6])}{f' and {len(files) - 6} more' if len(files) > 6 else ''}"
+            )
+        yield f"Application {name}", "; ".join([reasons[0], *said])
 
 
 def _reference(review: Review) -> Said:
@@ -1221,7 +1239,8 @@ def _twice(review: Review) -> Said:
     if not any(change.action == "added" for change in review.changes):
         return
     added = {change.id for change in review.changes if change.action == "added"}
-    for item in everything(review.head, review.base):
+    named = re.compile("|".join(rf"^kind: {kind}$" for kind in sorted({item.kind for item in added})), re.MULTILINE)
+    for item in everything(review.head, review.base, named):
         if item.id in added:
             objects[item.id].append(item.application)
     for identity, names in objects.items():
@@ -1505,14 +1524,6 @@ RULES: tuple[Rule, ...] = (
         _over_budget,
     ),
     Rule(
-        "requests",
-        "note",
-        "another sum of memory, CPU or storage requests",
-        "The nodes have to have it.",
-        "Nothing, where they do.",
-        _requests,
-    ),
-    Rule(
         "resources-missing",
         "warning",
         "a container without requests or memory limit",
@@ -1588,6 +1599,14 @@ RULES: tuple[Rule, ...] = (
         _source,
     ),
     Rule(
+        "remote-missing",
+        "danger",
+        "a remote base whose reference is not there",
+        "Argo CD cannot render the Application, and keeps the old state.",
+        "Correct the reference.",
+        lambda review: _unknown(review, missing=True),
+    ),
+    Rule(
         "not-rendered",
         "warning",
         "an Application that changes and cannot be rendered here",
@@ -1628,36 +1647,12 @@ RULES: tuple[Rule, ...] = (
         _twice,
     ),
     Rule(
-        "deleted",
-        "note",
-        "an object that Argo CD deletes",
-        "It is gone after the sync.",
-        "Nothing, where it is meant.",
-        _deleted,
-    ),
-    Rule(
-        "left-behind",
-        "note",
-        "an object that leaves git and stays in the cluster",
-        "Nothing looks after it any more.",
-        "Delete it by hand when it may go.",
-        _left_behind,
-    ),
-    Rule(
         "root-changed",
         "note",
         "a change of the root Application",
         "Argo CD does not apply its own root.",
         "Run `homelab bootstrap` after the merge.",
         _root,
-    ),
-    Rule(
-        "restart",
-        "note",
-        "a change of a pod template",
-        "Running pods end.",
-        "Merge when a pause does not matter.",
-        _restarts,
     ),
     Rule(
         "model-version",
@@ -1698,5 +1693,37 @@ RULES: tuple[Rule, ...] = (
         "A worse model may reach production.",
         "Say in the pull request why.",
         _gate,
+    ),
+    Rule(
+        "requests",
+        "note",
+        "another sum of memory, CPU or storage requests",
+        "The nodes have to have it.",
+        "Nothing, where they do.",
+        _requests,
+    ),
+    Rule(
+        "restart",
+        "note",
+        "a change of a pod template",
+        "Running pods end.",
+        "Merge when a pause does not matter.",
+        _restarts,
+    ),
+    Rule(
+        "deleted",
+        "note",
+        "an object that Argo CD deletes",
+        "It is gone after the sync.",
+        "Nothing, where it is meant.",
+        _deleted,
+    ),
+    Rule(
+        "left-behind",
+        "note",
+        "an object that leaves git and stays in the cluster",
+        "Nothing looks after it any more.",
+        "Delete it by hand when it may go.",
+        _left_behind,
     ),
 )

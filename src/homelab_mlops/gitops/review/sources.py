@@ -8,6 +8,7 @@ import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import yaml
@@ -15,6 +16,7 @@ import yaml
 from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops import render
 from homelab_mlops.gitops.render import Manifest, parse, read_yaml
+from homelab_mlops.gitops.review import store
 from homelab_mlops.gitops.review.trees import SUBMODULE, SYMLINK, Tree, normal
 
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
@@ -22,6 +24,7 @@ REMOTE = re.compile(r"^(https?://|file://|ssh://|git@|git::|oci://|github\.com/)
 UNREACHABLE = re.compile(
     r"dial tcp|no such host|git fetch|exit status 128|timed? ?out|took more than|connection re|TLS|unable to access"
 )
+MISSING_REFERENCE = re.compile(r"couldn't find remote ref|pathspec .* did not match")
 _DOCUMENT = re.compile(r"^---(?:[ \t].*)?$\n?", re.MULTILINE)
 
 
@@ -33,6 +36,7 @@ class Source:
     documents: list[str] = field(default_factory=list)
     unrendered: str = ""
     remotes: list[str] = field(default_factory=list)
+    is_missing: bool = False
     inputs: str = ""
     trees: list[Tree | None] = field(default_factory=list)
 
@@ -82,8 +86,9 @@ class Side:
     roots: list[str] = field(default_factory=list)
 
 
+@cache
 def load(text: str) -> list[Manifest]:
-    """The objects of a YAML text; the items of a List stand for themselves."""
+    """The objects of a YAML text, which nobody may change; the items of a List stand for themselves."""
     found: list[Manifest] = []
     for item in parse(text):
         if (
@@ -141,7 +146,8 @@ def render_sides(base: Tree, head: Tree) -> tuple[Side, Side]:
         twin = sides[0].sources.get(name)
         if twin is not None and (source.unrendered or twin.unrendered):
             # Beside a side that is not known, everything of the other one would look new or gone.
-            source.documents, twin.documents = [], []
+            for each in (source, twin):
+                each.documents = _local_documents(each) if each.remotes else []
     return sides
 
 
@@ -287,12 +293,19 @@ def _documents(tree: Tree, source: Source, origin: dict[str, Any], path: str, nu
     if not any((folder / name).is_file() for name in KUSTOMIZATIONS):
         return _plain(tree, origin, path, what)
     try:
-        if origin.get("kustomize"):
-            folder = _with_options(tree, origin["kustomize"], path, f"{source.name}-{number}")
-        text = render.build(folder)
+        known = None if source.remotes or not source.inputs else store.key(source.inputs, str(number))
+        text = store.read(known) if known else None
+        if text is None:
+            if origin.get("kustomize"):
+                folder = _with_options(tree, origin["kustomize"], path, f"{source.name}-{number}")
+            text = render.build(folder)
+            if known:
+                store.write(known, text)
     except ToolError as error:
         if source.remotes and UNREACHABLE.search(error.what):
-            source.unrendered = f"{source.remotes[0]} cannot be reached from here"
+            source.is_missing = MISSING_REFERENCE.search(error.what) is not None
+            why = "is not there" if source.is_missing else "cannot be reached from here"
+            source.unrendered = f"{source.remotes[0]} {why}"
             return []
         where = error.what.replace(f"{tree.folder}/", "").replace(str(tree.folder), ".")
         raise RepositoryError(
@@ -340,6 +353,32 @@ def _with_options(tree: Tree, options: dict[str, Any], path: str, name: str) -> 
         content["images"] = [*(content.get("images") or []), *map(_image, options["images"])]
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return copy
+
+
+def _local_documents(source: Source) -> list[str]:
+    """The objects of a source that are written out here, where its remote base is not known; patches left out."""
+    found: list[str] = []
+    for number, (origin, tree) in enumerate(zip(source.origins, source.trees, strict=True)):
+        if tree is None or "path" not in origin:
+            continue
+        folder = tree.folder / normal("", str(origin["path"]))
+        files = [folder / name for name in KUSTOMIZATIONS if (folder / name).is_file()]
+        if not files:
+            continue
+        (content,) = read_yaml(files[0])
+        for key in ("resources", "bases", "components"):
+            if key in content:
+                content[key] = [item for item in content[key] or [] if not REMOTE.search(str(item))]
+        for key in ("patches", "patchesStrategicMerge", "patchesJson6902", "replacements"):
+            content.pop(key, None)
+        copy = folder.with_name(f".{folder.name}-{source.name}-{number}-local")
+        shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
+        (copy / files[0].name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        try:
+            found += split(render.build(copy))
+        except ToolError:
+            continue
+    return found
 
 
 def _image(text: str) -> dict[str, str]:

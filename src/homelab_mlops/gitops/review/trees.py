@@ -9,7 +9,7 @@ import os
 import posixpath
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -179,7 +179,7 @@ def normal(folder: str, reference: str) -> str:
     return posixpath.normpath(posixpath.join(folder, reference))
 
 
-def changed(base: Tree, head: Tree) -> Iterable[str]:
+def changed(base: Tree, head: Tree) -> list[str]:
     """The files that differ."""
     return sorted(
         path

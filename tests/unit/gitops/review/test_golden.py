@@ -58,9 +58,11 @@ def test_a_remote_base_that_can_be_reached(tmp_path: Path, monkeypatch: pytest.M
     report = compared(root, base, commit(root, "after"))
     assert [(flag.rule, flag.what) for flag in report.flags] == [("remote-base", f"{remote[:-5]}: v1.2.0 → v1.3.0")]
     assert [item.object for group in report.groups for item in group.items] == ["ConfigMap jobs/upstream"]
+    edit(root, {"replace": {file: {"v1.3.0": "v9.9.9"}}})
+    assert "remote-missing" in {flag.rule for flag in compared(root, base).flags}
 
 
 def test_each_rule_has_a_pair() -> None:
     expected = "".join(path.read_text() for path in REVIEWS.glob("cases/*.expected"))
-    assert [rule.name for rule in RULES if f"[{rule.name}]" not in expected] == ["remote-base"]
+    assert [rule.name for rule in RULES if f"[{rule.name}]" not in expected] == ["remote-missing", "remote-base"]
     assert len(CASES) >= 40
