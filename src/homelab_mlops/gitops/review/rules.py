@@ -16,7 +16,7 @@ from typing import Any, Literal
 from homelab_mlops.gitops.policies import MEMORY_BUDGET_MIB
 from homelab_mlops.gitops.render import Manifest
 from homelab_mlops.gitops.review.compare import BOOTSTRAP, MISSING, Change, everything, sync_options
-from homelab_mlops.gitops.review.masking import is_reference, is_secret_name, is_secret_value
+from homelab_mlops.gitops.review.masking import is_reference, is_secret_name, is_secret_value, mask_text
 from homelab_mlops.gitops.review.normalise import group, is_built_in, pod_specs, quantity
 from homelab_mlops.gitops.review.sources import Side
 from homelab_mlops.gitops.review.trees import changed
@@ -81,7 +81,7 @@ class Rule:
 def flags(review: Review) -> list[Flag]:
     """Everything that the rules find, the most dangerous first."""
     found = [
-        Flag(rule.level, rule.name, where, what, rule.reason, rule.action)
+        Flag(rule.level, rule.name, mask_text(where), mask_text(what), rule.reason, rule.action)
         for rule in RULES
         for where, what in dict.fromkeys(rule.find(review))
     ]
