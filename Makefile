@@ -68,10 +68,10 @@ test: $(VENV)/.dev lint check ## Lint, types, the check and every test that need
 	$(BIN)/python -m homelab_mlops.gitops.tools minio
 	$(BIN)/pytest -n 2
 
-image: ## Build the three images for this machine's architecture, with the registry and tag that are pinned
+image: ## Build the four images for this machine's architecture, with the registry and tag that are pinned
 	registry=$$(sed -n 's/^imageRegistry: //p' clusters/homelab/settings.yaml)
 	tag=$$(sed -n 's/^    newTag: //p' clusters/homelab/images/kustomization.yaml | head -1)
-	for name in minio mlflow training; do
+	for name in minio mlflow serving training; do
 		docker build --build-arg COMMIT="$$(git rev-parse HEAD)" -f docker/$$name/Dockerfile -t "$$registry/$$name:$$tag" .
 	done
 
@@ -87,6 +87,7 @@ bench: $(VENV)/.dev ## Measure what the README and docs/ quote
 	$(BIN)/python tests/benchmarks/gate.py
 	$(BIN)/python tests/benchmarks/check.py
 	$(BIN)/python tests/benchmarks/diff.py
+	$(BIN)/python tests/benchmarks/serving.py
 
 schema: $(VENV)/.demo ## Write the schema of model.yaml for editors
 	$(BIN)/python -c "import json; from homelab_mlops.pipeline.spec import ModelSpec; print(json.dumps(ModelSpec.model_json_schema(), indent=2))" > workflows/models/model.schema.json
@@ -97,9 +98,10 @@ lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
 	printf 'checkov\nhadolint-bin\nshellcheck-py\nzizmor\n' | $$compile - -o requirements/graders.txt
 	printf 'editables\nhatchling\nuv\n' | $$compile - -o requirements/bootstrap.txt
 	$$compile pyproject.toml --all-extras --group dev -o requirements/dev.txt
-	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage -o requirements/training.txt
+	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra proposal -o requirements/training.txt
+	$$compile pyproject.toml -c requirements/dev.txt --extra serving -o requirements/serving.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra mlflow-server -o requirements/mlflow.txt
-	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra gitops --extra demo -o requirements/demo.txt
+	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra proposal --extra gitops --extra demo -o requirements/demo.txt
 
 .PHONY: help setup programs check crds demo ui lint test image bootstrap e2e bench schema lock
 .ONESHELL:

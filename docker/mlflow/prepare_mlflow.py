@@ -1,8 +1,8 @@
 #!/opt/mlflow/bin/python
 """Prepares MLflow's databases and users before the server starts; running it again changes nothing that is right.
 
-Upgrades both schemas, writes the configuration of basic auth, and gives the administrator and the training user the
-passwords of the environment, so that a rotated Secret acts at the next start.
+Upgrades both schemas, writes the configuration of basic auth, and gives the users the passwords of the environment, so
+that a rotated Secret acts at the next start. Everyone may read; `promoter` may edit every model.
 """
 
 import os
@@ -57,6 +57,8 @@ def set_users(auth: str) -> None:
     users = {
         os.environ["MLFLOW_AUTH_ADMIN_USERNAME"]: (os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"], True),
         os.environ["TRAINING_USERNAME"]: (os.environ["TRAINING_PASSWORD"], False),
+        os.environ["READER_USERNAME"]: (os.environ["READER_PASSWORD"], False),
+        os.environ["PROMOTER_USERNAME"]: (os.environ["PROMOTER_PASSWORD"], False),
     }
     for name, (password, is_admin) in users.items():
         if not store.has_user(name):
@@ -65,6 +67,8 @@ def set_users(auth: str) -> None:
         elif not store.authenticate_user(name, password):
             store.update_user(name, password=password, is_admin=is_admin)
             print(f"renewed the password of {name}")
+    # The job that moves the alias of a model that the training user owns.
+    store.grant_user_permission(os.environ["PROMOTER_USERNAME"], "registered_model", "*", "EDIT")
 
 
 if __name__ == "__main__":

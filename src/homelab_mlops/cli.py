@@ -15,6 +15,7 @@ from homelab_mlops import __version__
 from homelab_mlops.errors import HomelabError, StorageError
 from homelab_mlops.gitops.commands import app as gitops
 from homelab_mlops.pipeline.commands import app as pipeline
+from homelab_mlops.serving.commands import app as serving
 from homelab_mlops.storage.commands import app as storage
 
 INTERNAL_ERROR = 70
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(pipeline)
+app.add_typer(serving)
 app.add_typer(gitops)
 app.add_typer(storage, name="storage", hidden=True)
 

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xgboost as xgb
+
+try:
+    import pandas as pd
+except ModuleNotFoundError:  # in the service, which takes only the description from here
+    pd = None  # type: ignore[assignment]
 
 ATTRIBUTE = "homelab"
 FORMAT = 1

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from homelab_mlops.gitops.check import check_repository
-from homelab_mlops.gitops.policies import POLICIES
+from homelab_mlops.gitops.policies import OPTIONAL, POLICIES
+from homelab_mlops.gitops.render import render
 from tests.conftest import ROOT
 
 BROKEN = sorted((Path(__file__).parent / "broken").glob("*.yaml"))
@@ -46,3 +47,18 @@ def test_a_broken_tree_is_found(path: Path, tree: Path) -> None:
     file.write_text(text.replace(fault["replace"], fault["with"]))
     found = [str(finding) for finding in check_repository(tree).findings]
     assert any(finding.startswith(fault["finding"]) for finding in found), found
+
+
+@pytest.mark.parametrize("component", OPTIONAL)
+def test_the_tree_with_an_optional_component_holds(component: str, tree: Path) -> None:
+    kustomization = tree / "overlays" / "homelab" / component.split("/")[1] / "kustomization.yaml"
+    text = kustomization.read_text()
+    assert component not in text
+    kustomization.write_text(text.replace("components:\n", f"components:\n  - ../../../{component}\n"))
+    assert [str(finding) for finding in check_repository(tree).findings] == []
+    rendered = render(kustomization.parent)
+    assert any(
+        "homelab-mlops/request-log" in str(manifest["spec"])
+        for manifest in rendered
+        if manifest["kind"] == "Deployment"
+    )

@@ -199,6 +199,37 @@ def run(
     run_model(model, context, deadline=deadline, follow=follow)
 
 
+@app.command()
+def models(
+    context: Context = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
+) -> None:
+    """Show, per model, the version that git names, the registry's champion, what serves, and who waits.
+
+    \b
+    homelab models
+    """
+    from homelab_mlops.gitops.models import models_command
+
+    models_command(context, as_json=as_json)
+
+
+@app.command()
+def promote(
+    model: Annotated[str, typer.Argument(help="A model with a manifest, such as churn.", show_default=False)],
+    version: Annotated[str, typer.Argument(help="Its version; 0 for none.", show_default=False)],
+    context: Context = None,
+) -> None:
+    """Commit the one line that makes a version serve after the next push; `git revert` is the way back.
+
+    \b
+    homelab promote churn 7
+    """
+    from homelab_mlops.gitops.models import promote_command
+
+    promote_command(model, version, context)
+
+
 data = typer.Typer(no_args_is_help=True, help="Bring tables to the cluster.")
 app.add_typer(data, name="data")
 

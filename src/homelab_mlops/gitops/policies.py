@@ -421,6 +421,8 @@ def names(repository: Repository) -> Problems:
             yield identity(manifest), f"it is not in the namespace of its Application {application_name}"
 
 
+# What an overlay may list and need not; tests/manifests holds the tree with each of them to the policies, too.
+OPTIONAL = ("base/serving/request-log",)
 REACHED_BY_KEY = ("resources", "components", "configurations", "crds", "transformers", "generators", "validators")
 
 
@@ -428,7 +430,7 @@ REACHED_BY_KEY = ("resources", "components", "configurations", "crds", "transfor
 def no_orphans(repository: Repository) -> Problems:
     root = repository.root
     reached = {root / "clusters/homelab" / name for name in ("settings.yaml", "secrets.yaml", "root.yaml")}
-    for start in ("apps", *(item["spec"]["source"]["path"] for item in applications(root))):
+    for start in ("apps", *OPTIONAL, *(item["spec"]["source"]["path"] for item in applications(root))):
         _reach(root / start, reached)
     resolved = {path.resolve() for path in reached}
     for folder in ("apps", "base", "clusters", "overlays", "workflows"):

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from homelab_mlops.console import print_json, stdout
-from homelab_mlops.errors import ClusterError, RepositoryError
+from homelab_mlops.errors import ClusterError, HomelabError, RepositoryError
 from homelab_mlops.gitops.settings import find_root
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from homelab_mlops.gitops.cluster import Cluster, Object
+    from homelab_mlops.gitops.models import ModelStatus
 
 APPLICATION = "argoproj.io/v1alpha1", "Application"
 ARGO_CD_NAMESPACE = "argo-cd"
@@ -47,6 +48,7 @@ class PodProblem:
     namespace: str
     name: str
     reason: str
+    app: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +85,7 @@ class PlatformStatus:
     applications: list[ApplicationStatus]
     pods: list[PodProblem]
     workflows: list[WorkflowStatus]
+    models: list[ModelStatus]
 
     @property
     def green(self) -> bool:
@@ -128,15 +131,17 @@ def observe(cluster: Cluster, root: Path | None) -> PlatformStatus:
     """The status of the platform; with ``root``, a clone of the repository, commits and files are named."""
     applications = cluster.find(*APPLICATION, namespace=ARGO_CD_NAMESPACE)
     namespaces = {app["spec"]["destination"].get("namespace", "") for app in applications}
-    pods = [
-        problem
-        for pod in cluster.find("v1", "Pod")
-        if pod["metadata"]["namespace"] in namespaces and (problem := _pod_problem(pod))
-    ]
+    found = [pod for pod in cluster.find("v1", "Pod") if pod["metadata"]["namespace"] in namespaces]
+    pods = [problem for pod in found if (problem := _pod_problem(pod, cluster))]
+    last_words = _last_words_of_jobs(found)
     return PlatformStatus(
-        [_application(app, pods, root) for app in sorted(applications, key=lambda app: str(app["metadata"]["name"]))],
+        [
+            _application(app, pods, last_words, root)
+            for app in sorted(applications, key=lambda app: str(app["metadata"]["name"]))
+        ],
         pods,
         _workflows(cluster),
+        _models(cluster),
     )
 
 
@@ -157,6 +162,9 @@ def show(status: PlatformStatus, *, as_json: bool) -> None:
     for workflow in status.workflows:
         line = f"{workflow.model}: {workflow.workflow} {workflow.phase} {workflow.finished} {workflow.message}"
         out.print(line.rstrip(), markup=False)
+    for model in status.models:
+        if model.drift:
+            out.print(f"{model.model}: {model.drift}", markup=False, style="yellow")
     if not status.applications:
         out.print("No application: run `homelab bootstrap`.")
 
@@ -177,7 +185,9 @@ def table_of(status: PlatformStatus) -> Table:
     return table
 
 
-def _application(app: Object, pods: list[PodProblem], root: Path | None) -> ApplicationStatus:
+def _application(
+    app: Object, pods: list[PodProblem], last_words: dict[str, str], root: Path | None
+) -> ApplicationStatus:
     status = app.get("status", {})
     sync, health = status.get("sync", {}), status.get("health", {})
     namespace = app["spec"]["destination"].get("namespace", "")
@@ -194,11 +204,11 @@ def _application(app: Object, pods: list[PodProblem], root: Path | None) -> Appl
         health=health.get("status", "Unknown"),
         revision=sync.get("revision", ""),
         waiting_for=waiting.splitlines()[0] if waiting else "",
-        problem=_problem(app, pods, root),
+        problem=_problem(app, pods, last_words, root),
     )
 
 
-def _problem(app: Object, pods: list[PodProblem], root: Path | None) -> Problem | None:
+def _problem(app: Object, pods: list[PodProblem], last_words: dict[str, str], root: Path | None) -> Problem | None:
     status = app.get("status", {})
     source = app["spec"].get("source", {})
     folder = source.get("path", "")
@@ -207,6 +217,13 @@ def _problem(app: Object, pods: list[PodProblem], root: Path | None) -> Problem 
             file = _file_in_message(condition["message"], folder, root)
             commit = _commit(root, file) or status.get("sync", {}).get("revision", "")
             return Problem(commit, file, _last_cause(condition["message"]))
+    namespace = app["spec"]["destination"].get("namespace", "")
+    if status.get("health", {}).get("status") == "Degraded":
+        for pod in pods:
+            if pod.namespace == namespace and "image" not in pod.reason.lower():
+                file = _file_of(root, folder, "Deployment", pod.app)
+                commit = _commit(root, file) or status.get("sync", {}).get("revision", "")
+                return Problem(commit, file, f"pod {pod.name}: {pod.reason}")
     operation = status.get("operationState", {})
     if operation.get("phase") in {"Failed", "Error"} or (
         operation.get("retryCount") and operation["phase"] == "Running"
@@ -216,10 +233,10 @@ def _problem(app: Object, pods: list[PodProblem], root: Path | None) -> Problem 
             if resource.get("status") == "SyncFailed" or resource.get("hookPhase") in {"Failed", "Error"}:
                 file = _file_of(root, folder, resource["kind"], resource["name"])
                 commit = _commit(root, file) or result.get("revision", "")
-                return Problem(commit, file, f"{resource['kind']} {resource['name']}: {resource.get('message', '')}")
+                said = last_words.get(f"{namespace}/{resource['name']}") or resource.get("message", "")
+                return Problem(commit, file, f"{resource['kind']} {resource['name']}: {said}")
         if operation["phase"] != "Running":
             return Problem(result.get("revision", ""), "", _last_cause(operation.get("message", "")))
-    namespace = app["spec"]["destination"].get("namespace", "")
     for pod in pods:
         if pod.namespace == namespace and "image" in pod.reason.lower():
             image = re.search(r'image "?([^"\s]+)', pod.reason)
@@ -228,7 +245,43 @@ def _problem(app: Object, pods: list[PodProblem], root: Path | None) -> Problem 
     return None
 
 
-def _pod_problem(pod: Object) -> PodProblem | None:
+def _last_words_of_jobs(pods: list[Object]) -> dict[str, str]:
+    """What the failed pods of Jobs said at their end, by ``namespace/job``."""
+    said = {}
+    for pod in pods:
+        for owner in pod["metadata"].get("ownerReferences", []):
+            if owner["kind"] == "Job" and pod.get("status", {}).get("phase") == "Failed":
+                for container in pod["status"].get("containerStatuses", []):
+                    message = container.get("state", {}).get("terminated", {}).get("message", "")
+                    if message:
+                        said[f"{pod['metadata']['namespace']}/{owner['name']}"] = _last_cause(message)
+    return said
+
+
+def _pod_problem(pod: Object, cluster: Cluster) -> PodProblem | None:
+    problem = _pod_reason(pod)
+    if problem is None:
+        return None
+    said = _pods_last_words(pod, cluster)
+    app = pod["metadata"].get("labels", {}).get("app.kubernetes.io/name", "")
+    return dataclasses.replace(problem, reason=f"{problem.reason}: {said}" if said else problem.reason, app=app)
+
+
+def _pods_last_words(pod: Object, cluster: Cluster) -> str:
+    """What a container said before it ended, or, while it runs and is not ready, says last."""
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        if container.get("ready"):
+            continue
+        for state in (container.get("state", {}), container.get("lastState", {})):
+            message = state.get("terminated", {}).get("message", "")
+            if message:
+                return _last_cause(message)
+        if "running" in container.get("state", {}):
+            return _last_cause(cluster.log(pod["metadata"]["name"], pod["metadata"]["namespace"], container["name"], 1))
+    return ""
+
+
+def _pod_reason(pod: Object) -> PodProblem | None:
     metadata, status = pod["metadata"], pod.get("status", {})
     phase = status.get("phase")
     if phase == "Succeeded" or "workflows.argoproj.io/workflow" in metadata.get("labels", {}):
@@ -250,6 +303,21 @@ def _pod_problem(pod: Object) -> PodProblem | None:
     scheduled = conditions.get("PodScheduled", {})
     unscheduled = scheduled.get("message", "") if scheduled.get("status") == "False" else ""
     return PodProblem(metadata["namespace"], metadata["name"], unscheduled or f"not ready yet ({phase})")
+
+
+def _models(cluster: Cluster) -> list[ModelStatus]:
+    from homelab_mlops.gitops.models import compared, versions_deployed, versions_serving
+    from homelab_mlops.gitops.registry import registry_of
+
+    named = versions_deployed(cluster)
+    registry = None
+    if named:
+        try:
+            with registry_of(cluster) as asked:
+                registry = {model: (asked.champion(model), asked.versions(model)) for model in named}
+        except HomelabError:
+            registry = None  # MLflow is away: its own application says so
+    return compared(named, registry, versions_serving(cluster))
 
 
 def _workflows(cluster: Cluster) -> list[WorkflowStatus]:

@@ -123,12 +123,31 @@ def evaluate(
 
 
 @app.command(rich_help_panel=STEPS)
-def register(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None:
+def register(
+    model: Model,
+    work: Work = DEFAULT_WORK,
+    alias_by_git: Annotated[
+        bool, typer.Option("--alias-by-git", help="Git names the champion: the version begins as a challenger.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Make the trained model a version in the registry, once.
 
     Example: `homelab register churn`
     """
     from homelab_mlops.pipeline.register import register as step
+    from homelab_mlops.pipeline.spec import load_spec
+
+    _answer(step(load_spec(model), work, alias_by_git=alias_by_git), json)
+
+
+@app.command(rich_help_panel=STEPS)
+def propose(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None:
+    """Propose the version that the gate promotes, as a commit in the repository that Argo CD follows.
+
+    Example: `HOMELAB_REPOSITORY=https://git.example/me/homelab.git GIT_TOKEN=... homelab propose churn`
+    """
+    from homelab_mlops.pipeline.propose import propose as step
     from homelab_mlops.pipeline.spec import load_spec
 
     _answer(step(load_spec(model), work), json)
@@ -155,6 +174,22 @@ def retrain(
 
     overrides = _overrides(parameters, seed)
     _answer(all_steps(load_spec(model), work, _way(tracking), overrides, source, as_of, champion), json)
+
+
+@app.command(rich_help_panel=WHOLE)
+def predict(
+    model: Annotated[str, typer.Argument(help="A registered model.", show_default=False)],
+    source: Annotated[str, typer.Option("--source", help="The table: a path, a folder, or s3://...")],
+    target: Annotated[str, typer.Option("--target", help="The Parquet file to write: a path, or s3://...")],
+    json: Json = False,
+) -> None:
+    """Score a table with the champion, and write it back as Parquet.
+
+    Example: `homelab predict churn --source s3://datasets/june.csv --target s3://datasets/predictions/june.parquet`
+    """
+    from homelab_mlops.pipeline.predict import predict as score
+
+    _answer(score(model, source, target), json)
 
 
 @app.command(rich_help_panel=WHOLE)

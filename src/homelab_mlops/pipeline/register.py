@@ -16,11 +16,14 @@ from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 REGISTERED = "homelab.registered"
 
 
-def register(spec: ModelSpec, work: Path) -> dict[str, Any]:
+def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict[str, Any]:
     """Writes ``work/register/registration.json`` and returns it; run again, it changes nothing.
 
     The version becomes ``champion`` when the gate promotes it and there is no champion yet, or the specification says
     ``promotion: automatic``; it is the ``challenger`` otherwise, with the gate's verdict as a tag.
+
+    Args:
+        alias_by_git: git names the champion, and a job makes the alias follow: every version begins as a challenger.
 
     Raises:
         TrackingError: the row is not in MLflow, or the registry does not take it.
@@ -40,7 +43,7 @@ def register(spec: ModelSpec, work: Path) -> dict[str, Any]:
     with tracking.explained("registering the model"):
         version = _version(client, spec, run, record, decision)
         if REGISTERED not in version.tags:
-            alias = CHAMPION if decision["promote"] and _may_lead(spec) else CHALLENGER
+            alias = CHAMPION if decision["promote"] and not alias_by_git and _may_lead(spec) else CHALLENGER
             client.set_registered_model_alias(spec.name, alias, version.version)
             client.set_model_version_tag(spec.name, version.version, REGISTERED, alias)
             version = client.get_model_version(spec.name, version.version)

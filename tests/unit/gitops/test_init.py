@@ -61,7 +61,9 @@ def test_a_fork_is_initialised_once(fork: Path, run: Run) -> None:
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     assert str(key_file) in first.stdout
     data = plain(fork)
-    assert all(value for name, secret in data.items() for key, value in secret.items() if "PREVIOUS" not in key)
+    # Empty until there is one: what was valid before, and the login of a forge, which nobody can generate.
+    generated = {name: secret for name, secret in data.items() if name != "training/git"}
+    assert all(value for secret in generated.values() for key, value in secret.items() if "PREVIOUS" not in key)
     assert data["minio/minio-users"]["MLFLOW_SECRET_KEY"] == data["mlflow/mlflow-s3"]["AWS_SECRET_ACCESS_KEY"]
     secret = [value for entry in data.values() for key, value in entry.items() if len(value) >= 20]
     assert len(secret) > 15

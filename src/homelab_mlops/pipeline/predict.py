@@ -1,0 +1,84 @@
+"""Scores a whole table with the champion, and writes it back with the predictions beside the rows."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import DataError, EvaluationError, StorageError
+from homelab_mlops.pipeline import sources
+from homelab_mlops.pipeline.registry import champion_of
+from homelab_mlops.pipeline.tables import read_raw
+
+
+def predict(model: str, source: str, target: str) -> dict[str, Any]:
+    """Reads the table ``source``, a path or ``s3://``, and writes the Parquet file ``target``, one of either.
+
+    Every column stays; ``prediction`` is added, or one column ``probability_LABEL`` a label, and ``model_version``.
+
+    Returns:
+        ``model``, ``version``, ``rows`` and ``target``.
+
+    Raises:
+        EvaluationError: the model has no champion.
+        DataError, StorageError: the table cannot be read, does not have the model's inputs, or cannot be written.
+    """
+    champion = champion_of(model)
+    if champion is None:
+        raise EvaluationError(
+            f"the model {model!r} has no champion", fix=f"`homelab promote {model} VERSION`, and a push, make one"
+        )
+    frame = _read(source)
+    try:
+        predicted = champion.scorer.predict(frame)
+    except ValueError as error:
+        raise DataError(f"the {champion.name} does not take these rows: {error}", where=source) from error
+    scored = _beside(frame, predicted, champion.scorer.description.labels).assign(model_version=champion.version)
+    _write(scored, target)
+    say(f"predict: {len(scored):,} rows of {source} by the {champion.name}: {target}")
+    return {"model": model, "version": champion.version, "rows": len(scored), "target": target}
+
+
+def _read(source: str) -> pd.DataFrame:
+    with tempfile.TemporaryDirectory() as temporary:
+        if source.startswith("s3://"):
+            with sources.s3_files(source, Path(temporary)) as files:
+                tables = [read_raw(file, source).to_pandas() for file in files]
+        else:
+            tables = [read_raw(file, str(file)).to_pandas() for file in sources.local_files(source)]
+    frame: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    return frame
+
+
+def _beside(
+    frame: pd.DataFrame, predicted: np.ndarray[Any, np.dtype[np.float32]], labels: tuple[str, ...]
+) -> pd.DataFrame:
+    if predicted.ndim == 1:
+        return frame.assign(prediction=predicted)
+    return frame.assign(**{f"probability_{label}": predicted[:, number] for number, label in enumerate(labels)})
+
+
+def _write(frame: pd.DataFrame, target: str) -> None:
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    if not target.startswith("s3://"):
+        path = Path(target)
+        partial = path.with_name(f".{path.name}.partial")
+        pq.write_table(table, partial)
+        partial.rename(path)
+        return
+    address = urlsplit(target)
+    if not address.netloc or not address.path.strip("/") or address.path.endswith("/"):
+        raise StorageError("the predictions go to one object, s3://BUCKET/KEY.parquet", where=target)
+    with tempfile.TemporaryFile() as file:
+        pq.write_table(table, file)
+        file.seek(0)
+        with sources.explained(target):
+            sources.s3_client().upload_fileobj(file, address.netloc, address.path.lstrip("/"))

@@ -1,0 +1,108 @@
+"""The step *propose*: the version that the gate promotes, as a commit that waits for a person, or goes to main."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from homelab_mlops import promotion
+from homelab_mlops.console import say
+from homelab_mlops.errors import RepositoryError
+from homelab_mlops.pipeline import row as rows
+from homelab_mlops.pipeline.forge import forge_of, pull_request
+from homelab_mlops.pipeline.remote import Race, Remote
+from homelab_mlops.pipeline.spec import ModelSpec
+from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
+
+ATTEMPTS = 5
+
+
+def propose(spec: ModelSpec, work: Path) -> dict[str, Any]:
+    """Writes ``work/propose/proposal.json`` and returns it; run again, it changes nothing.
+
+    ``HOMELAB_REPOSITORY``, ``HOMELAB_BRANCH`` and ``HOMELAB_FORGE`` say where to, ``GIT_USERNAME`` and ``GIT_TOKEN`` as
+    whom. Without a token there is nothing to do but to say so.
+
+    Raises:
+        RepositoryError: the repository or the forge refuses, or is away; the version stays a challenger.
+    """
+    decision = read_json(work / "evaluate" / "decision.json", f"homelab evaluate {spec.name} --work {work}")
+    registration = read_json(work / "register" / "registration.json", f"homelab register {spec.name} --work {work}")
+    record = read_json(work / "train" / rows.RECORD, f"homelab train {spec.name} --work {work}")
+    proposal = {
+        "model": spec.name,
+        "version": registration["version"],
+        **_proposed(spec, decision, registration, record),
+    }
+    with step_folder(work, "propose") as output:
+        write_json(output / "proposal.json", proposal)
+    return proposal
+
+
+def _proposed(
+    spec: ModelSpec, decision: dict[str, Any], registration: dict[str, Any], record: dict[str, Any]
+) -> dict[str, str]:
+    version = str(registration["version"])
+    name = f"{spec.name} version {version}"
+    if not decision["promote"]:
+        say(f"propose: the gate does not promote {name}: nothing to propose")
+        return {"outcome": "rejected"}
+    url, token = os.environ.get("HOMELAB_REPOSITORY", ""), os.environ.get("GIT_TOKEN", "")
+    if not url or not token:
+        by_hand = f"`homelab promote {spec.name} {version}` does"
+        say(f"propose: no git login is sealed, so nothing names {name}; {by_hand}")
+        return {"outcome": "not configured"}
+    base = os.environ.get("HOMELAB_BRANCH") or "main"
+    kind = forge_of(url, os.environ.get("HOMELAB_FORGE", ""))
+    remote = Remote(url, os.environ.get("GIT_USERNAME", ""), token)
+    try:
+        for _ in range(ATTEMPTS):
+            try:
+                proposal = _push(remote, spec, version, base, decision, registration, record)
+                break
+            except Race:
+                say("propose: somebody else pushed meanwhile; trying again on the new commit")
+        else:
+            raise RepositoryError(
+                f"the branch moved {ATTEMPTS} times while pushing", where=url, fix="run it again", transient=True
+            )
+    finally:
+        remote.close()
+    say(f"propose: {name}: {proposal['outcome']} {proposal.get('branch', '')}".rstrip())
+    if kind != "none" and proposal.get("branch", base) != base:
+        title, _, body = proposal["message"].partition("\n\n")
+        proposal["url"] = pull_request(kind, url, token, proposal["branch"], base, title, body)
+        say(f"propose: {proposal['url']}")
+    return proposal
+
+
+def _push(
+    remote: Remote,
+    spec: ModelSpec,
+    version: str,
+    base: str,
+    decision: dict[str, Any],
+    registration: dict[str, Any],
+    record: dict[str, Any],
+) -> dict[str, str]:
+    path = promotion.manifest_of(spec.name)
+    branch = base if spec.promotion == "automatic" else f"promote/{spec.name}"
+    main, current = remote.tips(path, base, branch)
+    if main is None:
+        raise RepositoryError(f"the repository has no branch {base}", where=remote.url)
+    before = promotion.named_version(main.text, str(path))
+    if int(before) >= int(version):
+        return {"outcome": "named already", "commit": main.commit.decode()}
+    links = {
+        "Model": registration["url"],
+        "Run": registration["run_url"],
+        "Workflow": record["provenance"]["workflow"],
+        "Code": record["provenance"]["commit"],
+    }
+    message = promotion.message(spec.name, version, before, decision, record["data"], links)
+    text = promotion.with_version(main.text, version, str(path))
+    if current is not None and current.text == text:
+        return {"outcome": "proposed already", "branch": branch, "commit": current.commit.decode(), "message": message}
+    commit = remote.push(branch, current.commit if current else None, main.commit, path, text, message)
+    return {"outcome": "pushed", "branch": branch, "commit": commit, "message": message}

@@ -1,0 +1,161 @@
+"""Raw rows, as JSON or CSV brings them, to the one float32 matrix that XGBoost takes.
+
+The same values give the same numbers as `homelab_mlops.scoring.encode`, which a test holds; without pandas, since a
+data frame of one row costs more than its prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from homelab_mlops.scoring import Input
+
+Matrix = np.ndarray[Any, np.dtype[np.float32]]
+Column = Sequence[Any]
+SHOWN = 60
+_SCALARS = frozenset({bool, int, float, str, type(None)})
+_WORDS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
+
+
+class RowsError(ValueError):
+    """Rows that the model does not take; the text says which column, which row and why."""
+
+
+class Encoder:
+    """Encodes columns by the names, types and categories that a model was trained with."""
+
+    def __init__(self, inputs: Sequence[Input]) -> None:
+        self.names = tuple(item.name for item in inputs)
+        self._columns: list[tuple[str, Callable[[str, Column, set[type], bool], Any]]] = [
+            (item.name, _encoder(item)) for item in inputs
+        ]
+
+    def encode(self, columns: Mapping[str, Column], rows: int, *, strict: bool = False) -> Matrix:
+        """The matrix of the given columns, shape ``[rows, features]``; missing and unseen categories are NaN.
+
+        Args:
+            strict: a number has to be a JSON number and a boolean no text, as a typed client sends them; otherwise text
+                that reads as one is one, as for `mlflow.pyfunc`.
+
+        Raises:
+            RowsError: a column is missing, or holds a value that its type cannot be.
+        """
+        if missing := [name for name in self.names if name not in columns]:
+            raise RowsError(f"the rows lack the column{'s' if len(missing) > 1 else ''} {', '.join(missing[:20])}")
+        matrix = np.empty((len(self.names), rows), dtype=np.float32)
+        for index, (name, encode) in enumerate(self._columns):
+            column = columns[name]
+            kinds = set(map(type, column))
+            if not kinds <= _SCALARS:
+                _refuse(name, column, lambda value: type(value) in _SCALARS, "is a list or an object, not one value")
+            matrix[index] = encode(name, column, kinds, strict)
+        if np.isinf(matrix).any():
+            index = int(np.isinf(matrix).any(axis=1).argmax())
+            row = int(np.isinf(matrix[index]).argmax())
+            value = columns[self.names[index]][row]
+            raise RowsError(f"column {self.names[index]}, row {row}: {shown(value)} is too large a number")
+        return np.ascontiguousarray(matrix.T)
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut off where it is long."""
+    text = repr(value) if not isinstance(value, int) or value.bit_length() < 200 else "the whole number"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _encoder(item: Input) -> Callable[[str, Column, set[type], bool], Any]:
+    if item.type == "category":
+        return _category(item.categories)
+    return _boolean if item.type == "boolean" else _number
+
+
+def _number(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
+    if strict and kinds & {bool, str}:
+        _refuse(name, column, lambda value: type(value) not in (bool, str), "is not a number")
+    if str in kinds:
+        column = [_parsed(name, row, value) for row, value in enumerate(column)]
+    with np.errstate(over="ignore"):
+        try:
+            # Whole numbers are rounded once, from 64 bits; with a missing value among them pandas knows only floats.
+            whole = kinds == {int}
+            return np.array(column, dtype=None if whole else np.float64).astype(np.float32)
+        except (OverflowError, TypeError):
+            raise RowsError(f"column {name} holds too large a number") from None
+
+
+def _parsed(name: str, row: int, value: Any) -> Any:
+    if type(value) is not str:
+        return value
+    text = value.strip()
+    if not text:
+        return None
+    try:
+        if "_" in text:
+            raise ValueError
+        return float(text)
+    except ValueError:
+        raise RowsError(f"column {name}, row {row}: {shown(value)} is not a number") from None
+
+
+def _boolean(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
+    if strict and str in kinds:
+        _refuse(name, column, lambda value: type(value) is not str, "is neither true nor false")
+    if str in kinds:
+        column = [_WORDS.get(value.lower(), value) if type(value) is str else value for value in column]
+    # True is 1 and False is 0 to Python, too.
+    if any(value not in (0, 1, None) and value == value for value in column):
+        _refuse(name, column, lambda value: value in (0, 1, None), "is neither true nor false")
+    return np.array(column, dtype=np.float64)
+
+
+def _category(categories: tuple[str, ...]) -> Callable[[str, Column, set[type], bool], Any]:
+    codes = {category: float(code) for code, category in enumerate(categories)}
+    numeric = any(_is_number(category) for category in categories)
+    truths = any(category in ("true", "false") for category in categories)
+
+    def encode(name: str, column: Column, kinds: set[type], strict: bool) -> Any:  # noqa: ARG001
+        if not kinds <= {str, type(None)}:
+            if bool in kinds and not truths:
+                _refuse(
+                    name, column, lambda value: type(value) is not bool, "is true or false, not the name of a category"
+                )
+            if kinds & {int, float} and not numeric:
+                _refuse(
+                    name,
+                    column,
+                    lambda value: type(value) not in (int, float) or value != value,
+                    "is a number, not the name of a category",
+                )
+            column = [_text(value) for value in column]
+        # None, which is what an unseen category finds, becomes NaN.
+        return np.array(list(map(codes.get, column)), dtype=np.float64)
+
+    return encode
+
+
+def _text(value: Any) -> str | None:
+    """As `homelab_mlops.scoring.as_text`."""
+    if value is None or value != value:
+        return None
+    if type(value) is bool:
+        return "true" if value else "false"
+    if type(value) is float and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(name: str, column: Column, fits: Callable[[Any], bool], why: str) -> None:
+    for row, value in enumerate(column):
+        if not fits(value):
+            raise RowsError(f"column {name}, row {row}: {shown(value)} {why}")

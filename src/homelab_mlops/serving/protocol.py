@@ -1,0 +1,220 @@
+"""What clients send and get: MLflow's scoring protocol, and rows by name.
+
+`/invocations` follows mlflow.pyfunc.scoring_server 3.17 for tables: the four JSON forms, CSV, `params`, and the answer
+``{"predictions": ...}``. Parquet, which would need Arrow in the image, is refused as unsupported.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from homelab_mlops.serving.encoding import Column, RowsError, shown
+
+JSON, CSV = "application/json", "text/csv"
+FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+# What pandas reads as missing.
+MISSING = frozenset(["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"]) | {
+    "<NA>",
+    "N/A",
+    "NA",
+    "NULL",
+    "NaN",
+    "None",
+    "n/a",
+    "nan",
+    "null",
+}
+_TRUTHS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
+csv.field_size_limit(1 << 20)
+
+
+class Table(NamedTuple):
+    """Columns by name, and how many rows they have."""
+
+    columns: Mapping[str, Column]
+    rows: int
+
+
+class UnsupportedError(ValueError):
+    """A content type that is not read."""
+
+
+def content_type(header: str) -> str:
+    """The media type of a request, ``application/json`` or ``text/csv``.
+
+    Raises:
+        UnsupportedError: it is another one, or not in UTF-8.
+    """
+    media, *parameters = (part.strip() for part in header.split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.lower() == "charset" and value.strip('"').lower() != "utf-8":
+            raise UnsupportedError("the scoring server only supports UTF-8")
+        if key.lower() != "charset":
+            raise UnsupportedError(f"unrecognized content type parameter: {key[:60]!r}")
+    if media.lower() not in (JSON, CSV):
+        raise UnsupportedError(f"the content type has to be {JSON} or {CSV}; it is {media[:60]!r}")
+    return media.lower()
+
+
+def read_invocation(body: bytes, media: str) -> Table:
+    """The table of a request to `/invocations`.
+
+    Raises:
+        RowsError: the body is not such a request.
+    """
+    if media == CSV:
+        return _csv(body)
+    content = _json(body)
+    if not isinstance(content, dict):
+        raise RowsError(f"the input has to be a JSON object with one of {', '.join(FORMS)}; it is {_kind(content)}")
+    given = [form for form in FORMS if form in content]
+    if len(given) != 1:
+        raise RowsError(
+            f"the input has to hold exactly one of {', '.join(FORMS)}; it holds {', '.join(map(shown, [*content][:8]))}"
+        )
+    if not isinstance(content.get("params") or {}, dict):
+        raise RowsError("params has to be an object")
+    form, value = given[0], content[given[0]]
+    if form == "dataframe_split":
+        return _split(value)
+    if form == "inputs" and isinstance(value, dict):
+        return _by_column(value)
+    return _records(value, form)
+
+
+def read_rows(body: bytes, names: Sequence[str]) -> tuple[Table, bool]:
+    """The rows of a request to `/rows`, one object or a list of them; and whether it is one.
+
+    Raises:
+        RowsError: the body is not such a request, or a name is not one of ``names``.
+    """
+    content = _json(body)
+    single = isinstance(content, dict)
+    if not single and not isinstance(content, list):
+        raise RowsError(f"a row is an object such as {{{names[0]!r}: ...}}; this is {_kind(content)}")
+    records: list[Any] = [content] if single else content
+    known = set(names)
+    for number, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise RowsError(f"row {number} is {_kind(record)}, not an object")
+        if record.keys() != known:
+            unknown, missing = sorted(record.keys() - known), [name for name in names if name not in record]
+            if unknown:
+                near = difflib.get_close_matches(unknown[0][:60], missing or names, n=1)
+                hint = f": did you mean {near[0]!r}?" if near else f"; it takes {', '.join(names)}"
+                raise RowsError(f"row {number}: the model has no input {unknown[0][:60]!r}{hint}")
+            raise RowsError(f"row {number} lacks {', '.join(missing)}; a missing value is null")
+    return _records(records, "rows"), single
+
+
+def read_example(content: bytes) -> Table:
+    """The table of an input example, as MLflow writes it: split, and with NaN for a missing value.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    return _split(json.loads(content))
+
+
+def predictions(predicted: Any, labels: Sequence[str]) -> Any:
+    """Predictions as JSON values: numbers, or for several labels one object a row."""
+    values = predicted.tolist()
+    return [dict(zip(labels, row, strict=True)) for row in values] if predicted.ndim == 2 else values
+
+
+def _json(body: bytes) -> Any:
+    if not body:
+        raise RowsError("the body is empty")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        hint = "; a missing value is null" if b"NaN" in body or b"Infinity" in body else ""
+        raise RowsError(f"the body is not JSON: {str(error)[:200]}{hint}") from error
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _split(value: Any) -> Table:
+    if not isinstance(value, dict):
+        raise RowsError(f"dataframe_split has to be an object; it is {_kind(value)}")
+    if "data" not in value or value.keys() - {"columns", "data", "index"}:
+        raise RowsError("dataframe_split has to hold 'data', and may hold 'columns' and 'index'")
+    names, data = value.get("columns"), value["data"]
+    if not isinstance(data, list) or not isinstance(names, list):
+        raise RowsError("dataframe_split needs a list of 'columns' and a list of rows, 'data'")
+    if not all(type(name) is str for name in names) or len(set(names)) != len(names):
+        raise RowsError("the 'columns' of dataframe_split have to be different names")
+    if data and set(map(type, data)) != {list}:
+        raise RowsError("each row of dataframe_split's 'data' has to be a list")
+    if data and set(map(len, data)) != {len(names)}:
+        row = next(number for number, item in enumerate(data) if len(item) != len(names))
+        raise RowsError(f"row {row} has {len(data[row])} values; there are {len(names)} columns")
+    return _some(Table(dict(zip(names, zip(*data, strict=True), strict=True)) if data else {}, len(data)))
+
+
+def _records(value: Any, form: str) -> Table:
+    if not isinstance(value, list):
+        raise RowsError(f"{form} has to be a list of objects; it is {_kind(value)}")
+    if value and set(map(type, value)) != {dict}:
+        raise RowsError(f"each row of {form} has to be an object, so that the values have names")
+    names = dict.fromkeys(name for record in value for name in record)
+    if len(names) * len(value) > 4 * sum(map(len, value)) + 1000:
+        raise RowsError(f"the rows of {form} have different names")
+    return _some(Table({name: [record.get(name) for record in value] for name in names}, len(value)))
+
+
+def _by_column(value: dict[str, Any]) -> Table:
+    if not any(isinstance(column, list) for column in value.values()):
+        return _some(Table({name: [cell] for name, cell in value.items()}, 1 if value else 0))
+    lengths = {len(column) if isinstance(column, list) else -1 for column in value.values()}
+    if len(lengths) != 1:
+        raise RowsError("the columns of inputs have to be lists of one length")
+    return _some(Table(value, lengths.pop()))
+
+
+def _csv(body: bytes) -> Table:
+    if not body.strip():
+        raise RowsError("the body is empty")
+    try:
+        lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"))))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RowsError(f"the body is not CSV in UTF-8: {str(error)[:120]}") from error
+    names, data = lines[0], [line for line in lines[1:] if line]
+    if len(set(names)) != len(names):
+        raise RowsError("the header of the CSV names a column twice")
+    if data and set(map(len, data)) != {len(names)}:
+        row = next(number for number, line in enumerate(data) if len(line) != len(names))
+        raise RowsError(f"row {row} has {len(data[row])} values; the header has {len(names)}")
+    columns = zip(*data, strict=True) if data else []
+    return _some(Table({name: _typed(column) for name, column in zip(names, columns, strict=False)}, len(data)))
+
+
+def _typed(column: Sequence[str]) -> Column:
+    """Numbers or truths where the whole column is that, as `pandas.read_csv` reads it; text otherwise."""
+    values = [None if text in MISSING else text for text in column]
+    given = [text for text in values if text is not None]
+    if given and all(text in _TRUTHS for text in given):
+        return [None if text is None else _TRUTHS[text] for text in values]
+    try:
+        if any("_" in text for text in given):
+            return values
+        return [None if text is None else float(text) for text in values]
+    except ValueError:
+        return values
+
+
+def _some(table: Table) -> Table:
+    if not table.rows:
+        raise RowsError("there are no rows")
+    return table

@@ -1,0 +1,122 @@
+"""A sample of what clients ask, for later comparison with the training rows: off by default.
+
+Rows gather in memory and go to the bucket `datasets` as gzipped JSON lines. Nothing here can slow or fail a request:
+what does not fit into the queue is counted and let go, and so is a batch that the store does not take.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import queue
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import StorageError
+from homelab_mlops.serving.protocol import Table
+
+QUEUED_ROWS = 10_000
+BATCH_ROWS = 2_000
+BATCH_SECONDS = 60.0
+LOOK_SECONDS = 0.5
+UPLOAD_SECONDS = 10
+
+
+class RequestLog:
+    """Writes a share of the rows below ``address``, an ``s3://BUCKET/PREFIX``.
+
+    Args:
+        share: of the rows, from 0 to 1.
+        lost: is told how many sampled rows were let go.
+    """
+
+    def __init__(self, address: str, share: float, model: str, version: str, lost: Callable[[int], None]) -> None:
+        where = urlsplit(address)
+        if where.scheme != "s3" or not where.netloc or not 0 < share <= 1:
+            raise StorageError(
+                f"the request log goes to s3://BUCKET/PREFIX, and its share is above 0 and at most 1, not {share:g}",
+                where=f"HOMELAB_REQUEST_LOG={address}",
+            )
+        self._bucket, self._prefix = where.netloc, where.path.strip("/")
+        self._share, self._lost = share, lost
+        self._of = {"model": model, "version": version}
+        self._random = random.Random()  # noqa: S311 - a sample
+        self._queue: queue.Queue[bytes] = queue.Queue(QUEUED_ROWS)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def of_environment(cls, model: str, version: str, lost: Callable[[int], None]) -> RequestLog | None:
+        """The log that ``HOMELAB_REQUEST_LOG`` asks for, or none."""
+        address = os.environ.get("HOMELAB_REQUEST_LOG", "")
+        if not address:
+            return None
+        given = os.environ.get("HOMELAB_REQUEST_LOG_SHARE", "1")
+        try:
+            share = float(given)
+        except ValueError:
+            raise StorageError(f"{given!r} is not a share", where="HOMELAB_REQUEST_LOG_SHARE") from None
+        return cls(address, share, model, version, lost)
+
+    def offer(self, table: Table, predicted: list[Any]) -> None:
+        """Takes a sample of the rows; never waits."""
+        for row in range(table.rows):
+            if self._random.random() >= self._share:
+                continue
+            values = {name: column[row] for name, column in table.columns.items()}
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            line = orjson.dumps({"at": now, **self._of, "row": values, "prediction": predicted[row]})
+            try:
+                self._queue.put_nowait(line)
+            except queue.Full:
+                self._lost(1)
+
+    def close(self) -> None:
+        """Writes what has gathered, within seconds."""
+        self._stopped.set()
+        self._thread.join(2 * UPLOAD_SECONDS)
+
+    def _run(self) -> None:
+        written = time.monotonic()
+        while not self._stopped.wait(LOOK_SECONDS):
+            if self._queue.qsize() >= BATCH_ROWS or time.monotonic() - written > BATCH_SECONDS:
+                self._write()
+                written = time.monotonic()
+        self._write()
+
+    def _write(self) -> None:
+        while lines := [self._queue.get_nowait() for _ in range(min(self._queue.qsize(), BATCH_ROWS))]:
+            try:
+                self._upload(gzip.compress(b"\n".join(lines) + b"\n", compresslevel=4))
+            except Exception as error:
+                self._lost(len(lines))
+                say(f"request log: {len(lines)} rows are lost: {type(error).__name__}: {str(error)[:200]}")
+                return
+
+    def _upload(self, content: bytes) -> None:
+        import boto3
+        from botocore.config import Config
+
+        client = boto3.client(
+            "s3",
+            region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
+            config=Config(
+                connect_timeout=UPLOAD_SECONDS,
+                read_timeout=UPLOAD_SECONDS,
+                retries={"max_attempts": 1},
+                s3={"addressing_style": "path"},
+            ),
+        )
+        now = datetime.now(UTC)
+        key = f"{self._prefix}/{self._of['model']}/{now:%Y/%m/%d}/{now:%H%M%S}-{uuid.uuid4().hex[:8]}.jsonl.gz"
+        client.put_object(Bucket=self._bucket, Key=key.lstrip("/"), Body=content)
