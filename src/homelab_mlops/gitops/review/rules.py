@@ -734,9 +734,11 @@ def _sealed_wider(review: Review) -> Said:
         scope, old = _scope(change.new), _scope(change.old)
         if scope and scope != old and old != "cluster-wide":
             yield str(change.id), f"it may be unsealed {scope}"
-        empty = [key for key, value in (_get(change.new, "spec", "encryptedData") or {}).items() if not value]
+        sealed, before = ((_get(side, "spec", "encryptedData") or {}) for side in (change.new, change.old))
+        empty = [key for key, value in sealed.items() if not value and before.get(key, "absent")]
         if empty:
-            yield str(change.id), f"nothing is sealed for {', '.join(empty)}"
+            more = f" and {len(empty) - 4} more" if len(empty) > 4 else ""
+            yield str(change.id), f"nothing is sealed for {', '.join(empty[:4])}{more}"
 
 
 # Images.
