@@ -1,4 +1,4 @@
-"""What `homelab diff` says of a change is what Argo CD then changes: object by object, ten changes in one push."""
+"""What `homelab diff` says of a push is what Argo CD then changes, object by object: eleven changes, and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from homelab_mlops.gitops.cluster import Cluster
-from homelab_mlops.gitops.render import render_all
+from homelab_mlops.gitops.policies import identity
+from homelab_mlops.gitops.render import Manifest, render_all
 from tests.e2e.conftest import Fork, green_at, took, until
 
 # Changes of one push touch no object of each other, so that each object tells which change reached it.
@@ -33,22 +34,34 @@ CHANGES = {
     "comment": ("base/minio/volume.yaml", "spec:\n", "# Nothing.\nspec:\n"),
     "equal quantity": ("overlays/homelab/minio/volume.yaml", "storage: 20Gi", "storage: 20480Mi"),
 }
+NEW = """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: review
+  labels:
+    app.kubernetes.io/name: training
+    app.kubernetes.io/part-of: homelab-mlops
+data:
+  new: "true"
+"""
 QUIET = {"comment", "equal quantity"}
 # What Argo CD and the controllers write by themselves.
 COMMIT = "homelab-mlops/commit"
 
 
-def live(cluster: Cluster, fork: Fork) -> dict[str, str]:
-    """What git decides of each object in the cluster, by its name."""
+def live(cluster: Cluster, objects: list[Manifest]) -> dict[str, str]:
+    """What git decides of each of these objects in the cluster, by its name."""
     found: dict[str, str] = {}
-    for application in render_all(fork.root):
-        for manifest in application.manifests:
-            metadata = manifest["metadata"]
-            item = cluster.get(manifest["apiVersion"], manifest["kind"], metadata["name"], metadata.get("namespace"))
-            if item is not None and manifest["kind"] != "Job":
-                where = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
-                found[f"{manifest['kind']} {where}{metadata['name']}"] = json.dumps(_declared(item), sort_keys=True)
+    for manifest in objects:
+        item = cluster.get(manifest["apiVersion"], manifest["kind"], *_place(manifest))
+        if item is not None and manifest["kind"] != "Job":
+            found[identity(manifest)] = json.dumps(_declared(item), sort_keys=True)
     return found
+
+
+def _place(manifest: Manifest) -> tuple[str, str | None]:
+    return manifest["metadata"]["name"], manifest["metadata"].get("namespace")
 
 
 def _declared(item: dict[str, Any]) -> dict[str, Any]:
@@ -73,15 +86,23 @@ def test_the_review_says_what_argo_cd_does(fork: Fork, cluster: Cluster) -> None
         fork.edit(*CHANGES[name])
         review = json.loads(fork.homelab("diff", start, "--output", "json"))
         assert (review["applications"] == []) == (name in QUIET), name
+    (fork.root / "base/training/review.yaml").write_text(NEW)
+    fork.edit("base/training/kustomization.yaml", "  - quota.yaml\n", "  - quota.yaml\n  - review.yaml\n")
+    review = json.loads(fork.homelab("diff", start, "--output", "json"))
     expected = {item["object"] for group in review["applications"] for item in group["items"]}
-    before = live(cluster, fork)
+    objects = [manifest for application in render_all(fork.root) for manifest in application.manifests]
+    before = live(cluster, objects)
     commit = fork.push("Ten changes")
     pushed = time.monotonic()
     until("green after the change", lambda: green_at(cluster, commit), 300)
     took("ten changes are live", time.monotonic() - pushed)
-    after = live(cluster, fork)
+    after = live(cluster, objects)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     fork.revert()
     reverted = fork.git("rev-parse", "HEAD")
     until("green after the revert", lambda: green_at(cluster, reverted), 300)
     assert changed == expected
+    back = json.loads(fork.homelab("diff", commit, reverted, "--output", "json"))
+    returned = live(cluster, objects)
+    changed = {name for name in after.keys() | returned.keys() if after.get(name) != returned.get(name)}
+    assert changed == {item["object"] for group in back["applications"] for item in group["items"]}

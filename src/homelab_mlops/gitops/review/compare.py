@@ -69,7 +69,7 @@ class FieldChange:
 
 
 def _plain(part: str) -> bool:
-    return bool(part) and all(character.isalnum() or character in "-_/" for character in part)
+    return bool(part) and all(character.isalnum() or character in "-_/()" for character in part)
 
 
 @dataclass

@@ -59,6 +59,12 @@ def _hide(match: re.Match[str]) -> str:
     return f"{groups['name']}{HIDDEN}"
 
 
+def _asks_for_secret(argument: Any) -> bool:
+    """Whether the argument after this one is a credential: ``--password VALUE``."""
+    option = isinstance(argument, str) and argument.startswith("-") and "=" not in argument
+    return option and is_secret_name(argument.lstrip("-"))
+
+
 def mask(node: Any, path: tuple[str, ...] = (), *, secret: bool = False) -> Any:
     """A copy of a value at ``path`` with every credential hidden; with ``secret`` each leaf is one."""
     if isinstance(node, dict):
@@ -74,7 +80,11 @@ def mask(node: Any, path: tuple[str, ...] = (), *, secret: bool = False) -> Any:
             for key, value in node.items()
         }
     if isinstance(node, list):
-        return [mask(value, path, secret=secret) for value in node]
+        before = [None, *node]
+        return [
+            mask(value, path, secret=secret or _asks_for_secret(last))
+            for last, value in zip(before, node, strict=False)
+        ]
     if secret and node not in (None, ""):
         return HIDDEN
     if isinstance(node, str):

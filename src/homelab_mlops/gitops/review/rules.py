@@ -16,7 +16,7 @@ from typing import Any, Literal
 from homelab_mlops.gitops.policies import MEMORY_BUDGET_MIB
 from homelab_mlops.gitops.render import Manifest
 from homelab_mlops.gitops.review.compare import BOOTSTRAP, MISSING, Change, everything, sync_options
-from homelab_mlops.gitops.review.masking import is_reference, is_secret_name, is_secret_value
+from homelab_mlops.gitops.review.masking import is_reference, is_secret_name, is_secret_value, mask_text
 from homelab_mlops.gitops.review.normalise import group, is_built_in, pod_specs, quantity
 from homelab_mlops.gitops.review.sources import Side
 from homelab_mlops.gitops.review.trees import changed
@@ -81,7 +81,7 @@ class Rule:
 def flags(review: Review) -> list[Flag]:
     """Everything that the rules find, the most dangerous first."""
     found = [
-        Flag(rule.level, rule.name, where, what, rule.reason, rule.action)
+        Flag(rule.level, rule.name, mask_text(where), mask_text(what), rule.reason, rule.action)
         for rule in RULES
         for where, what in dict.fromkeys(rule.find(review))
     ]
@@ -734,9 +734,11 @@ def _sealed_wider(review: Review) -> Said:
         scope, old = _scope(change.new), _scope(change.old)
         if scope and scope != old and old != "cluster-wide":
             yield str(change.id), f"it may be unsealed {scope}"
-        empty = [key for key, value in (_get(change.new, "spec", "encryptedData") or {}).items() if not value]
+        sealed, before = ((_get(side, "spec", "encryptedData") or {}) for side in (change.new, change.old))
+        empty = [key for key, value in sealed.items() if not value and before.get(key, "absent")]
         if empty:
-            yield str(change.id), f"nothing is sealed for {', '.join(empty)}"
+            more = f" and {len(empty) - 4} more" if len(empty) > 4 else ""
+            yield str(change.id), f"nothing is sealed for {', '.join(empty[:4])}{more}"
 
 
 # Images.

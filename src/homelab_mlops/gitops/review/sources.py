@@ -144,10 +144,14 @@ def render_sides(base: Tree, head: Tree) -> tuple[Side, Side]:
             ]
     for name, source in sides[1].sources.items():
         twin = sides[0].sources.get(name)
-        if twin is not None and (source.unrendered or twin.unrendered):
-            # Beside a side that is not known, everything of the other one would look new or gone.
-            for each in (source, twin):
-                each.documents = _local_documents(each) if each.remotes else []
+        if twin is None or not (source.unrendered or twin.unrendered):
+            continue
+        # Beside a side that is not known, everything of the other one would look new or gone.
+        for each in (source, twin):
+            if source.remotes or twin.remotes:
+                each.documents = _local_documents(each)
+            elif not (source.unrendered and twin.unrendered):
+                each.documents = []
     return sides
 
 

@@ -98,7 +98,14 @@ data:
         clone,
         {"replace": {"base/store/kustomization.yaml": {"  - network.yaml\n": "  - network.yaml\n  - secret.yaml\n"}}},
     )
-    edit(clone, {"replace": {"base/store/server.yaml": {"args: [serve,": f"args: [serve, --db-password={SECRET},"}}})
+    edit(
+        clone,
+        {
+            "replace": {
+                "base/store/server.yaml": {"args: [serve,": f"args: [serve, --db-password={SECRET}, --token, {SECRET},"}
+            }
+        },
+    )
     with_secret = commit(clone, "With a secret")
     edit(
         clone,
