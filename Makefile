@@ -14,6 +14,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
 
 TOOLS := .tools/bin
 GRADERS := .tools/graders
+E2E ?= tests/e2e
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,7 +80,7 @@ bootstrap: programs ## Bring the platform up on the cluster of the current kubec
 	$(BIN)/homelab bootstrap
 
 e2e: $(VENV)/.dev programs ## The whole platform on the cluster of the current context; tests/e2e/conftest.py names its settings
-	$(BIN)/pytest tests/e2e --timeout 2400 -x -v
+	$(BIN)/pytest $(E2E) --timeout 2400 -x -v
 
 bench: $(VENV)/.dev ## Measure what the README and docs/ quote
 	$(BIN)/python tests/benchmarks/quality.py

@@ -84,7 +84,7 @@ def test_a_setting_that_cannot_work_is_refused(name: str, value: str) -> None:
             "newTag: 9.9.9",
             "training",
             "WorkflowTemplate",
-            2,
+            3,
         ),
         ("workflows/models/churn/cronworkflow.yaml", "30 2 * * *", "15 4 * * *", "training", "CronWorkflow", 1),
         ("overlays/homelab/minio/volume.yaml", "storage: 20Gi", "storage: 55Gi", "minio", "PersistentVolumeClaim", 1),
