@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from tests.conftest import ROOT, Homelab, Store, refused
 
 DECLARED = ROOT / "base/minio/storage.yaml"
-USERS = ("argo-artifacts", "backups", "datasets-reader", "datasets-writer", "mlflow")
+USERS = ("argo-artifacts", "backups", "datasets-reader", "datasets-writer", "mlflow", "request-log")
 
 
 def environment(minio: Store, generation: str, previous: str = "") -> dict[str, str]:
@@ -52,10 +52,10 @@ def denied(action: Any, **arguments: Any) -> bool:
 def test_the_declared_storage_comes_into_being_and_stays(homelab: Homelab, minio: Store) -> None:
     first = homelab("storage", "apply", DECLARED, env=environment(minio, "one"))
     assert first.returncode == 0, first.stderr
-    assert "4 buckets and 5 users are as declared" in first.stderr
+    assert "4 buckets and 6 users are as declared" in first.stderr
     again = homelab("storage", "apply", DECLARED, env=environment(minio, "one"))
     assert [line for line in again.stderr.splitlines() if line.startswith("storage: ")] == [
-        "storage: 4 buckets and 5 users are as declared"
+        "storage: 4 buckets and 6 users are as declared"
     ], again.stderr
 
     root = minio.client()
@@ -77,6 +77,7 @@ def test_each_user_has_its_own_and_nothing_else(homelab: Homelab, minio: Store) 
     assert denied(client(minio, "mlflow", "one").list_objects_v2, Bucket="backups")
     assert denied(client(minio, "mlflow", "one").get_object, Bucket="datasets", Key="a")
     assert denied(client(minio, "datasets-reader", "one").put_object, Bucket="datasets", Key="b", Body=b"b")
+    assert denied(client(minio, "request-log", "one").list_objects_v2, Bucket="mlflow")
     assert denied(client(minio, "backups", "one").put_object, Bucket="mlflow", Key="b", Body=b"b")
     assert denied(client(minio, "argo-artifacts", "one").list_objects_v2, Bucket="mlflow")
     assert denied(client(minio, "mlflow", "one").create_bucket, Bucket="mine")
