@@ -39,6 +39,9 @@ class Client:
             timeout=10,
         )
 
+    def close(self) -> None:
+        self._http.close()
+
     def ask(self) -> httpx.Response:
         return self._http.post("/rows", json=ROW)
 
@@ -79,8 +82,10 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def client(fork: Fork) -> Client:
-    return Client(fork)
+def client(fork: Fork) -> Iterator[Client]:
+    client = Client(fork)
+    yield client
+    client.close()
 
 
 def alias(fork: Fork) -> str:
