@@ -78,13 +78,13 @@ def test_a_model_that_fails_its_example_is_never_ready(
     (folder / "churn.yaml").write_text(MANIFEST.format(name=registered["churn"].name, version=version))
     with pytest.raises(TrackingError, match="input example"):
         follow(folder, "0" * 40)
-    client = mlflow.MlflowClient(mlflow_uri)
+    client = mlflow.MlflowClient(mlflow_uri, mlflow_uri)
     assert client.get_model_version_by_alias(registered["churn"].name, "champion").version == "1"
 
 
 def broken_version(model: Registered, uri: str, folder: Path) -> str:
     """A version whose input example lacks a column."""
-    client = mlflow.MlflowClient(uri)
+    client = mlflow.MlflowClient(uri, uri)
     local = mlflow.artifacts.download_artifacts(
         f"models:/{model.name}/1", dst_path=str(folder / "model"), tracking_uri=uri
     )
@@ -115,7 +115,7 @@ def test_the_alias_follows_git(
     registered: dict[str, Registered], mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
-    client = mlflow.MlflowClient(mlflow_uri)
+    client = mlflow.MlflowClient(mlflow_uri, mlflow_uri)
     model, missing = registered["penguins"], registered["diamonds"]
     client.delete_registered_model_alias(model.name, "champion")
     (tmp_path / "missing.yaml").write_text(MANIFEST.format(name=missing.name, version="99"))

@@ -27,7 +27,7 @@ def models(root: Path, uri: str) -> list[dict[str, Any]]:
 
 def test_a_version_waits_until_git_names_it(registered: dict[str, Registered], mlflow_uri: str, tmp_path: Path) -> None:
     model = registered["penguins"]
-    mlflow.MlflowClient(mlflow_uri).set_registered_model_alias(model.name, "champion", "1")
+    mlflow.MlflowClient(mlflow_uri, mlflow_uri).set_registered_model_alias(model.name, "champion", "1")
     shutil.copytree(ROOT / "clusters", tmp_path / "clusters")
     manifest = tmp_path / "overlays/homelab/serving" / f"{model.name}.yaml"
     manifest.parent.mkdir(parents=True)
