@@ -284,6 +284,7 @@ def _render(source: Source) -> None:
     for number, (origin, tree) in enumerate(zip(source.origins, source.trees, strict=True)):
         if tree is not None and "path" in origin:
             source.documents += _documents(tree, source, origin, normal("", str(origin["path"])), number)
+    source.manifests()  # parsed while the others are still being built
 
 
 def _documents(tree: Tree, source: Source, origin: dict[str, Any], path: str, number: int) -> list[str]:
