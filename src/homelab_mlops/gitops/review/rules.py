@@ -1529,8 +1529,8 @@ RULES: tuple[Rule, ...] = (
         "resources-missing",
         "warning",
         "a container without requests or memory limit",
-        "It can take the node's memory from all others.",
-        "Give it requests and a memory limit.",
+        "It can take the node's memory and CPU from all others.",
+        "Give it requests, and a limit of memory.",
         _unlimited,
     ),
     Rule(
