@@ -67,20 +67,25 @@ def s3_files(source: str, folder: Path) -> Iterator[list[Path]]:
         shutil.rmtree(target, ignore_errors=True)
 
 
-def s3_client() -> S3Client:
-    """A client that fails within seconds, with path-style addresses wherever an endpoint is set."""
-    import boto3
+def s3_client(options: dict[str, Any] | None = None, *, style: str = "", endpoint: str = "") -> S3Client:
+    """A client that fails within seconds; ``options`` are botocore's, instead of those here.
+
+    ``style`` of the addresses, unless given, is that of MLflow's variable, so that one setting serves both: `path`
+    wherever an endpoint is set, or `virtual`.
+    """
+    import boto3.session
     from botocore.config import Config
 
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    config = Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=60,
-        retries={"max_attempts": 2, "mode": "standard"},
-        s3={"addressing_style": "path" if endpoint else "auto"},
-    )
+    defaults: dict[str, Any] = {
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": 60,
+        "retries": {"max_attempts": 2, "mode": "standard"},
+        "s3": {"addressing_style": style or os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "auto")},
+    }
     region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or "us-east-1"
-    return boto3.client("s3", config=config, region_name=region)
+    config = Config(**{**defaults, **(options or {})})
+    # A session of its own: the default one keeps the credentials that it saw first.
+    return boto3.session.Session().client("s3", config=config, region_name=region, endpoint_url=endpoint or None)
 
 
 def _keys(client: S3Client, bucket: str, prefix: str, source: str) -> list[str]:

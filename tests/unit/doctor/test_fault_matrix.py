@@ -1,0 +1,90 @@
+"""Each fault of tracking and store, really made: the doctor gives exactly its code, and nothing once it is gone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from homelab_mlops.doctor import store, tracking  # noqa: F401 - registers their checks
+from homelab_mlops.doctor.checks import Report, Visit, examine
+from homelab_mlops.errors import HomelabError
+from homelab_mlops.pipeline.ingest import ingest
+from homelab_mlops.pipeline.spec import load_spec
+from homelab_mlops.pipeline.train import train
+from tests.conftest import ROOT, listing
+from tests.unit.doctor.lab import STORE, TRACKING, Lab, NoDiskError, Scene
+
+pytestmark = pytest.mark.xdist_group("doctor")
+CHURN = load_spec(str(ROOT / "workflows/models/churn"))
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, env: Mapping[str, str]) -> None:
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "AWS_")):
+            monkeypatch.delenv(name)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+
+
+def examined(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> Report:
+    set_environment(monkeypatch, scene.env)
+    return examine(Visit(models=scene.models, model_given=scene.model_given), ("tracking", "store"))
+
+
+def codes(report: Report) -> list[str]:
+    return [finding.code for finding in report.findings]
+
+
+@pytest.mark.parametrize("name", [*TRACKING, *STORE])
+def test_a_fault_has_its_code_alone_and_no_code_once_it_is_gone(
+    name: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, fault = {**TRACKING, **STORE}[name]
+    scenes = fault(lab)
+    try:
+        broken = next(scenes)
+    except NoDiskError:
+        pytest.skip("this machine lets nobody mount a file system")
+    try:
+        report = examined(monkeypatch, broken)
+        assert codes(report) == [code], [str(finding) for finding in report.findings]
+        report = examined(monkeypatch, next(scenes))
+        assert codes(report) == [], [str(finding) for finding in report.findings]
+        assert report.asked
+    finally:
+        scenes.close()
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("work")
+    ingest(CHURN, work, "demo")
+    return work
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (code, _) in {**TRACKING, **STORE}.items() if code.startswith("STORE")]
+)
+def test_a_training_stops_before_it_begins_with_the_same_code(
+    name: str, lab: Lab, ingested: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, fault = {**TRACKING, **STORE}[name]
+    scenes = fault(lab)
+    try:
+        broken = next(scenes)
+    except NoDiskError:
+        pytest.skip("this machine lets nobody mount a file system")
+    if broken.model_given or code == "STORE_DENIED_DELETE":
+        pytest.skip("a training does not read the table again, and needs not delete")
+    before = listing(ingested)
+    set_environment(monkeypatch, {"MLFLOW_TRACKING_URI": lab.mlflow, **broken.env})
+    try:
+        with pytest.raises(HomelabError) as raised:
+            train(CHURN, ingested, "mlflow", {"num_round": "2"})
+        assert raised.value.code == code
+        assert before == listing(ingested)
+    finally:
+        scenes.close()
