@@ -26,6 +26,7 @@ class Options:
 
     model: str | None
     in_cluster: bool
+    source: str
     only: Sequence[str]
     store: str
     context: str | None
@@ -44,7 +45,17 @@ def doctor_command(options: Options, *, as_json: bool) -> int:
         print_json(as_document(report))
     else:
         show(report)
-    return EXIT_CODES[report.status]
+    return exit_code(report, in_cluster=options.in_cluster)
+
+
+def exit_code(report: Report, *, in_cluster: bool) -> int:
+    """What the command ends with; a workflow goes on with warnings, and tries again where only time is needed."""
+    if not in_cluster:
+        return EXIT_CODES[report.status]
+    broken = [finding for finding in report.findings if finding.severity == "broken"]
+    if broken and all(finding.transient for finding in broken):
+        return os.EX_TEMPFAIL
+    return EXIT_CODES["broken"] if broken else 0
 
 
 def groups_of(options: Options) -> tuple[str, ...]:
@@ -69,7 +80,7 @@ def visit_of(options: Options) -> Visit:
     root = None if options.in_cluster else _root()
     if options.model:
         spec = load_spec(options.model)
-        models: tuple[Model, ...] = (Model(spec.name, spec.data.source),)
+        models: tuple[Model, ...] = (Model(spec.name, options.source or spec.data.source),)
     else:
         models = models_of(root) if root else ()
     return Visit(

@@ -17,8 +17,17 @@ def doctor(
         typer.Argument(help="Look at what this model's retraining needs, its table too.", show_default=False),
     ] = None,
     in_cluster: Annotated[
-        bool, typer.Option("--in-cluster", help="In a pod: tracking and store, as the pod's environment names them.")
+        bool,
+        typer.Option(
+            "--in-cluster",
+            help="In a pod: tracking and store, as the pod's environment names them. Warnings are no failure there, "
+            "and what may be gone in a minute ends with 75, on which a workflow tries again.",
+        ),
     ] = False,
+    source: Annotated[
+        str,
+        typer.Option("--source", help="With MODEL: the table to look for, instead of model.yaml's.", show_default=False),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="CODE", help="Look for this fault alone; repeatable.")
@@ -55,5 +64,5 @@ def doctor(
     """
     from homelab_mlops.doctor.command import Options, doctor_command
 
-    options = Options(model, in_cluster, only or [], store, context, key_file)
+    options = Options(model, in_cluster, source, only or [], store, context, key_file)
     raise typer.Exit(doctor_command(options, as_json=as_json))
