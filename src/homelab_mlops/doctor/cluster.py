@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from homelab_mlops.doctor import paths
 from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
@@ -72,11 +73,16 @@ def connected(visit: Visit) -> None:
 
 def _find(visit: Visit, api_version: str, kind: str) -> list[Object]:
     """The objects of a kind in the namespaces of the platform."""
+    found = _find_everywhere(visit, api_version, kind)
+    return [item for item in found if item["metadata"].get("namespace") in visit.shared["namespaces"]]
+
+
+def _find_everywhere(visit: Visit, api_version: str, kind: str, selector: str = "") -> list[Object]:
+    cluster: Cluster = visit.shared["cluster"]
     try:
-        found = visit.shared["cluster"].find(api_version, kind)
+        return cluster.find(api_version, kind, selector=selector)
     except ClusterError as error:
         raise NotLookedAtError(f"{kind}: {error.what}") from error
-    return [item for item in found if item["metadata"].get("namespace") in visit.shared["namespaces"]]
 
 
 def _id(item: Object) -> str:
@@ -125,24 +131,26 @@ def _no_account(namespace: str, name: str, user: str) -> Finding:
 
 def _may(visit: Visit, namespace: str, account: str, verb: str) -> bool:
     """Asked of the API server; the question is answered and not kept."""
-    asked = visit.shared["cluster"].create(
-        {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SubjectAccessReview",
-            "metadata": {},
-            "spec": {
-                "user": f"system:serviceaccount:{namespace}:{account}",
-                "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"],
-                "resourceAttributes": {
-                    "group": "argoproj.io",
-                    "resource": "workflowtaskresults",
-                    "namespace": namespace,
-                    "verb": verb,
-                },
+    cluster: Cluster = visit.shared["cluster"]
+    question = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "metadata": {},
+        "spec": {
+            "user": f"system:serviceaccount:{namespace}:{account}",
+            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"],
+            "resourceAttributes": {
+                "group": "argoproj.io",
+                "resource": "workflowtaskresults",
+                "namespace": namespace,
+                "verb": verb,
             },
-        }
-    )
-    return bool(asked["status"].get("allowed"))
+        },
+    }
+    try:
+        return bool(cluster.create(question)["status"].get("allowed"))
+    except ClusterError as error:
+        raise NotLookedAtError(f"what an executor may do: {error.what}") from error
 
 
 @check("CLUSTER_PVC_*", after=[connected])
@@ -151,8 +159,7 @@ def volumes(visit: Visit) -> Iterator[Finding]:
     pending = [item for item in _find(visit, "v1", "PersistentVolumeClaim") if item["status"].get("phase") == "Pending"]
     if not pending:
         return
-    cluster: Cluster = visit.shared["cluster"]
-    classes = {item["metadata"]["name"]: item for item in cluster.find("storage.k8s.io/v1", "StorageClass")}
+    classes = {item["metadata"]["name"]: item for item in _find_everywhere(visit, "storage.k8s.io/v1", "StorageClass")}
     default = [
         name
         for name, item in classes.items()
@@ -207,10 +214,10 @@ def sealed(visit: Visit) -> Iterator[Finding]:
     failed = [item for item in every if _unsynced(item)]
     if not failed:
         return
-    cluster: Cluster = visit.shared["cluster"]
+    label = "sealedsecrets.bitnami.com/sealed-secrets-key"
     keys = [
         base64.b64decode(secret["data"]["tls.key"])
-        for secret in cluster.find("v1", "Secret", selector="sealedsecrets.bitnami.com/sealed-secrets-key")
+        for secret in _find_everywhere(visit, "v1", "Secret", selector=label)
     ]
     others = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in every]
     for item in failed:
@@ -227,21 +234,20 @@ def _unsynced(item: Object) -> str:
     )
 
 
-@check("CLUSTER_QUOTA", after=[accounts])
-def quotas(visit: Visit) -> Iterator[Finding]:
-    """Whether something that should have pods was refused them by a quota."""
-    lacking = {("ReplicaSet", "apps/v1"), ("StatefulSet", "apps/v1"), ("Job", "batch/v1")}
-    events = {key: text for key, text in _events(visit).items() if "exceeded quota" in text}
-    for kind, api_version in sorted(lacking):
-        for item in _find(visit, api_version, kind) if events else []:
-            text = events.get((kind, item["metadata"]["namespace"], item["metadata"]["name"]))
-            if text and _wants_pods(item):
-                yield Finding("CLUSTER_QUOTA", _id(item), f"{_id(item)}: {_after(text, 'exceeded quota')}")
+@check("CLUSTER_QUOTA", "CLUSTER_POD_REJECTED", after=[accounts])
+def admitted(visit: Visit) -> Iterator[Finding]:
+    """Whether something that should have pods was refused them, by a quota or by what admits pods."""
+    events = _events(visit)
+    for kind, api_version in (("ReplicaSet", "apps/v1"), ("StatefulSet", "apps/v1"), ("Job", "batch/v1")):
+        for item in _find(visit, api_version, kind):
+            if _wants_pods(item):
+                conditions = item.get("status", {}).get("conditions", [])
+                said = [str(one.get("message", "")) for one in conditions if one["type"] == "ReplicaFailure"]
+                event = events.get((kind, item["metadata"]["namespace"], item["metadata"]["name"]), "")
+                yield from _refusal(item, [*said, event])
     for workflow in _find(visit, ARGO, "Workflow"):
         nodes = workflow.get("status", {}).get("nodes", {}).values()
-        texts = [str(node.get("message", "")) for node in nodes if not node.get("finishedAt")]
-        if text := next((text for text in texts if "exceeded quota" in text), ""):
-            yield Finding("CLUSTER_QUOTA", _id(workflow), f"{_id(workflow)}: {_after(text, 'exceeded quota')}")
+        yield from _refusal(workflow, [str(node.get("message", "")) for node in nodes if not node.get("finishedAt")])
 
 
 def _wants_pods(item: Object) -> bool:
@@ -251,8 +257,18 @@ def _wants_pods(item: Object) -> bool:
     return int(item["spec"].get("replicas", 1)) > int(status.get("replicas", 0))
 
 
-def _after(text: str, mark: str) -> str:
-    return mark + text.partition(mark)[2][:200]
+def _refusal(item: Object, texts: list[str]) -> Iterator[Finding]:
+    """What the API server said when it refused a pod; a missing ServiceAccount is told by ``accounts``."""
+    text = next((text for text in texts if re.search(r"is forbidden|denied the request", text)), "")
+    if "exceeded quota" in text:
+        yield Finding("CLUSTER_QUOTA", _id(item), f"{_id(item)}: {_from(text, 'exceeded quota')}")
+    elif text and "service account" not in text:
+        yield Finding("CLUSTER_POD_REJECTED", _id(item), f"{_id(item)}: {_from(text, 'is forbidden')}")
+
+
+def _from(text: str, mark: str) -> str:
+    """The end of a message, from ``mark`` on where it has it."""
+    return text[max(text.find(mark), 0) :][:240]
 
 
 @check("CLUSTER_NETWORK_POLICY", after=[connected])
@@ -260,8 +276,17 @@ def network(visit: Visit) -> Iterator[Finding]:
     """Whether the policies let every path through that the platform needs."""
     policies = _find(visit, "networking.k8s.io/v1", "NetworkPolicy")
     labels = {name: {"kubernetes.io/metadata.name": name, **labels} for name, labels in visit.shared["spaces"].items()}
-    for path, side in paths.cut(policies, labels):
+    for path, side in paths.cut(policies, labels, _git_port(visit)):
         yield Finding("CLUSTER_NETWORK_POLICY", side, f"NetworkPolicies cut {path}", about="network")
+
+
+def _git_port(visit: Visit) -> int | None:
+    """The port of the repository that the platform is deployed from, where that is fetched by http or https."""
+    for app in _find(visit, *APPLICATION):
+        address = urlsplit(app["spec"].get("source", {}).get("repoURL", ""))
+        if app["spec"]["destination"].get("namespace") == "training" and address.scheme in ("http", "https"):
+            return address.port or (443 if address.scheme == "https" else 80)
+    return None
 
 
 @check("CLUSTER_CRON_*", after=[kinds])
@@ -275,7 +300,7 @@ def schedules(visit: Visit) -> Iterator[Finding]:
     "CLUSTER_IMAGE_PULL",
     "CLUSTER_OOM_KILLED",
     "CLUSTER_CRASH",
-    "CLUSTER_POD_*",
+    "CLUSTER_POD_CONFIG",
     "CLUSTER_NO_CPU",
     "CLUSTER_NO_MEMORY",
     "CLUSTER_UNSCHEDULABLE",
@@ -348,7 +373,7 @@ def _unscheduled(reason: str) -> str | None:
     "GITOPS_REPOSITORY_*",
     "GITOPS_REVISION_MISSING",
     "GITOPS_PATH_MISSING",
-    after=[kinds, accounts, quotas],
+    after=[kinds, accounts, admitted],
 )
 def applications(visit: Visit) -> Iterator[Finding]:
     """Whether Argo CD can fetch and apply each Application."""
@@ -390,7 +415,7 @@ def _application_finding(where: str, source: dict[str, Any], message: str) -> Fi
     return Finding("GITOPS_SYNC_FAILED", where, f"{where}: {tail}")
 
 
-@check("GITOPS_OUT_OF_SYNC", after=[kinds, accounts, quotas, network, sealed, schedules, volumes, pods, applications])
+@check("GITOPS_OUT_OF_SYNC", after=[kinds, accounts, admitted, network, sealed, schedules, volumes, pods, applications])
 def in_sync(visit: Visit) -> Iterator[Finding]:
     """Whether each Application that was synced stays so: looked at twice, since healing takes its seconds."""
     first = {app["metadata"]["name"] for app in _find(visit, *APPLICATION) if _stuck(app)}

@@ -26,7 +26,9 @@ def doctor(
     ] = False,
     source: Annotated[
         str,
-        typer.Option("--source", help="With MODEL: the table to look for, instead of model.yaml's.", show_default=False),
+        typer.Option(
+            "--source", help="With MODEL: the table to look for, instead of model.yaml's.", show_default=False
+        ),
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
     only: Annotated[

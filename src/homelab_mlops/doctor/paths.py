@@ -21,62 +21,82 @@ class End:
 
 @dataclass(frozen=True)
 class Path:
-    """One connection; without ``to`` it leads out of the pods' network, as to the API server."""
+    """One connection; ``to`` a text leads out of the pods' network, to what the text names."""
 
     source: End
-    to: End | None
+    to: End | str
     port: int
     port_name: str = ""
     protocol: str = "TCP"
 
     def __str__(self) -> str:
-        return f"{self.source.name} → {self.to.name if self.to else 'the API server'}:{self.port}"
+        return f"{self.source.name} → {self.to if isinstance(self.to, str) else self.to.name}:{self.port}"
 
 
 def _named(namespace: str, name: str) -> End:
     return End(name, namespace, (("app.kubernetes.io/name", name),))
 
 
-STEPS = End("the steps of a retraining", "training", (("workflows.argoproj.io/workflow", "any"),))
+_STEP = ("workflows.argoproj.io/workflow", "any")
+STEPS = End("the steps of a retraining", "training", (_STEP,))
+PROPOSE = End("the step propose", "training", (_STEP, ("homelab-mlops/step", "propose")))
+MODELS = End("the models", "serving", (("app.kubernetes.io/component", "model"),))
 DNS = End("DNS", "kube-system", (("k8s-app", "kube-dns"),))
 INGRESS = End("the ingress controller", "kube-system", (("app.kubernetes.io/name", "traefik"),))
-MINIO, MLFLOW, POSTGRESQL = _named("minio", "minio"), _named("mlflow", "mlflow"), _named("mlflow", "postgresql")
+MINIO, PROVISION = _named("minio", "minio"), _named("minio", "provision")
+MLFLOW, POSTGRESQL = _named("mlflow", "mlflow"), _named("mlflow", "postgresql")
 CONTROLLER, SERVER = _named("argo-workflows", "workflow-controller"), _named("argo-workflows", "argo-server")
 SEALED = _named("sealed-secrets", "sealed-secrets")
+ALIAS = _named("serving", "alias")
+ARGO_CD, REPO_SERVER = _named("argo-cd", "argocd-application-controller"), _named("argo-cd", "argocd-repo-server")
+API_SERVER, GIT = "the API server", "the git host"
 API_PORTS = (443, 6443)
 PATHS = (
     Path(STEPS, MINIO, 9000, "s3"),
     Path(STEPS, MLFLOW, 5000, "http"),
     Path(MLFLOW, POSTGRESQL, 5432, "postgresql"),
     Path(MLFLOW, MINIO, 9000, "s3"),
+    Path(PROVISION, MINIO, 9000, "s3"),
     Path(SERVER, MINIO, 9000, "s3"),
+    Path(MODELS, MLFLOW, 5000, "http"),
+    Path(ALIAS, MLFLOW, 5000, "http"),
+    Path(ARGO_CD, REPO_SERVER, 8081),
     Path(INGRESS, MLFLOW, 5000, "http"),
     Path(INGRESS, MINIO, 9000, "s3"),
-    *(Path(end, DNS, 53, protocol="UDP") for end in (STEPS, MLFLOW, CONTROLLER)),
-    *(Path(end, None, port) for end in (STEPS, CONTROLLER, SEALED) for port in API_PORTS),
+    Path(INGRESS, SERVER, 2746, "http"),
+    Path(INGRESS, MODELS, 8080, "http"),
+    *(
+        Path(end, DNS, 53, protocol="UDP")
+        for end in (STEPS, MLFLOW, PROVISION, CONTROLLER, SERVER, MODELS, ALIAS, REPO_SERVER)
+    ),
+    *(Path(end, API_SERVER, port) for end in (STEPS, CONTROLLER, SERVER, SEALED, ARGO_CD) for port in API_PORTS),
 )
 
 
-def cut(policies: list[Policy], namespaces: dict[str, Labels]) -> Iterator[tuple[Path, str]]:
+def cut(
+    policies: list[Policy], namespaces: dict[str, Labels], git_port: int | None = None
+) -> Iterator[tuple[Path, str]]:
     """The needed paths that are cut, each with the side that cuts it: ``egress of NAMESPACE`` or ``ingress of ...``.
 
     Args:
         namespaces: the labels of each namespace that exists; a path of one that does not is left out.
+        git_port: where Argo CD fetches and the step propose pushes, if that is known.
     """
-    seen: set[tuple[End, End | None]] = set()
-    for path in PATHS:
-        ends = [end for end in (path.source, path.to) if end]
+    seen: set[tuple[End, End | str]] = set()
+    to_git = [Path(end, GIT, git_port) for end in (PROPOSE, REPO_SERVER)] if git_port else []
+    for path in (*PATHS, *to_git):
+        ends = [end for end in (path.source, path.to) if isinstance(end, End)]
         if any(end.namespace not in namespaces for end in ends) or (path.source, path.to) in seen:
             continue
         for direction, here, there in (("Egress", path.source, path.to), ("Ingress", path.to, path.source)):
-            if here is not None and not _allowed(policies, direction, here, there, path, namespaces):
+            if isinstance(here, End) and not _allowed(policies, direction, here, there, path, namespaces):
                 seen.add((path.source, path.to))
                 yield path, f"{direction.lower()} of {here.namespace}"
                 break
 
 
 def _allowed(
-    policies: list[Policy], direction: str, here: End, there: End | None, path: Path, namespaces: dict[str, Labels]
+    policies: list[Policy], direction: str, here: End, there: End | str, path: Path, namespaces: dict[str, Labels]
 ) -> bool:
     chosen = [
         policy
@@ -115,15 +135,15 @@ def _port(ports: list[dict[str, Any]] | None, path: Path) -> bool:
     return False
 
 
-def _peer(peers: list[dict[str, Any]] | None, end: End | None, own: str, namespaces: dict[str, Labels]) -> bool:
+def _peer(peers: list[dict[str, Any]] | None, end: End | str, own: str, namespaces: dict[str, Labels]) -> bool:
     if not peers:
         return True
     for peer in peers:
         if "ipBlock" in peer:
-            if end is None or end.namespace == "kube-system":
+            if isinstance(end, str) or end.namespace == "kube-system":
                 return True  # an address of this cluster, which its owner knows
             continue
-        if end is None:
+        if isinstance(end, str):
             continue
         spaces = (
             _selects(peer["namespaceSelector"], namespaces[end.namespace])
