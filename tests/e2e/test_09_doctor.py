@@ -143,6 +143,12 @@ class Lab:
 
         return source, until(f"a condition of {name}", said, 60, 0.5)
 
+    def sync(self, name: str) -> Plain:
+        """What Argo CD shows of an application of which it has nothing to say."""
+        found = self.cluster.get(ARGO, "Application", name, "argo-cd")
+        assert found is not None, name
+        return "Argo CD, status of the Application", str(found["status"]["sync"]["status"])
+
     def application(self, name: str, **source: str) -> dict[str, Any]:
         """A throw-away Application of the branch and folder of this file, or of what ``source`` says instead."""
         return {
@@ -304,11 +310,11 @@ def an_image_does_not_exist(lab: Lab) -> Iterator[Plain]:
         yield lab.event("Pod", "unpulled", "pull")
 
 
-def end_of(lab: Lab, name: str) -> dict[str, Any]:
+def end_of(lab: Lab, name: str, namespace: str = SPACE) -> dict[str, Any]:
     """How the container of a pod ended, once it has."""
 
     def how() -> dict[str, Any]:
-        found = lab.cluster.get("v1", "Pod", name, SPACE) or {}
+        found = lab.cluster.get("v1", "Pod", name, namespace) or {}
         for container in found.get("status", {}).get("containerStatuses", []):
             for state in (container.get("state", {}), container.get("lastState", {})):
                 if "terminated" in state:
@@ -362,11 +368,12 @@ def the_quota_is_used_up(lab: Lab) -> Iterator[Plain]:
         "spec": {"hard": {"pods": "0"}},
     }
     with lab.objects(quota):
-        until(
-            "the quota",
-            lambda: "hard" in (lab.cluster.get("v1", "ResourceQuota", "none-left", SPACE) or {})["status"],
-            30,
-        )
+
+        def counted() -> bool:
+            found = lab.cluster.get("v1", "ResourceQuota", "none-left", SPACE) or {}
+            return "hard" in found.get("status", {})
+
+        until("the quota", counted, 30, 0.5)
         with lab.objects(deployment("one-too-many", pod_of(lab, "true"))):
             yield lab.event("ReplicaSet", "one-too-many", "exceeded quota")
 
@@ -379,7 +386,18 @@ def the_store_admits_no_step(lab: Lab) -> Iterator[Plain]:
         (rule,) = cutting["spec"]["ingress"]
         rule["from"] = [peer for peer in rule["from"] if "training" not in str(peer)]
         lab.cluster.apply(cutting)
-        yield "log of the step", "Connect timeout on endpoint URL"
+        # What a step would log: a pod with its label asks the store, and fails.
+        script = "import urllib.request as r; r.urlopen('http://minio.minio.svc:9000/minio/health/live', timeout=5)"
+        labels = {**PLATFORM, "workflows.argoproj.io/workflow": SPACE}
+        restricted = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+        context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        spec = pod_of(lab, "python", "-c", script, securityContext=context)
+        spec = {**spec, "restartPolicy": "Never", "securityContext": restricted}
+        with lab.objects({**pod(SPACE, spec), "metadata": {**metadata(SPACE, "training"), "labels": labels}}):
+            how = end_of(lab, SPACE, "training")
+            last = lab.cluster.log(SPACE, "training", "main", 1).strip()
+        assert how["exitCode"], "the store still admits it"
+        yield "log of the step", last
 
 
 @row("CLUSTER_NO_CPU")
@@ -544,7 +562,7 @@ def an_application_stays_out_of_sync(lab: Lab) -> Iterator[Plain]:
             until("an Application that stays OutOfSync", stuck, 60, 0.5)
             (finding,) = until("the fields", lab.doctor, 20)
             assert "StatefulSet defaulted spec.volumeClaimTemplates" in finding["what"], finding
-            yield "Argo CD, status of the Application", "OutOfSync"
+            yield lab.sync("out-of-sync")
     finally:
         lab.delete(stateful)
 
@@ -555,7 +573,7 @@ def a_change_is_not_pushed(lab: Lab) -> Iterator[Plain]:
     before = file.read_text()
     file.write_text(f"{before}# not committed\n")
     try:
-        yield "Argo CD, status of the Application", "Synced"
+        yield lab.sync("training")
     finally:
         file.write_text(before)
 
@@ -565,7 +583,7 @@ def a_secret_lies_in_the_tree(lab: Lab) -> Iterator[Plain]:
     file = lab.fork.root / "secret.yaml"
     file.write_text("apiVersion: v1\nkind: Secret\nmetadata:\n  name: login\nstringData:\n  password: hunter2\n")
     try:
-        yield "Argo CD, status of the Application", "Synced"
+        yield lab.sync("training")
     finally:
         file.unlink()
 
@@ -717,7 +735,7 @@ def test_a_healthy_platform_is_never_found_fault_with(lab: Lab) -> None:
         "MLFLOW_ARTIFACTS_DESTINATION": "s3://mlflow/artifacts",
         "AWS_ACCESS_KEY_ID": keys["username"],
         "AWS_SECRET_ACCESS_KEY": keys["password"],
-        # The names of the services resolve at the ingress controller, not here: it takes whole addresses as a proxy does.
+        # The names resolve at the ingress controller, not here: it takes whole addresses, as a proxy does.
         "http_proxy": f"http://{setting('INGRESS')}",
         "no_proxy": re.sub(r"^\w+://(?:[^@/]*@)?([^:/]+).*$", r"\1", fork.repository),
     }
