@@ -177,7 +177,7 @@ def volumes(visit: Visit) -> Iterator[Finding]:
         elif _mode_refused(spec["accessModes"], str(classes[name].get("provisioner", "")), warning):
             modes = ", ".join(spec["accessModes"])
             yield Finding("CLUSTER_PVC_ACCESS_MODE", where, f"{where} asks for {modes}, which {name} does not have")
-        elif warning:
+        elif warning and not re.search(r"storageclass\S* \S+ not found", warning):  # it came since, and the claim waits
             yield Finding("CLUSTER_PVC_PENDING", where, f"{where} is not provisioned: {warning[:200]}")
 
 
