@@ -402,7 +402,9 @@ def _sync_message(operation: dict[str, Any]) -> str:
 def _application_finding(where: str, source: dict[str, Any], message: str) -> Finding:
     said = " ".join(message.split())
     tail = said if len(said) <= 260 else f"… {said[-260:]}"
-    if re.search(r"no matches for kind|could not find the requested resource|resource mapping not found", said):
+    if re.search(
+        r"no matches for kind|could not find the requested resource|resource mapping not found|CRD is installed", said
+    ):
         return Finding("GITOPS_CRD_RACED", where, f"{where}: {tail}")
     if re.search(r"app path does not exist", said):
         return Finding("GITOPS_PATH_MISSING", where, f"{where}: {tail}")
