@@ -16,6 +16,8 @@ from homelab_mlops.doctor.faults import Finding
 RESOLVE_SECONDS = 4.0
 CONNECT_SECONDS = 3.0
 _HANDSHAKE_SECONDS = 3.0
+# How long a server has to show by a plain request which protocol it speaks; a slow one is asked again, with patience.
+_FIRST_BYTES_SECONDS = 1.5
 # Of OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, CERT_NOT_YET_VALID, HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH.
 _EXPIRED, _WRONG_HOST = {9, 10}, {62, 64}
 
@@ -187,7 +189,7 @@ def _speaks_tls_only(visit: Visit, prefix: str, url: str, address: SplitResult) 
 
 def _plain_answer(visit: Visit, address: SplitResult, connection: socket.socket) -> bytes | None:
     """The first bytes that the server answers to a plain request, or None where it does not answer in time."""
-    connection.settimeout(visit.seconds(CONNECT_SECONDS))
+    connection.settimeout(visit.seconds(_FIRST_BYTES_SECONDS))
     request = f"GET / HTTP/1.1\r\nHost: {address.netloc.rpartition('@')[2]}\r\nConnection: close\r\n\r\n"
     try:
         connection.sendall(request.encode())

@@ -486,7 +486,7 @@ class _Asked:
 
 def _client(visit: Visit, place: Store, *, style: str = "", checksums: str = "when_supported") -> S3Client:
     """A client as MLflow's or the pipeline's, that tries once and gives up soon."""
-    from homelab_mlops.pipeline import sources
+    from homelab_mlops.pipeline import s3
 
     cached: dict[Any, S3Client] = visit.shared.setdefault("s3", {})
     which = (place.endpoint, place.write, style, checksums, visit.stopped.is_set())
@@ -498,8 +498,20 @@ def _client(visit: Visit, place: Store, *, style: str = "", checksums: str = "wh
         }
         if checksums != "when_supported":
             options |= {"request_checksum_calculation": checksums, "response_checksum_validation": checksums}
-        cached[which] = sources.s3_client(options, style=style, endpoint=place.endpoint)
+        client = s3.client(options, style=style, endpoint=place.endpoint)
+        client.meta.events.register_first("needs-retry.s3", _no_redirect)
+        cached[which] = client
     return cached[which]
+
+
+def _no_redirect(response: tuple[Any, dict[str, Any]] | None, operation: Any, **_more: Any) -> None:
+    """Raises the store's complaint of a wrong region, after which boto3 asks again in the right one: what boto3 signs
+    for others to send, and other clients, have no second try."""
+    from botocore.exceptions import ClientError
+
+    answer: Any = response[1] if response else {}
+    if _ANSWERS.get(answer.get("Error", {}).get("Code", "")) == "STORE_WRONG_REGION":
+        raise ClientError(answer, operation.name)
 
 
 def _is_ip(url: str) -> bool:
