@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,14 +63,11 @@ def groups_of(options: Options) -> tuple[str, ...]:
     """The groups of checks to ask; imports them, which registers their checks."""
     from homelab_mlops.doctor import store, tracking  # noqa: F401
 
-    if options.in_cluster:
+    # An image that has the pipeline only can look at no more either.
+    if options.in_cluster or not importlib.util.find_spec("kubernetes"):
         return IN_CLUSTER
-    try:
-        import kubernetes  # noqa: F401
+    from homelab_mlops.doctor import cluster, repository  # noqa: F401
 
-        from homelab_mlops.doctor import cluster, repository  # noqa: F401
-    except ModuleNotFoundError:
-        return IN_CLUSTER  # an image that has the pipeline only
     return GROUPS
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -12,8 +13,11 @@ from urllib.request import getproxies, proxy_bypass
 from homelab_mlops.doctor.checks import Visit
 from homelab_mlops.doctor.faults import Finding
 
+RESOLVE_SECONDS = 4.0
 CONNECT_SECONDS = 3.0
 _HANDSHAKE_SECONDS = 3.0
+# How long a server has to show by a plain request which protocol it speaks; a slow one is asked again, with patience.
+_FIRST_BYTES_SECONDS = 1.5
 # Of OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, CERT_NOT_YET_VALID, HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH.
 _EXPIRED, _WRONG_HOST = {9, 10}, {62, 64}
 
@@ -39,6 +43,7 @@ def connect(visit: Visit, prefix: str, url: str, context: ssl.SSLContext) -> Non
     address = http_address(url)
     if address is None or _proxied(address):
         return
+    _resolve(visit, prefix, url, address.hostname or "")
     with _connected(visit, prefix, url, address) as connection:
         if address.scheme == "https":
             _handshake(visit, prefix, url, address, connection, context)
@@ -70,15 +75,37 @@ def _proxied(address: SplitResult) -> bool:
     return address.scheme in getproxies() and not proxy_bypass(address.hostname or "")
 
 
+def _resolve(visit: Visit, prefix: str, url: str, host: str) -> None:
+    """Holds that the name resolves, in a thread of its own: a resolver that is silent is waited for much longer.
+
+    Raises:
+        Finding: it does not.
+    """
+    said: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError) as error:
+            said.append(error)
+        else:
+            said.append(None)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(visit.seconds(RESOLVE_SECONDS))
+    error = said[0] if said else socket.gaierror(socket.EAI_AGAIN, "no answer")
+    if error is not None:
+        what = f"{_subject(prefix)} cannot be reached: the name {host} does not resolve{_resolver(error)}"
+        raise Finding(f"{prefix}_DNS", url, what) from error
+
+
 @contextlib.contextmanager
 def _connected(visit: Visit, prefix: str, url: str, address: SplitResult) -> Iterator[socket.socket]:
     host = address.hostname or ""
     port = address.port or (443 if address.scheme == "https" else 80)
     try:
         connection = socket.create_connection((host, port), visit.seconds(CONNECT_SECONDS))
-    except (socket.gaierror, UnicodeError) as error:
-        what = f"{_subject(prefix)} cannot be reached: the name {host} does not resolve{_resolver(error)}"
-        raise Finding(f"{prefix}_DNS", url, what) from error
     except TimeoutError as error:
         raise Finding(
             f"{prefix}_TIMEOUT", url, f"{_subject(prefix)} cannot be reached: no answer from {host}"
@@ -162,7 +189,7 @@ def _speaks_tls_only(visit: Visit, prefix: str, url: str, address: SplitResult) 
 
 def _plain_answer(visit: Visit, address: SplitResult, connection: socket.socket) -> bytes | None:
     """The first bytes that the server answers to a plain request, or None where it does not answer in time."""
-    connection.settimeout(visit.seconds(CONNECT_SECONDS))
+    connection.settimeout(visit.seconds(_FIRST_BYTES_SECONDS))
     request = f"GET / HTTP/1.1\r\nHost: {address.netloc.rpartition('@')[2]}\r\nConnection: close\r\n\r\n"
     try:
         connection.sendall(request.encode())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import functools
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +20,8 @@ from homelab_mlops.errors import RepositoryError
 
 DECLARED = ("apps", "base", "clusters", "overlays", "workflows")
 _PRIVATE_KEY = re.compile(r"^\s*-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s*$", re.MULTILINE)
-_SECRET = re.compile(r"^kind: *[\"']?Secret[\"']?\s*$", re.MULTILINE)
+# What git greps for in the history, so in a dialect that it shares with Python.
+_MANIFEST = r"kind[\"']?: *[\"']?Secret([^A-Za-z]|$)|^ *secretGenerator:"
 _REMOTE = (
     (
         "GITOPS_REPOSITORY_LOGIN",
@@ -90,7 +93,7 @@ def plain_secrets(visit: Visit) -> Iterator[Finding]:
 def _in_history(visit: Visit, root: Path) -> Iterator[tuple[str, str, str]]:
     """The newest commit of each file that once held a secret; git finds the candidates."""
     seen: set[str] = set()
-    for pattern in (r"^kind: *[\"']?Secret", r"^ *-----BEGIN ([A-Z]+ )?PRIVATE KEY-----"):
+    for pattern in (_MANIFEST, r"^ *-----BEGIN ([A-Z]+ )?PRIVATE KEY-----"):
         log = _git(visit, root, "log", "--all", "--format=%x01%H", "--name-only", "-E", f"-G{pattern}")
         for entry in log.split("\x01")[1:]:
             commit, *names = (line for line in entry.splitlines() if line)
@@ -111,15 +114,25 @@ def _plain(name: str, text: str) -> str:
         return ""  # broken examples, with keys of nothing
     if _PRIVATE_KEY.search(text) and not name.endswith((".py", ".md")):
         return "a private key"
-    if name.endswith((".yaml", ".yml", ".json")) and (_SECRET.search(text) or '"Secret"' in text):
+    if name.endswith((".yaml", ".yml", ".json")) and re.search(_MANIFEST, text, re.MULTILINE):
         try:
             documents = [item for item in yaml.safe_load_all(text) if isinstance(item, dict)]
         except yaml.YAMLError:
             return ""
-        for document in documents:
-            values = {**(document.get("data") or {}), **(document.get("stringData") or {})}
-            if document.get("kind") == "Secret" and any(values.values()):
-                return f"the Secret {document.get('metadata', {}).get('name', '')}"
+        return next((what for document in documents if (what := _values(document))), "")
+    return ""
+
+
+def _values(document: dict[str, Any]) -> str:
+    """The Secret of a manifest, of a list or of a kustomization, where it has values; or nothing."""
+    values = {**(document.get("data") or {}), **(document.get("stringData") or {})}
+    if document.get("kind") == "Secret" and any(values.values()):
+        return f"the Secret {(document.get('metadata') or {}).get('name', '')}"
+    if str(document.get("kind", "")).endswith("List"):
+        return next((what for item in document.get("items") or [] if (what := _values(item))), "")
+    for generator in document.get("secretGenerator") or []:
+        if generator.get("literals"):
+            return f"the Secret {generator.get('name', '')}, as literals of a secretGenerator,"
     return ""
 
 
@@ -199,12 +212,10 @@ def unsealable(
     document: dict[str, Any], keys: list[bytes], where: str, others: list[tuple[str, str]]
 ) -> Iterator[Finding]:
     """Why a SealedSecret does not decrypt with the private ``keys`` (PEM): at most one finding."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     metadata = document.get("metadata", {})
     namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
     about = f"SealedSecret {namespace}/{name}"
-    privates = [load_pem_private_key(key, password=None) for key in keys]
+    privates = [_loaded(key) for key in keys]
     own = _label(metadata, namespace, name)
     for entry, text in sorted((document.get("spec", {}).get("encryptedData") or {}).items()):
         if not text:
@@ -231,6 +242,14 @@ def unsealable(
                     return
         yield Finding("GITOPS_SEALED_WRONG_KEY", where, f"{about}: {entry} was sealed for another key", about=about)
         return
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(key: bytes) -> Any:
+    """A private key; OpenSSL takes 0.2 s to check one of 4096 bits, which is too long for each of many files."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    return load_pem_private_key(key, password=None)
 
 
 def _label(metadata: dict[str, Any], namespace: str, name: str) -> bytes:
@@ -295,7 +314,7 @@ def waves(visit: Visit) -> Iterator[Finding]:
         raise NotLookedAtError(f"the order of CRDs: {error.what}") from error
     for app in apps:
         name = app["metadata"]["name"]
-        wave = int((app["metadata"].get("annotations") or {}).get("argocd.argoproj.io/sync-wave", 0))
+        wave = _wave(app)
         folder = Path(app["spec"]["source"]["path"]).name
         places = [app["spec"]["source"]["path"], f"base/{folder}", *(["workflows"] if folder == "training" else [])]
         for path in (path for place in places for path in sorted((root / place).rglob("*.yaml"))):
@@ -314,6 +333,12 @@ def waves(visit: Visit) -> Iterator[Finding]:
             yield Finding("GITOPS_CRD_RACED", str(path.relative_to(root)), what)
 
 
+def _wave(app: dict[str, Any]) -> int:
+    """The wave of an Application; Argo CD takes one that is no number for 0."""
+    text = str((app["metadata"].get("annotations") or {}).get("argocd.argoproj.io/sync-wave", ""))
+    return int(text) if re.fullmatch(r"-?\d+", text) else 0
+
+
 def _documents(path: Path) -> Iterator[dict[str, Any]]:
     from homelab_mlops.gitops.render import read_yaml
 
@@ -324,8 +349,6 @@ def _documents(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _run(visit: Visit, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     asks_nothing = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
     return subprocess.run(  # noqa: S603
         ["git", "-C", str(root), "-c", "safe.directory=*", *arguments],  # noqa: S607

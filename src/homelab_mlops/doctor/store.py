@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import email.utils
 import ipaddress
 import json
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -231,20 +231,39 @@ def _writing(visit: Visit, place: Store) -> Iterator[Finding]:
     with _Asked(visit, place, denied="STORE_DENIED_LIST") as asked:
         prefix = f"{place.key}/" if place.key else ""
         asked.client.list_objects_v2(Bucket=place.bucket, Prefix=prefix, MaxKeys=1)
-    key = f"{prefix}homelab-doctor/{uuid.uuid4().hex}"
-    written: dict[str, Any] | None = None
-    try:
-        written = _put(visit, place, key)
-        if not visit.stopped.is_set():
-            with _Asked(visit, place, denied="STORE_DENIED_GET") as asked:
-                asked.client.get_object(Bucket=place.bucket, Key=key)["Body"].read()
-    finally:
+    # Where MLflow itself will write its probe, so that both are one object.
+    key = "/".join(part for part in (place.key, visit.shared.get("artifacts", ""), visit.probe) if part)
+    written: dict[str, Any] = {}
+    refused: list[Finding] = []
+    undeleted: list[Finding] = []
+
+    def remove() -> None:
         # A version that is named leaves nothing behind in a bucket that keeps old ones.
-        undeleted = _delete(visit, place, key, (written or {}).get("VersionId")) if written is not None else None
-    if undeleted:
-        yield undeleted
-    if not visit.stopped.is_set():
+        if not refused:
+            undeleted[:] = _delete(visit, place, key, written.get("VersionId"))
+
+    with visit.removing(remove):
+        try:
+            written |= _put(visit, place, key)
+        except Finding as finding:
+            refused.append(finding)
+            raise
+        unread = _unreadable(visit, place, key)
+    yield from (*unread, *undeleted)
+    if not unread and not visit.stopped.is_set():
         yield from _multipart(visit, place, key)
+
+
+def _unreadable(visit: Visit, place: Store, key: str) -> list[Finding]:
+    """Why the probe object cannot be read, if so."""
+    if visit.stopped.is_set():
+        return []
+    try:
+        with _Asked(visit, place, denied="STORE_DENIED_GET") as asked:
+            asked.client.get_object(Bucket=place.bucket, Key=key)["Body"].read()
+    except Finding as finding:
+        return [finding]
+    return []
 
 
 def _put(visit: Visit, place: Store, key: str) -> dict[str, Any]:
@@ -304,7 +323,7 @@ def _expired(visit: Visit) -> bool:
 
 def _delete(
     visit: Visit, place: Store, key: str, version: str | None, checksums: str = "when_supported"
-) -> Finding | None:
+) -> list[Finding]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     client = _client(visit, place, checksums=checksums)
@@ -314,8 +333,8 @@ def _delete(
             client.delete_object(Bucket=place.bucket, Key=key, **which)  # type: ignore[arg-type]
         except (BotoCoreError, ClientError):
             continue
-        return None
-    return Finding("STORE_DENIED_DELETE", f"s3://{place.bucket}/{key} at {place.endpoint or 'AWS'}")
+        return []
+    return [Finding("STORE_DENIED_DELETE", f"s3://{place.bucket}/{key} at {place.endpoint or 'AWS'}")]
 
 
 def _multipart(visit: Visit, place: Store, key: str) -> Iterator[Finding]:
@@ -323,36 +342,36 @@ def _multipart(visit: Visit, place: Store, key: str) -> Iterator[Finding]:
     target: dict[str, Any] = {"Bucket": place.bucket, "Key": key}
     with _Asked(visit, place, denied="STORE_DENIED_MULTIPART", unknown="STORE_DENIED_MULTIPART") as asked:
         upload = asked.client.create_multipart_upload(**target)["UploadId"]
-    part: dict[str, Any] | None = None
-    try:
+    part: dict[str, Any] = {}
+    unended: list[Finding] = []
+
+    def end() -> None:
+        unended[:] = _abort(visit, place, target, upload, part)
+
+    with visit.removing(end):
         if not visit.stopped.is_set():
             with _Asked(visit, place, denied="STORE_DENIED_MULTIPART", large=True) as asked:
-                part = dict(asked.client.upload_part(**target, UploadId=upload, PartNumber=1, Body=b"\0" * PART))
-    finally:
-        yield from _abort(visit, place, target, upload, part)
+                part |= asked.client.upload_part(**target, UploadId=upload, PartNumber=1, Body=b"\0" * PART)
+    yield from unended
 
 
-def _abort(
-    visit: Visit, place: Store, target: dict[str, Any], upload: str, part: dict[str, Any] | None
-) -> Iterator[Finding]:
+def _abort(visit: Visit, place: Store, target: dict[str, Any], upload: str, part: dict[str, Any]) -> list[Finding]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     client = _client(visit, place)
     try:
         client.abort_multipart_upload(**target, UploadId=upload)
     except (BotoCoreError, ClientError):
-        if part is None:
-            return  # what has failed is told already
+        if not part:
+            return []  # what has failed is told already
         # So that nothing stays: an object can be deleted, an unfinished upload of these keys cannot.
         parts: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-        try:
+        with contextlib.suppress(BotoCoreError, ClientError):
             done = client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload=parts)
             _delete(visit, place, target["Key"], done.get("VersionId"))
-        except (BotoCoreError, ClientError):
-            pass
-        yield Finding(
-            "STORE_DENIED_MULTIPART", place.where, "these credentials may not end a multipart upload that has failed"
-        )
+        what = "these credentials may not end a multipart upload that has failed"
+        return [Finding("STORE_DENIED_MULTIPART", place.where, what)]
+    return []
 
 
 class _Asked:
@@ -467,10 +486,10 @@ class _Asked:
 
 def _client(visit: Visit, place: Store, *, style: str = "", checksums: str = "when_supported") -> S3Client:
     """A client as MLflow's or the pipeline's, that tries once and gives up soon."""
-    from homelab_mlops.pipeline import sources
+    from homelab_mlops.pipeline import s3
 
     cached: dict[Any, S3Client] = visit.shared.setdefault("s3", {})
-    which = (place.endpoint, place.write, style, checksums)
+    which = (place.endpoint, place.write, style, checksums, visit.stopped.is_set())
     if which not in cached:
         options: dict[str, Any] = {
             "connect_timeout": visit.seconds(connection.CONNECT_SECONDS),
@@ -479,8 +498,20 @@ def _client(visit: Visit, place: Store, *, style: str = "", checksums: str = "wh
         }
         if checksums != "when_supported":
             options |= {"request_checksum_calculation": checksums, "response_checksum_validation": checksums}
-        cached[which] = sources.s3_client(options, style=style, endpoint=place.endpoint)
+        client = s3.client(options, style=style, endpoint=place.endpoint)
+        client.meta.events.register_first("needs-retry.s3", _no_redirect)
+        cached[which] = client
     return cached[which]
+
+
+def _no_redirect(response: tuple[Any, dict[str, Any]] | None, operation: Any, **_more: Any) -> None:
+    """Raises the store's complaint of a wrong region, after which boto3 asks again in the right one: what boto3 signs
+    for others to send, and other clients, have no second try."""
+    from botocore.exceptions import ClientError
+
+    answer: Any = response[1] if response else {}
+    if _ANSWERS.get(answer.get("Error", {}).get("Code", "")) == "STORE_WRONG_REGION":
+        raise ClientError(answer, operation.name)
 
 
 def _is_ip(url: str) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
-import uuid
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -163,14 +163,20 @@ def _newest_revision() -> str:
     newest = made - replaced
     if len(newest) != 1:
         raise NotLookedAtError("the database: no MLflow with its migrations is installed here")
-    return newest.pop()
+    return str(newest.pop())
 
 
 def _without_password(uri: str) -> str:
     return re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", uri)
 
 
-@check("TRACKING_NOT_PROXIED", "TRACKING_EXPERIMENT_DELETED", "TRACKING_FORBIDDEN", after=[answers])
+@check(
+    "TRACKING_NOT_PROXIED",
+    "TRACKING_EXPERIMENT_DELETED",
+    "TRACKING_FORBIDDEN",
+    after=[answers],
+    before=[store.usable],
+)
 def artifact_root(visit: Visit) -> None:
     """Whether the experiments' artifacts go through MLflow; leaves where a probe of them can lie."""
     uri = tracking_uri(visit)
@@ -226,15 +232,13 @@ def _experiment(visit: Visit, name: str) -> dict[str, Any] | None:
 )
 def artifacts(visit: Visit) -> Iterator[Finding]:
     """Whether what a client sends arrives in MLflow's store and comes back: the probe object, deleted again."""
-    probe = f"{visit.shared['artifacts']}/homelab-doctor/{uuid.uuid4().hex}.txt"
+    probe = f"{visit.shared['artifacts']}/{visit.probe}"
     path = f"{_UPLOADS}/artifacts/{probe}"
     if _may_not_delete(visit, path):
         yield from _may_not_write(visit, probe)
         raise NotLookedAtError("writing artifacts: this user may not delete the probe that it would need")
-    try:
+    with visit.removing(lambda: _delete(visit, path)):
         yield from _written_and_read(visit, path, probe)
-    finally:
-        _delete(visit, path)
 
 
 def _written_and_read(visit: Visit, path: str, probe: str) -> Iterator[Finding]:
@@ -299,10 +303,8 @@ def _may_not_write(visit: Visit, probe: str) -> Iterator[Finding]:
 
 
 def _delete(visit: Visit, path: str) -> None:
-    from contextlib import suppress
-
-    with suppress(Finding):
-        _ask(visit, "DELETE", path, seconds=2.0)
+    with contextlib.suppress(Finding):
+        _ask(visit, "DELETE", path)
 
 
 def _tls(visit: Visit) -> Any:

@@ -33,14 +33,16 @@ def tracking_uri() -> str:
     return uri
 
 
-def check_tracking(experiment: str) -> None:
+def check_tracking(experiment: str, way: str = "mlflow") -> None:
     """Asks the doctor's checks of the tracking server, and of the store where the environment names one.
 
-    The experiment is made where there is none, as the training would.
+    Asks nothing where ``way`` is ``files``. The experiment is made where there is none, as the training would.
 
     Raises:
         TrackingError, StorageError: the first thing that is broken, with its code and what to do.
     """
+    if way == "files":
+        return
     from homelab_mlops.doctor import store, tracking  # noqa: F401 - registers their checks
     from homelab_mlops.doctor.checks import Model, Visit, examine
     from homelab_mlops.doctor.command import is_pod

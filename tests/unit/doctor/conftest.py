@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -16,52 +17,47 @@ import pytest
 
 from homelab_mlops.gitops import tools
 from tests.conftest import ROOT, Store, clean_environment, free_port, mlflow_with
-from tests.unit.doctor.lab import EVERYTHING, MLFLOW_USER, PARTS, PASSWORD, Lab
+from tests.unit.doctor.lab import BEHIND, EVERYTHING, MLFLOW_USER, PARTS, PASSWORD, Lab
 
 
 @pytest.fixture(scope="session")
-def lab(minio: Store, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with made_lab(tmp_path_factory.mktemp("lab"), minio, mlflow_uri) as made:
+def lab(minio: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with made_lab(tmp_path_factory.mktemp("lab"), minio) as made:
         yield made
 
 
 @contextlib.contextmanager
-def made_lab(folder: Path, minio: Store, mlflow_uri: str) -> Iterator[Lab]:
-    """The lab, with servers of its own beside the two that are given."""
+def made_lab(folder: Path, minio: Store) -> Iterator[Lab]:
+    """The lab, with servers of its own beside the store that is given."""
     minio.client().create_bucket(Bucket="mlflow")
-    configuration = folder / "auth.ini"
+    plain, guarded = folder / "plain", folder / "guarded"
+    for place in (plain, guarded):
+        place.mkdir()
+    configuration = guarded / "auth.ini"
     configuration.write_text(
         "[mlflow]\n"
         "default_permission = READ\n"
-        f"database_uri = sqlite:///{folder / 'auth.db'}\n"
+        f"database_uri = sqlite:///{guarded / 'auth.db'}\n"
         "admin_username = admin\n"
         f"admin_password = {PASSWORD}\n"
     )
-    auth = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "tests", "MLFLOW_AUTH_CONFIG_PATH": str(configuration)}
-    store = {
+    env = {
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "tests",
+        "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
         "MLFLOW_S3_ENDPOINT_URL": minio.endpoint,
         "AWS_ACCESS_KEY_ID": MLFLOW_USER,
         "AWS_SECRET_ACCESS_KEY": f"secret-of-{MLFLOW_USER}",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    places = [folder / name for name in ("guarded", "stored", "sqlite")]
-    for place in places:
-        place.mkdir()
-    guarded, stored, plain = places
-    with contextlib.ExitStack() as stack:
-        options = ("--app-name", "basic-auth", "--artifacts-destination", str(guarded / "artifacts"))
+    options = ("--app-name", "basic-auth", "--artifacts-destination", BEHIND)
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor() as pool:
+        # At the same time: each takes its seconds to start.
+        first = mlflow_with(plain, "--artifacts-destination", str(plain / "artifacts"))
+        second = mlflow_with(guarded, *options, env=env)
+        starting = [pool.submit(stack.enter_context, server) for server in (first, second)]
         disk, on_disk = stack.enter_context(_disk(folder / "disk"))
-        made = Lab(
-            folder,
-            minio,
-            mlflow_uri,
-            stack.enter_context(mlflow_with(guarded, *options, env=auth)),
-            stack.enter_context(mlflow_with(stored, "--artifacts-destination", "s3://mlflow/behind", env=store)),
-            plain / "mlflow.db",
-            stack.enter_context(mlflow_with(plain, "--artifacts-destination", str(plain / "artifacts"))),
-            disk,
-            on_disk,
-        )
+        on_files, behind_login = (server.result() for server in starting)
+        made = Lab(folder, minio, on_files, plain / "mlflow.db", behind_login, disk, on_disk)
         made.user(*EVERYTHING, *PARTS, key=MLFLOW_USER)
         yield made
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import boto3
 import httpx
+from botocore.exceptions import ClientError
 from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
 
@@ -25,6 +26,8 @@ from tests.unit.doctor.network import Answer, Request, xml
 
 PASSWORD = "correct-horse-battery"
 EVERYTHING = ("s3:ListBucket", "s3:PutObject", "s3:GetObject", "s3:DeleteObject")
+# The user and the place of the MLflow server that has its artifacts in the store.
+MLFLOW_USER, BEHIND = "mlflow-behind", "s3://mlflow/behind"
 PARTS = ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 
 
@@ -43,11 +46,11 @@ class Lab:
 
     folder: Path
     minio: Store
+    # An MLflow server with its artifacts in a folder beside its database.
     mlflow: str
-    guarded: str
-    stored: str
     database: Path
-    on_sqlite: str
+    # One with logins, and its artifacts in the store.
+    guarded: str
     disk: Store | None = None
     on_disk: Callable[[str], None] = lambda _command: None
     number: int = 0
@@ -80,6 +83,13 @@ class Lab:
             "AWS_SECRET_ACCESS_KEY": self.minio.secret_key,
             **change,
         }
+
+    @property
+    def healthy(self) -> dict[str, str]:
+        """Everything at once: a login, artifacts behind MLflow, and MLflow's own environment."""
+        login = tracking(self.guarded, "admin", PASSWORD).env
+        own = {"AWS_ACCESS_KEY_ID": MLFLOW_USER, "AWS_SECRET_ACCESS_KEY": f"secret-of-{MLFLOW_USER}"}
+        return {**login, **self.s3(**own), "MLFLOW_ARTIFACTS_DESTINATION": BEHIND}
 
 
 Scenes = Generator[Scene, None, None]
@@ -151,7 +161,7 @@ def a_server_that_hangs_up(lab: Lab) -> Scenes:
 @fault("TRACKING_TLS_UNTRUSTED")
 def a_certificate_of_an_unknown_authority(lab: Lab) -> Scenes:
     own = network.certificate(lab.folder)
-    with network.proxy(lab.on_sqlite, network.through, tls=own.context) as url:
+    with network.proxy(lab.mlflow, network.through, tls=own.context) as url:
         yield tracking(url)
         yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(own.file))
 
@@ -159,7 +169,7 @@ def a_certificate_of_an_unknown_authority(lab: Lab) -> Scenes:
 @fault("TRACKING_TLS_UNTRUSTED")
 def an_authority_file_that_is_not_there(lab: Lab) -> Scenes:
     own = network.certificate(lab.folder)
-    with network.proxy(lab.on_sqlite, network.through, tls=own.context) as url:
+    with network.proxy(lab.mlflow, network.through, tls=own.context) as url:
         yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(lab.folder / "nothing.pem"))
         yield tracking(url, MLFLOW_TRACKING_INSECURE_TLS="true")
 
@@ -167,18 +177,18 @@ def an_authority_file_that_is_not_there(lab: Lab) -> Scenes:
 @fault("TRACKING_TLS_EXPIRED")
 def a_certificate_that_has_expired(lab: Lab) -> Scenes:
     old, new = network.certificate(lab.folder, expired=True), network.certificate(lab.folder)
-    with network.proxy(lab.on_sqlite, network.through, tls=old.context) as url:
+    with network.proxy(lab.mlflow, network.through, tls=old.context) as url:
         yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(old.file))
-    with network.proxy(lab.on_sqlite, network.through, tls=new.context) as url:
+    with network.proxy(lab.mlflow, network.through, tls=new.context) as url:
         yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(new.file))
 
 
 @fault("TRACKING_TLS_WRONG_HOST")
 def a_certificate_for_another_name(lab: Lab) -> Scenes:
     other, right = network.certificate(lab.folder, "mlflow.example"), network.certificate(lab.folder)
-    with network.proxy(lab.on_sqlite, network.through, tls=other.context) as url:
+    with network.proxy(lab.mlflow, network.through, tls=other.context) as url:
         yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(other.file))
-    with network.proxy(lab.on_sqlite, network.through, tls=right.context) as url:
+    with network.proxy(lab.mlflow, network.through, tls=right.context) as url:
         yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(right.file))
 
 
@@ -191,7 +201,7 @@ def https_to_a_server_without_it(lab: Lab) -> Scenes:
 @fault("TRACKING_HTTP_TO_TLS")
 def http_to_a_tls_port(lab: Lab) -> Scenes:
     own = network.certificate(lab.folder)
-    with network.proxy(lab.on_sqlite, network.through, tls=own.context) as url:
+    with network.proxy(lab.mlflow, network.through, tls=own.context) as url:
         yield tracking(url.replace("https:", "http:"))
         yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(own.file))
 
@@ -239,9 +249,9 @@ def an_experiment_of_somebody_else(lab: Lab) -> Scenes:
 def a_database_that_is_damaged(lab: Lab) -> Scenes:
     whole = lab.database.read_bytes()
     lab.database.write_bytes(b"\0" * len(whole))
-    yield tracking(lab.on_sqlite)
+    yield tracking(lab.mlflow)
     lab.database.write_bytes(whole)
-    yield tracking(lab.on_sqlite)
+    yield tracking(lab.mlflow)
 
 
 @contextlib.contextmanager
@@ -260,8 +270,8 @@ def a_database_that_lacks_a_column(lab: Lab) -> Scenes:
     """As after the restore of a backup of an older release."""
     old, new = "experiments RENAME COLUMN last_update_time", "experiments RENAME COLUMN later"
     with changed(lab.database, f"ALTER TABLE {old} TO later", f"ALTER TABLE {new} TO last_update_time"):
-        yield tracking(lab.on_sqlite)
-    yield tracking(lab.on_sqlite)
+        yield tracking(lab.mlflow)
+    yield tracking(lab.mlflow)
 
 
 @fault("TRACKING_SCHEMA_BEHIND")
@@ -283,14 +293,14 @@ def _of_version(version: str) -> Callable[[Request], Answer | None]:
 
 @fault("TRACKING_SERVER_NEWER")
 def a_newer_server(lab: Lab) -> Scenes:
-    with network.proxy(lab.on_sqlite, _of_version("3.99.0")) as url:
+    with network.proxy(lab.mlflow, _of_version("3.99.0")) as url:
         yield tracking(url)
     yield tracking(lab.mlflow)
 
 
 @fault("TRACKING_CLIENT_NEWER")
 def a_newer_client(lab: Lab) -> Scenes:
-    with network.proxy(lab.on_sqlite, _of_version("2.22.1")) as url:
+    with network.proxy(lab.mlflow, _of_version("2.22.1")) as url:
         yield tracking(url)
     yield tracking(lab.mlflow)
 
@@ -322,9 +332,9 @@ def _no_larger_than(limit: int) -> Callable[[Request], Answer | None]:
 @fault("TRACKING_UPLOAD_TOO_LARGE")
 def a_proxy_before_mlflow_that_limits_the_body(lab: Lab) -> Scenes:
     """To what nginx allows where nobody says otherwise."""
-    with network.proxy(lab.on_sqlite, _no_larger_than(1024 * 1024)) as url:
+    with network.proxy(lab.mlflow, _no_larger_than(1024 * 1024)) as url:
         yield tracking(url)
-    with network.proxy(lab.on_sqlite, _no_larger_than(64 * 1024 * 1024)) as url:
+    with network.proxy(lab.mlflow, _no_larger_than(64 * 1024 * 1024)) as url:
         yield tracking(url)
 
 
@@ -335,55 +345,53 @@ def an_artifact_folder_that_cannot_be_written(lab: Lab) -> Scenes:
     folder.mkdir(exist_ok=True)
     folder.rename(aside)
     folder.write_text("in the way")
-    yield tracking(lab.on_sqlite)
+    yield tracking(lab.mlflow)
     folder.unlink()
     aside.rename(folder)
-    yield tracking(lab.on_sqlite)
+    yield tracking(lab.mlflow)
 
 
 # The store behind MLflow, seen by a client that has no keys of it.
-
-MLFLOW_USER = "mlflow-behind"
 
 
 @fault("STORE_WRONG_KEY", TRACKING)
 def mlflow_with_a_key_that_does_not_exist(lab: Lab) -> Scenes:
     lab.admin().user_remove(MLFLOW_USER)
-    yield tracking(lab.stored)
+    yield tracking(lab.guarded, "admin", PASSWORD)
     lab.user(*EVERYTHING, *PARTS, key=MLFLOW_USER)
-    yield tracking(lab.stored)
+    yield tracking(lab.guarded, "admin", PASSWORD)
 
 
 @fault("STORE_WRONG_SECRET", TRACKING)
 def mlflow_with_an_old_secret(lab: Lab) -> Scenes:
     lab.admin().user_add(MLFLOW_USER, "another-secret")
-    yield tracking(lab.stored)
+    yield tracking(lab.guarded, "admin", PASSWORD)
     lab.user(*EVERYTHING, *PARTS, key=MLFLOW_USER)
-    yield tracking(lab.stored)
+    yield tracking(lab.guarded, "admin", PASSWORD)
 
 
 @fault("STORE_DENIED_LIST", TRACKING)
 def mlflow_that_may_do_nothing_in_its_bucket(lab: Lab) -> Scenes:
     lab.user(*EVERYTHING, key=MLFLOW_USER, bucket="elsewhere")
-    yield tracking(lab.stored)
+    yield tracking(lab.guarded, "admin", PASSWORD)
     lab.user(*EVERYTHING, *PARTS, key=MLFLOW_USER)
-    yield tracking(lab.stored)
+    yield tracking(lab.guarded, "admin", PASSWORD)
 
 
 @fault("TRACKING_PROXY_CANNOT_WRITE")
 def mlflow_that_may_not_put(lab: Lab) -> Scenes:
     lab.user("s3:ListBucket", "s3:GetObject", "s3:DeleteObject", key=MLFLOW_USER)
-    yield tracking(lab.stored)
+    yield tracking(lab.guarded, "admin", PASSWORD)
     lab.user(*EVERYTHING, *PARTS, key=MLFLOW_USER)
-    yield tracking(lab.stored)
+    yield tracking(lab.guarded, "admin", PASSWORD)
 
 
 @fault("TRACKING_PROXY_CANNOT_READ")
 def mlflow_that_may_not_get(lab: Lab) -> Scenes:
     lab.user("s3:ListBucket", "s3:PutObject", "s3:DeleteObject", key=MLFLOW_USER)
-    yield tracking(lab.stored)
+    yield tracking(lab.guarded, "admin", PASSWORD)
     lab.user(*EVERYTHING, *PARTS, key=MLFLOW_USER)
-    yield tracking(lab.stored)
+    yield tracking(lab.guarded, "admin", PASSWORD)
 
 
 # The store, with MLflow's own environment.
@@ -540,17 +548,27 @@ def lasting_keys_with_an_old_token(lab: Lab) -> Scenes:
     yield Scene(lab.s3())
 
 
+_LATE = """
+import datetime
+from botocore import auth
+
+now = auth.get_current_datetime
+auth.get_current_datetime = lambda *args, **more: now(*args, **more) - datetime.timedelta(hours=2)
+"""
+
+
 @fault("STORE_CLOCK")
 def a_clock_that_is_two_hours_late(lab: Lab) -> Scenes:
-    """The requests are signed two hours ago; MinIO compares with its own clock."""
-    import datetime
-
+    """The requests are signed two hours ago, here and in processes; MinIO compares with its own clock."""
     from botocore import auth
 
+    folder = lab.folder / "late"
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(_LATE)
     now = auth.get_current_datetime  # type: ignore[attr-defined]
-    auth.get_current_datetime = lambda *args, **more: now(*args, **more) - datetime.timedelta(hours=2)  # type: ignore[attr-defined]
+    exec(_LATE, {})  # noqa: S102 - the same in this process
     try:
-        yield Scene(lab.s3())
+        yield Scene(lab.s3(PYTHONPATH=str(folder)))
     finally:
         auth.get_current_datetime = now  # type: ignore[attr-defined]
     yield Scene(lab.s3())
@@ -558,10 +576,10 @@ def a_clock_that_is_two_hours_late(lab: Lab) -> Scenes:
 
 @fault("STORE_WRONG_REGION")
 def a_region_that_is_another(lab: Lab) -> Scenes:
-    """MinIO takes the region that it is configured for, and us-east-1."""
+    """The MinIO on the small disk has a region of its own."""
     env = _on_disk(lab)
     yield Scene({**env, "AWS_DEFAULT_REGION": "eu-west-1"})
-    yield Scene({**env, "AWS_DEFAULT_REGION": "eu-central-1"})
+    yield Scene(env)
 
 
 @fault("STORE_ADDRESSING")
@@ -725,7 +743,21 @@ def a_disk_that_is_full(lab: Lab) -> Scenes:
         yield Scene(env)
     finally:
         lab.on_disk("rm filler")
+    _until_written(lab)
     yield Scene(env)
+
+
+def _until_written(lab: Lab) -> None:
+    """Waits until the store has noticed that there is space again: it looks once in a while."""
+    assert lab.disk is not None
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            lab.disk.client().put_object(Bucket="mlflow", Key="space", Body=b"")
+            return
+        except ClientError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 class NoDiskError(Exception):
@@ -736,4 +768,4 @@ def _on_disk(lab: Lab) -> dict[str, str]:
     if lab.disk is None:
         raise NoDiskError
     own = {"AWS_ACCESS_KEY_ID": lab.disk.access_key, "AWS_SECRET_ACCESS_KEY": lab.disk.secret_key}
-    return lab.s3(lab.disk.endpoint, **own)
+    return lab.s3(lab.disk.endpoint, **own, AWS_DEFAULT_REGION="eu-central-1")

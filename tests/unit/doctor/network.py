@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import http.client
 import http.server
 import ipaddress
@@ -130,6 +131,19 @@ def web_page() -> Iterator[str]:
 
     with proxy("http://127.0.0.1:9", page) as url:
         yield url
+
+
+@contextmanager
+def files(folder: Path) -> Iterator[str]:
+    """A web server of the files in a folder, as git reads a repository from one."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    with _listening(server, None) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
