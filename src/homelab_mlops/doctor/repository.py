@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import os
 import re
 import subprocess
@@ -18,6 +19,8 @@ from homelab_mlops.doctor.faults import Finding
 from homelab_mlops.doctor.schedules import cron_findings
 from homelab_mlops.errors import RepositoryError
 
+# The length of the AES key that Sealed Secrets makes for each value.
+_SESSION_KEY = 32
 DECLARED = ("apps", "base", "clusters", "overlays", "workflows")
 _PRIVATE_KEY = re.compile(r"^\s*-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s*$", re.MULTILINE)
 # What git greps for in the history, so in a dialect that it shares with Python.
@@ -232,15 +235,16 @@ def unsealable(
                 continue
             yield Finding("GITOPS_SEALED_DAMAGED", where, f"{about}: {entry} is damaged", about=about)
             return
+        bound = next((found for private in privates if (found := _bound_to(content, private))), None)
+        if bound is None:
+            yield Finding("GITOPS_SEALED_WRONG_KEY", where, f"{about}: {entry} was sealed for another key", about=about)
+            return
         names = {*others, *((space, name) for space, _ in others), *((namespace, known) for _, known in others)}
-        for space, known in sorted(names):
-            for label in (f"{space}/{known}", space, ""):
-                if any(_opens(content, private, label.encode()) for private in privates):
-                    scope = f"for {label!r}" if label else "for the whole cluster"
-                    what = f"{about}: {entry} was sealed {scope}, so it does not decrypt here"
-                    yield Finding("GITOPS_SEALED_WRONG_NAME", where, what, about=about)
-                    return
-        yield Finding("GITOPS_SEALED_WRONG_KEY", where, f"{about}: {entry} was sealed for another key", about=about)
+        labels = ["", *sorted({space for space, _ in names}), *sorted(f"{space}/{known}" for space, known in names)]
+        label = next((label for label in labels if hashlib.sha256(label.encode()).digest() == bound), None)
+        scope = "the whole cluster" if label == "" else repr(label) if label else "another name or namespace"
+        what = f"{about}: {entry} was sealed for {scope}, so it does not decrypt here"
+        yield Finding("GITOPS_SEALED_WRONG_NAME", where, what, about=about)
         return
 
 
@@ -272,6 +276,34 @@ def _session_key(content: bytes, private: Any, label: bytes) -> bytes | None:
         return bytes(private.decrypt(content[2 : 2 + length], scheme))
     except ValueError:
         return None
+
+
+def _bound_to(content: bytes, private: Any) -> bytes | None:
+    """The SHA-256 of the label that a value was sealed with; None where it was sealed for another key.
+
+    OpenSSL refuses another key and another label alike, so OAEP's padding (RFC 8017, 7.1.2) is undone here: what does
+    not depend on the label says whether the key is the right one.
+    """
+    numbers, size = private.private_numbers(), hashlib.sha256().digest_size
+    sealed = int.from_bytes(content[2 : 2 + int.from_bytes(content[:2])])
+    by_q = pow(sealed, numbers.dmq1, numbers.q)
+    by_p = pow(sealed, numbers.dmp1, numbers.p)
+    block = (by_q + (by_p - by_q) * numbers.iqmp % numbers.p * numbers.q).to_bytes(private.key_size // 8)
+    seed, data = block[1 : 1 + size], block[1 + size :]
+    seed = _xor(seed, _mgf1(data, size))
+    data = _xor(data, _mgf1(seed, len(data)))
+    label, rest, session = data[:size], data[size:-_SESSION_KEY], data[-_SESSION_KEY:]
+    fits = block[0] == 0 and rest == bytes(len(rest) - 1) + b"\x01" and len(session) == _SESSION_KEY
+    return label if fits else None
+
+
+def _mgf1(seed: bytes, length: int) -> bytes:
+    blocks = (hashlib.sha256(seed + number.to_bytes(4)).digest() for number in range(length // 32 + 1))
+    return b"".join(blocks)[:length]
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
 
 
 def _opens(content: bytes, private: Any, label: bytes) -> bool:

@@ -158,6 +158,11 @@ def sealed_for_another_name(clone: Clone) -> None:
     clone.push()
 
 
+def sealed_for_a_name_that_is_nowhere(clone: Clone) -> None:
+    clone.seal("training", "no-longer-here", public(clone))
+    clone.push()
+
+
 def a_damaged_value(clone: Clone) -> None:
     clone.edit(SEALED, "MLFLOW_TRACKING_PASSWORD: ", "MLFLOW_TRACKING_PASSWORD: AAAA")
     clone.push()
@@ -215,6 +220,7 @@ FAULTS: dict[Change, str] = {
     sealed_for_another_key: "GITOPS_SEALED_WRONG_KEY",
     sealed_for_another_namespace: "GITOPS_SEALED_WRONG_NAME",
     sealed_for_another_name: "GITOPS_SEALED_WRONG_NAME",
+    sealed_for_a_name_that_is_nowhere: "GITOPS_SEALED_WRONG_NAME",
     a_damaged_value: "GITOPS_SEALED_DAMAGED",
     a_branch_that_does_not_exist: "GITOPS_REVISION_MISSING",
     a_repository_that_does_not_exist: "GITOPS_REPOSITORY_MISSING",
