@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import select
 import shutil
 import socket
@@ -11,9 +12,12 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from homelab_mlops.errors import ClusterError
+
+if TYPE_CHECKING:
+    from kubernetes.client import CoreV1Api
 
 TIMEOUT = 30
 # As Argo CD names itself, so that it takes over what the bootstrap applied instead of sharing it.
@@ -59,7 +63,13 @@ class Cluster:
         cache = tempfile.mkdtemp(prefix="homelab-")
         weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
         self._dynamic = dynamic.DynamicClient(self._api, cache_file=str(Path(cache) / "discovery"))
-        self._core = client.CoreV1Api(self._api)
+
+    @functools.cached_property
+    def _core(self) -> CoreV1Api:
+        """The API of logs and port forwards, made when it is asked for: its models take a second to load."""
+        from kubernetes import client
+
+        return client.CoreV1Api(self._api)
 
     def knows(self, api_version: str, kind: str) -> bool:
         """Whether the cluster has the kind."""
