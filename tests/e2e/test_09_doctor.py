@@ -756,6 +756,7 @@ def nodes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
 
 
 def test_the_doctors_step_adds_little_to_a_retraining(lab: Lab) -> None:
+    lab.fork.homelab("data", "push", "churn")
     (line,) = [line for line in lab.fork.homelab("run", "churn").splitlines() if "workflow " in line]
     nodes = nodes_of(lab.cluster, line.rpartition("/")[2].split()[0])
     own = seconds(nodes["doctor"]) or 0.0
