@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import json
 import os
 import re
 import time
@@ -382,15 +381,17 @@ def applications(visit: Visit) -> Iterator[Finding]:
         name, source = app["metadata"]["name"], app["spec"].get("source", {})
         status = app.get("status", {})
         where = f"Application {name}"
-        for condition in status.get("conditions", []):
-            if condition["type"] in ("ComparisonError", "InvalidSpecError", "UnknownError", "SyncError"):
-                yield _application_finding(where, source, str(condition["message"]))
-                break
-        else:
-            operation = status.get("operationState", {})
-            trying = operation.get("phase") == "Running" and operation.get("retryCount")
-            if operation.get("phase") in ("Failed", "Error") or trying:
-                yield _application_finding(where, source, _sync_message(operation))
+        operation = status.get("operationState", {})
+        said = {condition["type"]: str(condition["message"]) for condition in reversed(status.get("conditions", []))}
+        message = next(
+            (said[kind] for kind in ("ComparisonError", "InvalidSpecError", "UnknownError") if kind in said), ""
+        )
+        trying = operation.get("phase") == "Running" and operation.get("retryCount")
+        if not message and (operation.get("phase") in ("Failed", "Error") or trying):
+            # Before the condition SyncError, which says no more than that a resource failed.
+            message = _sync_message(operation)
+        if message := message or said.get("SyncError", ""):
+            yield _application_finding(where, source, message)
 
 
 def _sync_message(operation: dict[str, Any]) -> str:
@@ -463,7 +464,7 @@ def _differing(visit: Visit, app: Object) -> list[str]:
             found.append(f"{label} is not in git" if declared else label)
         else:
             predicted = cluster.predict(wanted)
-            # The prediction is the live object where all that differs is what the API server fills in.
+            # What the API server drops, it drops from its prediction too.
             fields = (differences(live, predicted) if predicted else []) or unlike(live, wanted)
             found.append(f"{label} {', '.join(fields[:5])}".rstrip())
     return found
@@ -504,49 +505,12 @@ def differences(live: Any, wanted: Any, path: str = "") -> list[str]:
     return [] if live == wanted else [path]
 
 
-def unlike(live: Object, wanted: Object) -> list[str]:
-    """The paths of the declared fields that are otherwise in the live object.
-
-    What the API server has filled in beside them is no difference, but within a list or map that is replaced as a
-    whole, as its managed fields tell.
-    """
-    owned: dict[str, Any] = {}
-    for entry in live["metadata"].get("managedFields", []):
-        _merge(owned, entry.get("fieldsV1", {}))
-    return _unlike(live, {key: value for key, value in wanted.items() if key != "status"}, owned, "")
-
-
-def _unlike(live: Any, wanted: Any, owned: dict[str, Any], path: str) -> list[str]:
+def unlike(live: Any, wanted: Any, path: str = "") -> list[str]:
+    """The paths of the declared fields that are otherwise in the live object; what it has beside them is no matter."""
     if isinstance(live, dict) and isinstance(wanted, dict):
-        found = []
-        for key, value in wanted.items():
-            below = f"{path}.{key}" if path else key
-            if f"f:{key}" in owned:
-                found += (
-                    _unlike(live.get(key), value, owned[f"f:{key}"], below)
-                    if owned[f"f:{key}"]
-                    else differences(live.get(key), value, below)
-                )
-            elif key not in live and value is not None:
-                found.append(below)
-        return found
+        below = {f"{path}.{key}" if path else str(key): key for key, value in wanted.items() if value is not None}
+        return [found for at, key in below.items() for found in unlike(live.get(key), wanted[key], at)]
     if isinstance(live, list) and isinstance(wanted, list) and len(live) == len(wanted):
-        return [
-            found
-            for index, (a, b) in enumerate(zip(live, wanted, strict=True))
-            for found in _unlike(a, b, _owned_item(owned, a), f"{path}[{index}]")
-        ]
+        pairs = enumerate(zip(live, wanted, strict=True))
+        return [found for index, (a, b) in pairs for found in unlike(a, b, f"{path}[{index}]")]
     return [] if live == wanted else [path]
-
-
-def _owned_item(owned: dict[str, Any], item: Any) -> dict[str, Any]:
-    """The managed fields of an item of a list that is merged by keys."""
-    for key, fields in owned.items():
-        if key.startswith("k:") and isinstance(item, dict) and json.loads(key[2:]).items() <= item.items():
-            return dict(fields)
-    return {}
-
-
-def _merge(into: dict[str, Any], fields: dict[str, Any]) -> None:
-    for key, below in fields.items():
-        _merge(into.setdefault(key, {}), below)
