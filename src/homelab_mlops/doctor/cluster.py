@@ -463,6 +463,7 @@ def _differing(visit: Visit, app: Object) -> list[str]:
         elif wanted is None:
             found.append(f"{label} is not in git" if declared else label)
         else:
+            wanted = _placed(wanted, resource)
             predicted = cluster.predict(wanted)
             # What the API server drops, it drops from its prediction too.
             fields = (differences(live, predicted) if predicted else []) or unlike(live, wanted)
@@ -486,6 +487,12 @@ def _declared(visit: Visit, app: Object) -> dict[tuple[str, str, str], Object]:
         (item["kind"], item["metadata"].get("namespace", namespace), item["metadata"]["name"]): item
         for item in manifests
     }
+
+
+def _placed(manifest: Object, resource: dict[str, Any]) -> Object:
+    """A manifest in the namespace that Argo CD put it into, which git may leave to the Application."""
+    space = {"namespace": resource["namespace"]} if resource.get("namespace") else {}
+    return {**manifest, "metadata": {**manifest["metadata"], **space}}
 
 
 def differences(live: Any, wanted: Any, path: str = "") -> list[str]:
