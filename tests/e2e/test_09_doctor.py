@@ -640,6 +640,12 @@ def write_folders(root: Path) -> None:
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
 
 
+def goes(cluster: Cluster) -> bool:
+    """Whether the namespace is being deleted."""
+    found = cluster.get("v1", "Namespace", SPACE) or {}
+    return "deletionTimestamp" in found.get("metadata", {})
+
+
 @pytest.fixture(scope="module")
 def lab(fork: Fork, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A namespace, a project of Argo CD and a branch of the fork, for what the rows make."""
@@ -651,6 +657,8 @@ def lab(fork: Fork, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) 
         "metadata": metadata(SPACE, "argo-cd"),
         "spec": {"sourceRepos": ["*"], "destinations": [{"name": "in-cluster", "namespace": SPACE}]},
     }
+    # That of an earlier run takes its seconds to go, and takes with it what is made in it meanwhile.
+    until("the end of an earlier run's namespace", lambda: not goes(cluster), 120)
     branch = tmp_path_factory.mktemp("branch") / "clone"
     made = Lab(fork, cluster)
     # A branch left by a run that was killed is made anew.
