@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,17 +11,9 @@ from homelab_mlops.doctor.checks import Report, Visit, examine
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.spec import load_spec
 from tests.conftest import ROOT, Homelab, listing, refused
-from tests.unit.doctor.lab import STORE, TRACKING, Lab, NoDiskError, Scene
+from tests.unit.doctor.lab import STORE, TRACKING, Lab, NoDiskError, Scene, set_environment
 
 CHURN = load_spec(str(ROOT / "workflows/models/churn"))
-
-
-def set_environment(monkeypatch: pytest.MonkeyPatch, env: Mapping[str, str]) -> None:
-    for name in list(os.environ):
-        if name.startswith(("MLFLOW_", "AWS_")):
-            monkeypatch.delenv(name)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
 
 
 def examined(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> Report:
