@@ -13,6 +13,7 @@ instead of eight, and wait 10 s for an answer instead of 120 s.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import subprocess
@@ -20,14 +21,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import clean_environment, minio_server
 from tests.unit.doctor.conftest import made_lab
 from tests.unit.doctor.document import DOCUMENT, MEASURED, with_tables
-from tests.unit.doctor.lab import STORE, TRACKING, Fault, Lab, NoDiskError, Scene
+from tests.unit.doctor.lab import STORE, TRACKING, Fault, Lab, NoDiskError, Scene, made
 
 from homelab_mlops.doctor.faults import FAULTS
 
@@ -62,13 +62,21 @@ def measure(lab: Lab, scene: Scene, number: int) -> dict[str, Any] | None:
     name = scene.models[0].name if scene.models else f"plain-{number}"
     env = clean_environment({"MLFLOW_TRACKING_URI": lab.mlflow, **LIMITS, **scene.env})
     command: list[str | Path] = [sys.executable, SCRIPT, name, *([location] if location else [])]
-    start = time.monotonic()
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=PATIENCE_SECONDS)
-        says = last_line(done.stderr, lab) if done.returncode else ""
-    except subprocess.TimeoutExpired:
-        says = "still waiting"
-    return {"says": says, "seconds": round(time.monotonic() - start)}
+    with tempfile.TemporaryDirectory() as folder, Path(folder, "said").open("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=env, cwd=folder)
+        assert process.stdout is not None
+        process.stdout.readline()  # it has imported what it needs
+        start = time.monotonic()
+        try:
+            failed = process.wait(PATIENCE_SECONDS) != 0
+            said.seek(0)
+            says = last_line(said.read(), lab) if failed else ""
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            says = "still waiting"
+        process.stdout.close()
+        return {"says": says, "seconds": round(time.monotonic() - start)}
 
 
 def last_line(text: str, lab: Lab) -> str:
@@ -78,9 +86,10 @@ def last_line(text: str, lab: Lab) -> str:
     )
     said = " ".join((raised[-1] if raised else text[-LONGEST:]).split())
     said = said.replace(str(lab.folder), "…")
-    said = re.sub(r"\b(?:127\.0\.0\.1|127\.1|localhost)(?:[:', port=]+\d+)?", "HOST:PORT", said)
+    said = re.sub(r"\b(?:127\.0\.0\.1|127\.1|localhost)(?:', port=|:)\d+", "HOST:PORT", said)
     said = re.sub(r"0x[0-9a-f]{6,}|\b[0-9a-f]{32}\b|\b[0-9A-F]{16}\b", "ID", said)
-    return said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
+    # The kind of the exception is at its beginning, and what caused it often at its end.
+    return said if len(said) <= LONGEST else f"{said[: LONGEST // 2]} … {said[-LONGEST // 2 :]}"
 
 
 def main() -> None:
@@ -93,10 +102,11 @@ def main() -> None:
     if wanted:
         with laboratory() as lab:
             for number, (code, fault) in enumerate(wanted.items()):
-                row = in_scene(lab, fault, number)
-                print(f"{code}: {row}", flush=True)
-                if row is not None:
-                    rows[code] = row
+                with contextlib.suppress(NoDiskError), made(fault, lab) as (broken, _):
+                    row = measure(lab, broken, number)
+                    print(f"{code}: {row}", flush=True)
+                    if row is not None:
+                        rows[code] = row
     if options.write:
         MEASURED.parent.mkdir(exist_ok=True)
         ordered = {code: rows[code] for code in FAULTS if code in rows}
@@ -104,25 +114,13 @@ def main() -> None:
         DOCUMENT.write_text(with_tables(DOCUMENT.read_text()))
 
 
-@contextmanager
+@contextlib.contextmanager
 def laboratory() -> Iterator[Lab]:
     with tempfile.TemporaryDirectory() as name, minio_server(Path(name)) as minio:
         folder = Path(name) / "lab"
         folder.mkdir()
         with made_lab(folder, minio) as lab:
             yield lab
-
-
-def in_scene(lab: Lab, fault: Fault, number: int) -> dict[str, Any] | None:
-    scenes = fault(lab)
-    try:
-        row = measure(lab, next(scenes), number)
-        next(scenes)  # mends what later scenes need
-    except NoDiskError:
-        return None
-    finally:
-        scenes.close()
-    return row
 
 
 if __name__ == "__main__":

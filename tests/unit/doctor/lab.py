@@ -120,6 +120,17 @@ def fault(code: str, table: dict[str, tuple[str, Fault]] | None = None) -> Calla
     return register
 
 
+@contextlib.contextmanager
+def made(fault: Fault, lab: Lab) -> Iterator[tuple[Scene, Callable[[], Scene]]]:
+    """A fault's scene, and what mends it and gives the scene without it; it is mended at the end in any case."""
+    scenes = fault(lab)
+    try:
+        yield next(scenes), lambda: next(scenes)
+    finally:
+        for _ in scenes:
+            pass
+
+
 def tracking(uri: str, user: str = "", password: str = "", **more: str) -> Scene:
     env = {"MLFLOW_TRACKING_URI": uri, **more}
     if user:

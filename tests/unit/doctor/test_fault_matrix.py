@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from homelab_mlops.doctor.checks import Report, Visit, examine
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.spec import load_spec
 from tests.conftest import ROOT, Homelab, listing, refused
-from tests.unit.doctor.lab import STORE, TRACKING, Lab, NoDiskError, Scene, set_environment
+from tests.unit.doctor.lab import STORE, TRACKING, Fault, Lab, NoDiskError, Scene, made, set_environment
 
 CHURN = load_spec(str(ROOT / "workflows/models/churn"))
 
@@ -25,24 +27,26 @@ def codes(report: Report) -> list[str]:
     return [finding.code for finding in report.findings]
 
 
+@contextlib.contextmanager
+def made_or_skipped(fault: Fault, lab: Lab) -> Iterator[tuple[Scene, Callable[[], Scene]]]:
+    try:
+        with made(fault, lab) as scenes:
+            yield scenes
+    except NoDiskError:
+        pytest.skip("this machine lets nobody mount a file system")
+
+
 @pytest.mark.parametrize("name", [*TRACKING, *STORE])
 def test_a_fault_has_its_code_alone_and_no_code_once_it_is_gone(
     name: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, fault = {**TRACKING, **STORE}[name]
-    scenes = fault(lab)
-    try:
-        broken = next(scenes)
-    except NoDiskError:
-        pytest.skip("this machine lets nobody mount a file system")
-    try:
+    with made_or_skipped(fault, lab) as (broken, mended):
         report = examined(monkeypatch, broken)
         assert codes(report) == [code], [str(finding) for finding in report.findings]
-        report = examined(monkeypatch, next(scenes))
+        report = examined(monkeypatch, mended())
         assert codes(report) == [], [str(finding) for finding in report.findings]
         assert report.asked
-    finally:
-        scenes.close()
 
 
 @pytest.fixture(scope="module")
@@ -67,18 +71,11 @@ def test_a_training_stops_before_it_begins_with_the_same_code(
     name: str, lab: Lab, ingested: Path, homelab: Homelab
 ) -> None:
     code, fault = {**TRACKING, **STORE}[name]
-    scenes = fault(lab)
-    try:
-        broken = next(scenes)
-    except NoDiskError:
-        pytest.skip("this machine lets nobody mount a file system")
     before = listing(ingested)
-    try:
+    with made_or_skipped(fault, lab) as (broken, _):
         env = {"MLFLOW_TRACKING_URI": lab.mlflow, **broken.env}
         # Ten seconds, and what a loaded machine takes to start Python.
         finished = homelab("train", "churn", "--work", ingested, "--tracking", "mlflow", env=env, timeout=20)
-    finally:
-        scenes.close()
     refused(finished, f"[{code}]")
     assert before == listing(ingested)
 
