@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import boto3
 import httpx
+import pytest
 from botocore.exceptions import ClientError
 from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
@@ -92,6 +94,15 @@ class Lab:
         return {**login, **self.s3(**own), "MLFLOW_ARTIFACTS_DESTINATION": BEHIND}
 
 
+def set_environment(monkeypatch: pytest.MonkeyPatch, env: Mapping[str, str]) -> None:
+    """Gives this process ``env`` alone of what MLflow and boto3 read."""
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "AWS_")):
+            monkeypatch.delenv(name)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+
+
 Scenes = Generator[Scene, None, None]
 Fault = Callable[[Lab], Scenes]
 TRACKING: dict[str, tuple[str, Fault]] = {}
@@ -107,6 +118,17 @@ def fault(code: str, table: dict[str, tuple[str, Fault]] | None = None) -> Calla
         return function
 
     return register
+
+
+@contextlib.contextmanager
+def made(fault: Fault, lab: Lab) -> Iterator[tuple[Scene, Callable[[], Scene]]]:
+    """A fault's scene, and what mends it and gives the scene without it; it is mended at the end in any case."""
+    scenes = fault(lab)
+    try:
+        yield next(scenes), lambda: next(scenes)
+    finally:
+        for _ in scenes:
+            pass
 
 
 def tracking(uri: str, user: str = "", password: str = "", **more: str) -> Scene:

@@ -102,7 +102,7 @@ def proxy(
             if self.command != "HEAD":
                 self.wfile.write(content)
 
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
+        do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815
 
     with _listening(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler), tls) as port:
         yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from homelab_mlops.doctor import store, tracking  # noqa: F401 - registers their
 from homelab_mlops.doctor.checks import BUDGET_SECONDS, DELETE_SECONDS, TIDY_SECONDS, Visit, examine
 from tests.conftest import HOMELAB, ROOT, clean_environment
 from tests.unit.doctor import network
-from tests.unit.doctor.lab import PARTS, Lab
+from tests.unit.doctor.lab import PARTS, Lab, set_environment
 from tests.unit.doctor.network import Answer, Request
 
 Doctor = Callable[..., subprocess.CompletedProcess[str]]
@@ -101,30 +102,44 @@ def test_a_model_is_looked_at_with_its_table(lab: Lab, doctor: Doctor) -> None:
     assert "no-such-model" in unknown.stderr
 
 
+def test_a_look_at_the_store_loads_no_library_of_a_training(lab: Lab) -> None:
+    """They take longer to import, on a machine that is busy, than the doctor has."""
+    command: list[str | Path] = [sys.executable, "-X", "importtime", HOMELAB, "doctor", "--in-cluster"]
+    finished = subprocess.run(command, capture_output=True, text=True, env=clean_environment(lab.healthy))
+    assert finished.returncode == 0, finished.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in finished.stderr.splitlines()}
+    assert "botocore.session" in loaded
+    assert loaded & {"pandas", "sklearn", "xgboost", "mlflow", "kubernetes"} == set()
+
+
 # The probe object.
 
 
-def objects(lab: Lab) -> list[str]:
-    listed = lab.minio.client().list_objects_v2(Bucket="mlflow").get("Contents", [])
-    return [item["Key"] for item in listed if "homelab-doctor" in item["Key"]]
+def left(lab: Lab, path: str) -> list[str]:
+    """What lies at the path of a request to the store, or is an unfinished upload to there."""
+    client, key = lab.minio.client(), urlsplit(path).path.removeprefix("/mlflow/")
+    found = client.list_objects_v2(Bucket="mlflow", Prefix=key).get("Contents", [])
+    unfinished = client.list_multipart_uploads(Bucket="mlflow", Prefix=key).get("Uploads", [])
+    return [str(item["Key"]) for item in (*found, *unfinished)]
 
 
-def test_there_is_one_probe_object_and_it_is_deleted(lab: Lab) -> None:
+def test_there_is_one_probe_object_and_it_is_deleted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket that keeps old versions tells which objects there have been, through MLflow and beside it."""
     client = lab.minio.client()
     client.put_bucket_versioning(Bucket="mlflow", VersioningConfiguration={"Status": "Enabled"})
+    set_environment(monkeypatch, lab.healthy)
     try:
-        report = examine(Visit(env=lab.healthy), ("tracking", "store"))
+        report = examine(Visit(), ("tracking", "store"))
         assert report.findings == []
-        kept = client.list_object_versions(Bucket="mlflow")
-        kept = [item for kind in ("Versions", "DeleteMarkers") for item in kept.get(kind, [])]
-        probes = [item for item in kept if "homelab-doctor" in item["Key"]]
-        for item in probes:
+        listed = client.list_object_versions(Bucket="mlflow", Prefix="behind/")
+        kept = [item for kind in ("Versions", "DeleteMarkers") for item in listed.get(kind, [])]
+        probes = {item["Key"] for item in kept if "/homelab-doctor/" in item["Key"]}
+        for item in kept:
             client.delete_object(Bucket="mlflow", Key=item["Key"], VersionId=item["VersionId"])
     finally:
         client.put_bucket_versioning(Bucket="mlflow", VersioningConfiguration={"Status": "Suspended"})
-    assert len({item["Key"] for item in probes}) == 1
-    assert objects(lab) == []
+    assert len(probes) == 1
+    assert [item["Key"] for item in listed.get("Versions", []) if item["IsLatest"]] == []
 
 
 class Hold:
@@ -161,9 +176,7 @@ def sending_a_part(request: Request) -> bool:
 def test_a_stopped_doctor_leaves_nothing_in_the_store(lab: Lab, hold: Hold, tmp_path: Path) -> None:
     with network.proxy(lab.minio.endpoint, hold) as url:
         stop(lab.s3(url), hold, tmp_path)
-    key = urlsplit(hold.path).path.removeprefix("/mlflow/")
-    assert objects(lab) == []
-    assert lab.minio.client().list_multipart_uploads(Bucket="mlflow", Prefix=key).get("Uploads", []) == []
+    assert left(lab, hold.path) == []
 
 
 @pytest.mark.parametrize("hold", [reading_the_probe], indirect=True)
@@ -189,14 +202,12 @@ def stop(env: Mapping[str, str], hold: Hold, folder: Path) -> None:
 @pytest.mark.parametrize("hold", [reading_the_probe, sending_a_part], indirect=True)
 def test_a_doctor_whose_time_is_over_leaves_nothing(lab: Lab, hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
     with network.proxy(lab.minio.endpoint, hold) as url:
-        env = lab.s3(url)
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        report = examine(Visit(env=env, deadline=time.monotonic() + 3), ("store",))
+        set_environment(monkeypatch, lab.s3(url))
+        report = examine(Visit(deadline=time.monotonic() + 3), ("store",))
     assert hold.reached.is_set()
     assert {finding.code for finding in report.findings} <= {"STORE_NO_ANSWER", "DOCTOR_OUT_OF_TIME"}
     assert report.findings
-    assert objects(lab) == []
+    assert left(lab, hold.path) == []
 
 
 def test_the_doctor_ends_in_ten_seconds() -> None:

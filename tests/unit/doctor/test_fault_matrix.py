@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +13,9 @@ from homelab_mlops.doctor.checks import Report, Visit, examine
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.spec import load_spec
 from tests.conftest import ROOT, Homelab, listing, refused
-from tests.unit.doctor.lab import STORE, TRACKING, Lab, NoDiskError, Scene
+from tests.unit.doctor.lab import STORE, TRACKING, Fault, Lab, NoDiskError, Scene, made, set_environment
 
 CHURN = load_spec(str(ROOT / "workflows/models/churn"))
-
-
-def set_environment(monkeypatch: pytest.MonkeyPatch, env: Mapping[str, str]) -> None:
-    for name in list(os.environ):
-        if name.startswith(("MLFLOW_", "AWS_")):
-            monkeypatch.delenv(name)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
 
 
 def examined(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> Report:
@@ -35,24 +27,26 @@ def codes(report: Report) -> list[str]:
     return [finding.code for finding in report.findings]
 
 
+@contextlib.contextmanager
+def made_or_skipped(fault: Fault, lab: Lab) -> Iterator[tuple[Scene, Callable[[], Scene]]]:
+    try:
+        with made(fault, lab) as scenes:
+            yield scenes
+    except NoDiskError:
+        pytest.skip("this machine lets nobody mount a file system")
+
+
 @pytest.mark.parametrize("name", [*TRACKING, *STORE])
 def test_a_fault_has_its_code_alone_and_no_code_once_it_is_gone(
     name: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, fault = {**TRACKING, **STORE}[name]
-    scenes = fault(lab)
-    try:
-        broken = next(scenes)
-    except NoDiskError:
-        pytest.skip("this machine lets nobody mount a file system")
-    try:
+    with made_or_skipped(fault, lab) as (broken, mended):
         report = examined(monkeypatch, broken)
         assert codes(report) == [code], [str(finding) for finding in report.findings]
-        report = examined(monkeypatch, next(scenes))
+        report = examined(monkeypatch, mended())
         assert codes(report) == [], [str(finding) for finding in report.findings]
         assert report.asked
-    finally:
-        scenes.close()
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +71,11 @@ def test_a_training_stops_before_it_begins_with_the_same_code(
     name: str, lab: Lab, ingested: Path, homelab: Homelab
 ) -> None:
     code, fault = {**TRACKING, **STORE}[name]
-    scenes = fault(lab)
-    try:
-        broken = next(scenes)
-    except NoDiskError:
-        pytest.skip("this machine lets nobody mount a file system")
     before = listing(ingested)
-    try:
+    with made_or_skipped(fault, lab) as (broken, _):
         env = {"MLFLOW_TRACKING_URI": lab.mlflow, **broken.env}
         # Ten seconds, and what a loaded machine takes to start Python.
         finished = homelab("train", "churn", "--work", ingested, "--tracking", "mlflow", env=env, timeout=20)
-    finally:
-        scenes.close()
     refused(finished, f"[{code}]")
     assert before == listing(ingested)
 
