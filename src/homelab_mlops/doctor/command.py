@@ -34,7 +34,7 @@ class Options:
     key_file: Path | None
 
 
-def doctor_command(options: Options, *, as_json: bool) -> int:
+def doctor_command(options: Options, *, as_json: bool, as_step: bool = False) -> int:
     """The command `homelab doctor`; returns its exit code.
 
     Raises:
@@ -46,12 +46,12 @@ def doctor_command(options: Options, *, as_json: bool) -> int:
         print_json(as_document(report))
     else:
         show(report)
-    return exit_code(report, in_cluster=options.in_cluster)
+    return exit_code(report, as_step=as_step)
 
 
-def exit_code(report: Report, *, in_cluster: bool) -> int:
+def exit_code(report: Report, *, as_step: bool = False) -> int:
     """What the command ends with; a workflow goes on with warnings, and tries again where only time is needed."""
-    if not in_cluster:
+    if not as_step:
         return EXIT_CODES[report.status]
     broken = [finding for finding in report.findings if finding.severity == "broken"]
     if broken and all(finding.transient for finding in broken):

@@ -18,10 +18,13 @@ def doctor(
     ] = None,
     in_cluster: Annotated[
         bool,
+        typer.Option("--in-cluster", help="In a pod: tracking and store, as the pod's environment names them."),
+    ] = False,
+    as_step: Annotated[
+        bool,
         typer.Option(
-            "--in-cluster",
-            help="In a pod: tracking and store, as the pod's environment names them. Warnings are no failure there, "
-            "and what may be gone in a minute ends with 75, on which a workflow tries again.",
+            "--as-step",
+            help="Exit as a workflow needs it: 0 with warnings too, 75 where trying again may help.",
         ),
     ] = False,
     source: Annotated[
@@ -67,4 +70,4 @@ def doctor(
     from homelab_mlops.doctor.command import Options, doctor_command
 
     options = Options(model, in_cluster, source, only or [], store, context, key_file)
-    raise typer.Exit(doctor_command(options, as_json=as_json))
+    raise typer.Exit(doctor_command(options, as_json=as_json, as_step=as_step))

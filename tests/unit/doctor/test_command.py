@@ -73,6 +73,12 @@ def test_what_is_broken_ends_with_2_and_says_code_place_and_fix(lab: Lab, doctor
     assert finding.keys() == {"code", "severity", "what", "where", "fix"}
 
 
+def test_a_step_goes_on_with_warnings_and_tries_again_where_time_may_help(lab: Lab, doctor: Doctor) -> None:
+    may_not_delete = lab.s3(**lab.user("s3:ListBucket", "s3:PutObject", "s3:GetObject", *PARTS))
+    environments = (may_not_delete, {"MLFLOW_TRACKING_URI": NOTHING_LISTENS}, lab.s3(AWS_SECRET_ACCESS_KEY="wrong"))
+    assert [doctor("--as-step", env=env).returncode for env in environments] == [0, 75, 2]
+
+
 def test_only_looks_for_one_fault(lab: Lab, doctor: Doctor) -> None:
     env = {"MLFLOW_TRACKING_URI": NOTHING_LISTENS, **lab.s3(AWS_SECRET_ACCESS_KEY="wrong-secret")}
     assert codes(doctor("--json", env=env)) == ["TRACKING_REFUSED", "STORE_WRONG_SECRET"]
