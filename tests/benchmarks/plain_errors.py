@@ -85,7 +85,7 @@ def last_line(text: str, lab: Lab) -> str:
         r"^[A-Za-z_][\w.]*(?:Error|Exception|Timeout|\w+Failed)\b.*(?:\n(?!\S*Traceback).*)*", text, re.M
     )
     said = " ".join((raised[-1] if raised else text[-LONGEST:]).split())
-    said = said.replace(str(lab.folder), "…")
+    said = re.sub(rf"{re.escape(tempfile.gettempdir())}/\w+", "…", said.replace(str(lab.folder), "…"))
     said = re.sub(r"\b(?:127\.0\.0\.1|127\.1|localhost)(?:', port=|:)\d+", "HOST:PORT", said)
     said = re.sub(r"0x[0-9a-f]{6,}|\b[0-9a-f]{32}\b|\b[0-9A-F]{16}\b", "ID", said)
     # The kind of the exception is at its beginning, and what caused it often at its end.

@@ -214,6 +214,15 @@ def a_certificate_for_another_name(lab: Lab) -> Scenes:
         yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(right.file))
 
 
+@fault("TRACKING_TLS_FAILS")
+def a_server_that_speaks_an_outdated_tls(lab: Lab) -> Scenes:
+    old, new = network.certificate(lab.folder, outdated=True), network.certificate(lab.folder)
+    with network.proxy(lab.mlflow, network.through, tls=old.context) as url:
+        yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(old.file))
+    with network.proxy(lab.mlflow, network.through, tls=new.context) as url:
+        yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(new.file))
+
+
 @fault("TRACKING_TLS_TO_HTTP")
 def https_to_a_server_without_it(lab: Lab) -> Scenes:
     yield tracking(lab.mlflow.replace("http:", "https:"))
@@ -408,6 +417,14 @@ def mlflow_that_may_not_put(lab: Lab) -> Scenes:
     yield tracking(lab.guarded, "admin", PASSWORD)
 
 
+@fault("TRACKING_PROXY_CANNOT_WRITE_LARGE")
+def mlflow_with_a_quota_that_small_files_fit_in(lab: Lab) -> Scenes:
+    lab.admin().bucket_quota_set("mlflow", 4 * 1024 * 1024)
+    yield tracking(lab.guarded, "admin", PASSWORD)
+    lab.admin().bucket_quota_clear("mlflow")
+    yield tracking(lab.guarded, "admin", PASSWORD)
+
+
 @fault("TRACKING_PROXY_CANNOT_READ")
 def mlflow_that_may_not_get(lab: Lab) -> Scenes:
     lab.user("s3:ListBucket", "s3:PutObject", "s3:DeleteObject", key=MLFLOW_USER)
@@ -482,6 +499,15 @@ def a_store_with_a_certificate_for_another_name(lab: Lab) -> Scenes:
         yield Scene(lab.s3(url, AWS_CA_BUNDLE=str(other.file)))
     with network.proxy(lab.minio.endpoint, network.through, tls=right.context) as url:
         yield Scene(lab.s3(url, AWS_CA_BUNDLE=str(right.file)))
+
+
+@fault("STORE_TLS_FAILS")
+def a_store_that_speaks_an_outdated_tls(lab: Lab) -> Scenes:
+    old, new = network.certificate(lab.folder, outdated=True), network.certificate(lab.folder)
+    with network.proxy(lab.minio.endpoint, network.through, tls=old.context) as url:
+        yield Scene(lab.s3(url, AWS_CA_BUNDLE=str(old.file)))
+    with network.proxy(lab.minio.endpoint, network.through, tls=new.context) as url:
+        yield Scene(lab.s3(url, AWS_CA_BUNDLE=str(new.file)))
 
 
 @fault("STORE_TLS_TO_HTTP")

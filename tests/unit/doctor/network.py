@@ -207,8 +207,11 @@ class Certificate:
     context: ssl.SSLContext
 
 
-def certificate(folder: Path, name: str = "127.0.0.1", *, expired: bool = False) -> Certificate:
-    """A certificate for an address or a name, valid from yesterday, or until then."""
+def certificate(folder: Path, name: str = "127.0.0.1", *, expired: bool = False, outdated: bool = False) -> Certificate:
+    """A certificate for an address or a name, valid from yesterday, or until then.
+
+    ``outdated``: its server speaks no newer TLS than 1.1, which clients refuse.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
     now = datetime.datetime.now(datetime.UTC)
@@ -236,6 +239,8 @@ def certificate(folder: Path, name: str = "127.0.0.1", *, expired: bool = False)
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file, private)
+    if outdated:
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
     return Certificate(file, context)
 
 
