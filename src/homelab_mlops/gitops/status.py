@@ -43,12 +43,11 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class PodProblem:
-    """A pod that does not run as it should; ``cause`` is Kubernetes' word for why, such as ``ImagePullBackOff``."""
+    """A pod that does not run as it should."""
 
     namespace: str
     name: str
     reason: str
-    cause: str = ""
     app: str = ""
 
 
@@ -260,10 +259,7 @@ def _last_words_of_jobs(pods: list[Object]) -> dict[str, str]:
 
 
 def _pod_problem(pod: Object, cluster: Cluster) -> PodProblem | None:
-    """What is wrong with a pod of the platform; a workflow's own pods are told with the workflow."""
-    if "workflows.argoproj.io/workflow" in pod["metadata"].get("labels", {}):
-        return None
-    problem = pod_problem(pod)
+    problem = _pod_reason(pod)
     if problem is None:
         return None
     said = _pods_last_words(pod, cluster)
@@ -285,15 +281,10 @@ def _pods_last_words(pod: Object, cluster: Cluster) -> str:
     return ""
 
 
-def pod_problem(pod: Object) -> PodProblem | None:
-    """What is wrong with a pod."""
+def _pod_reason(pod: Object) -> PodProblem | None:
     metadata, status = pod["metadata"], pod.get("status", {})
     phase = status.get("phase")
-
-    def problem(reason: str, cause: str) -> PodProblem:
-        return PodProblem(metadata["namespace"], metadata["name"], reason, cause)
-
-    if phase == "Succeeded":
+    if phase == "Succeeded" or "workflows.argoproj.io/workflow" in metadata.get("labels", {}):
         return None
     if any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences", [])) and phase == "Failed":
         return None  # a Job that tries again; the application says whether it gave up
@@ -303,17 +294,15 @@ def pod_problem(pod: Object) -> PodProblem | None:
     for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
         state = container.get("state", {})
         waiting, ended = state.get("waiting"), state.get("terminated")
-        last = container.get("lastState", {}).get("terminated", {})
         if waiting and waiting.get("reason") not in {None, "PodInitializing", "ContainerCreating"}:
             detail = waiting.get("message") or container.get("image", "")
-            cause = "OOMKilled" if last.get("reason") == "OOMKilled" else waiting["reason"]
-            return problem(f"{waiting['reason']}: {detail}", cause)
+            return PodProblem(metadata["namespace"], metadata["name"], f"{waiting['reason']}: {detail}")
         if ended and ended.get("exitCode"):
             reason = f"container {container['name']} ended with {ended['exitCode']} ({ended.get('reason', '')})"
-            return problem(reason, ended.get("reason") or "Error")
+            return PodProblem(metadata["namespace"], metadata["name"], reason)
     scheduled = conditions.get("PodScheduled", {})
     unscheduled = scheduled.get("message", "") if scheduled.get("status") == "False" else ""
-    return problem(unscheduled or f"not ready yet ({phase})", "Unschedulable" if unscheduled else "NotReady")
+    return PodProblem(metadata["namespace"], metadata["name"], unscheduled or f"not ready yet ({phase})")
 
 
 def _models(cluster: Cluster) -> list[ModelStatus]:
