@@ -333,7 +333,9 @@ class _Differ:
                 shown.append(MISSING)
             else:
                 hide = secret or (named and not is_reference(value))
-                shown.append(mask(value, tuple(part.strip("[]") for part in path), secret=hide))
+                # An item of a set stands in its own path: there it is no name of a value.
+                names = tuple(part.strip("[]") for part in path if part != f"[{value}]")
+                shown.append(mask(value, names, secret=hide))
         if shown[0] == shown[1] and shown[0] is not MISSING:
             note = note or "another value"
         return FieldChange(path, before, after, (shown[0], shown[1]), note)

@@ -88,7 +88,7 @@ def mask(node: Any, path: tuple[str, ...] = (), *, secret: bool = False) -> Any:
     if secret and node not in (None, ""):
         return HIDDEN
     if isinstance(node, str):
-        if path and is_secret_name(path[-1]) and node != path[-1] and not is_reference(node):
+        if path and is_secret_name(path[-1]) and not is_reference(node):
             return HIDDEN
         return mask_text(node)
     return node
