@@ -89,6 +89,7 @@ bench: $(VENV)/.dev ## Measure what the README and docs/ quote
 	$(BIN)/python tests/benchmarks/check.py
 	$(BIN)/python tests/benchmarks/diff.py
 	$(BIN)/python tests/benchmarks/serving.py
+	$(BIN)/python -m tests.benchmarks.plain_errors
 
 schema: $(VENV)/.demo ## Write the schema of model.yaml for editors
 	$(BIN)/python -c "import json; from homelab_mlops.pipeline.spec import ModelSpec; print(json.dumps(ModelSpec.model_json_schema(), indent=2))" > workflows/models/model.schema.json

@@ -157,8 +157,13 @@ class Store:
 
 @pytest.fixture(scope="session")
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with minio_server(tmp_path_factory.mktemp("minio")) as store:
+        yield store
+
+
+@contextmanager
+def minio_server(folder: Path) -> Iterator[Store]:
     """A real MinIO; `make test` builds the program from its Go module."""
-    folder = tmp_path_factory.mktemp("minio")
     store = Store(f"http://127.0.0.1:{free_port()}")
     command: list[str | Path] = [
         tools.find("minio", ROOT),

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from homelab_mlops import __version__
+from homelab_mlops.doctor.commands import app as doctor
 from homelab_mlops.errors import HomelabError, StorageError
 from homelab_mlops.gitops.commands import app as gitops
 from homelab_mlops.pipeline.commands import app as pipeline
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.add_typer(pipeline)
 app.add_typer(serving)
 app.add_typer(gitops)
+app.add_typer(doctor)
 app.add_typer(storage, name="storage", hidden=True)
 
 

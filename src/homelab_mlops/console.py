@@ -41,7 +41,8 @@ def print_error(error: HomelabError) -> None:
     from rich.text import Text
 
     console = stderr()
-    console.print(Text.assemble(("error: ", "bold red"), error.what))
+    code = f"[{error.code}] " if error.code else ""
+    console.print(Text.assemble(("error: ", "bold red"), (code, "bold"), error.what))
     if error.where:
         console.print(Text.assemble(("  where: ", "bold"), error.where))
     if error.fix:

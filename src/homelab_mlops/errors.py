@@ -10,14 +10,16 @@ class HomelabError(Exception):
 
     ``what`` is one sentence; ``where`` is a file with line, an address or an object; ``fix`` is the next thing to do.
     ``transient`` says that the same command may succeed in a minute; a workflow tries again on its exit code, 75.
+    ``code`` is the doctor's name for it, where it has one.
     """
 
-    def __init__(self, what: str, *, where: str = "", fix: str = "", transient: bool = False) -> None:
+    def __init__(self, what: str, *, where: str = "", fix: str = "", transient: bool = False, code: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.where = where
         self.fix = fix
         self.transient = transient
+        self.code = code
 
     @property
     def exit_code(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import select
 import shutil
 import socket
@@ -11,9 +12,12 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from homelab_mlops.errors import ClusterError
+
+if TYPE_CHECKING:
+    from kubernetes.client import CoreV1Api
 
 TIMEOUT = 30
 # As Argo CD names itself, so that it takes over what the bootstrap applied instead of sharing it.
@@ -29,10 +33,11 @@ class Cluster:
         ClusterError: there is no such context, or its API server does not answer.
     """
 
-    def __init__(self, context: str | None = None) -> None:
+    def __init__(self, context: str | None = None, *, timeout: float = TIMEOUT) -> None:
         import urllib3
         from kubernetes import client, config, dynamic
 
+        self._timeout = timeout
         try:
             contexts, active = config.list_kube_config_contexts()
             self.context: str = context or (active or {}).get("name", "")
@@ -49,7 +54,7 @@ class Cluster:
         self.server: str = self._api.configuration.host
         self._api.configuration.retries = False
         try:
-            self.version: str = client.VersionApi(self._api).get_code(_request_timeout=TIMEOUT).git_version
+            self.version: str = client.VersionApi(self._api).get_code(_request_timeout=timeout).git_version
         except (urllib3.exceptions.HTTPError, client.ApiException) as error:
             raise ClusterError(
                 f"the API server does not answer: {_reason(error)}", where=f"{self.server} ({self.context})"
@@ -58,7 +63,42 @@ class Cluster:
         cache = tempfile.mkdtemp(prefix="homelab-")
         weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
         self._dynamic = dynamic.DynamicClient(self._api, cache_file=str(Path(cache) / "discovery"))
-        self._core = client.CoreV1Api(self._api)
+
+    @functools.cached_property
+    def _core(self) -> CoreV1Api:
+        """The API of logs and port forwards, made when it is asked for: its models take a second to load."""
+        from kubernetes import client
+
+        return client.CoreV1Api(self._api)
+
+    def knows(self, api_version: str, kind: str) -> bool:
+        """Whether the cluster has the kind."""
+        from kubernetes.dynamic.exceptions import ResourceNotFoundError
+
+        try:
+            self._dynamic.resources.get(api_version=api_version, kind=kind)
+        except ResourceNotFoundError:
+            return False
+        return True
+
+    def predict(self, document: Object) -> Object | None:
+        """What a server-side apply would make of an object, which is not applied; None where it is refused."""
+        metadata = document["metadata"]
+        try:
+            done = self._call(
+                document["apiVersion"],
+                document["kind"],
+                "server_side_apply",
+                body=document,
+                name=metadata["name"],
+                namespace=metadata.get("namespace"),
+                field_manager=FIELD_MANAGER,
+                force_conflicts=True,
+                dry_run="All",
+            )
+        except ClusterError:
+            return None
+        return None if done is None else _without_nulls(done.to_dict())
 
     def find(self, api_version: str, kind: str, namespace: str | None = None, selector: str = "") -> list[Object]:
         """The objects of a kind in one namespace or in all; none where the cluster does not know the kind."""
@@ -150,7 +190,7 @@ class Cluster:
         where = "/".join(part for part in (kind, arguments.get("namespace"), arguments.get("name")) if part)
         try:
             resource = self._dynamic.resources.get(api_version=api_version, kind=kind)
-            return getattr(self._dynamic, verb)(resource, _request_timeout=TIMEOUT, **arguments)
+            return getattr(self._dynamic, verb)(resource, _request_timeout=self._timeout, **arguments)
         except ResourceNotFoundError:
             return None
         except ApiException as error:

@@ -319,35 +319,54 @@ def workflows(repository: Repository) -> Problems:
         if "workflowTemplateRef" not in spec["workflowSpec"]:
             yield where, "it holds its own steps instead of naming a WorkflowTemplate"
         for schedule in spec.get("schedules", []):
-            if not _fires(schedule):
+            if not fires(schedule):
                 yield where, f"the schedule {schedule!r} never fires"
     for _, manifest in repository.manifests("Workflow"):
         yield identity(manifest), "a Workflow in git would run again at each sync: make it a WorkflowTemplate"
 
 
 _RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_NAMES: tuple[dict[str, int], ...] = (
+    {},
+    {},
+    {},
+    dict(
+        zip(
+            ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
+            range(1, 13),
+            strict=True,
+        )
+    ),
+    dict(zip(["sun", "mon", "tue", "wed", "thu", "fri", "sat"], range(7), strict=True)),
+)
+_SHORT = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 
 
-def _fires(schedule: str) -> bool:
+def fires(schedule: str) -> bool:
+    """Whether there is a minute at which the schedule, five fields or a name such as ``@daily``, fires."""
     fields = schedule.split()
     if len(fields) != len(_RANGES):
-        return schedule.startswith("@")
-    values = [_values(field, *limits) for field, limits in zip(fields, _RANGES, strict=True)]
+        return schedule in _SHORT or re.fullmatch(r"@every (\d+(\.\d+)?(h|m|s|ms))+", schedule) is not None
+    values = [
+        _values(field.lower(), *limits, names) for field, limits, names in zip(fields, _RANGES, _NAMES, strict=True)
+    ]
     if not all(values):
         return False
     _, _, days, months, weekdays = values
     longest = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
-    return (fields[4] != "*" and bool(weekdays)) or any(min(days) <= longest.get(month, 31) for month in months)
+    return (fields[4] not in "*?" and bool(weekdays)) or any(min(days) <= longest.get(month, 31) for month in months)
 
 
-def _values(field: str, low: int, high: int) -> set[int]:
+def _values(field: str, low: int, high: int, names: dict[str, int]) -> set[int]:
     found: set[int] = set()
     for part in field.split(","):
-        match = re.fullmatch(r"(\*|\d+)(?:-(\d+))?(?:/([1-9]\d*))?", part)
+        numbers = re.sub(r"[a-z]+", lambda word: str(names.get(word[0], word[0])), part)
+        match = re.fullmatch(r"(\*|\?|\d+)(?:-(\d+))?(?:/([1-9]\d*))?", numbers)
         if match is None:
             return set()
-        first = low if match[1] == "*" else int(match[1])
-        last = high if match[1] == "*" else int(match[2] or (high if match[3] else first))
+        anything = match[1] in "*?"
+        first = low if anything else int(match[1])
+        last = high if anything else int(match[2] or (high if match[3] else first))
         if not low <= first <= last <= high:
             return set()
         found.update(range(first, last + 1, int(match[3] or 1)))

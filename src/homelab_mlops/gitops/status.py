@@ -43,11 +43,12 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class PodProblem:
-    """A pod that does not run as it should."""
+    """A pod that does not run as it should; ``cause`` is Kubernetes' word for why, such as ``ImagePullBackOff``."""
 
     namespace: str
     name: str
     reason: str
+    cause: str = ""
     app: str = ""
 
 
@@ -259,7 +260,10 @@ def _last_words_of_jobs(pods: list[Object]) -> dict[str, str]:
 
 
 def _pod_problem(pod: Object, cluster: Cluster) -> PodProblem | None:
-    problem = _pod_reason(pod)
+    """What is wrong with a pod of the platform; a workflow's own pods are told with the workflow."""
+    if "workflows.argoproj.io/workflow" in pod["metadata"].get("labels", {}):
+        return None
+    problem = pod_problem(pod)
     if problem is None:
         return None
     said = _pods_last_words(pod, cluster)
@@ -281,10 +285,15 @@ def _pods_last_words(pod: Object, cluster: Cluster) -> str:
     return ""
 
 
-def _pod_reason(pod: Object) -> PodProblem | None:
+def pod_problem(pod: Object) -> PodProblem | None:
+    """What is wrong with a pod."""
     metadata, status = pod["metadata"], pod.get("status", {})
     phase = status.get("phase")
-    if phase == "Succeeded" or "workflows.argoproj.io/workflow" in metadata.get("labels", {}):
+
+    def problem(reason: str, cause: str) -> PodProblem:
+        return PodProblem(metadata["namespace"], metadata["name"], reason, cause)
+
+    if phase == "Succeeded":
         return None
     if any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences", [])) and phase == "Failed":
         return None  # a Job that tries again; the application says whether it gave up
@@ -294,15 +303,17 @@ def _pod_reason(pod: Object) -> PodProblem | None:
     for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
         state = container.get("state", {})
         waiting, ended = state.get("waiting"), state.get("terminated")
+        last = container.get("lastState", {}).get("terminated", {})
         if waiting and waiting.get("reason") not in {None, "PodInitializing", "ContainerCreating"}:
             detail = waiting.get("message") or container.get("image", "")
-            return PodProblem(metadata["namespace"], metadata["name"], f"{waiting['reason']}: {detail}")
+            cause = "OOMKilled" if last.get("reason") == "OOMKilled" else waiting["reason"]
+            return problem(f"{waiting['reason']}: {detail}", cause)
         if ended and ended.get("exitCode"):
             reason = f"container {container['name']} ended with {ended['exitCode']} ({ended.get('reason', '')})"
-            return PodProblem(metadata["namespace"], metadata["name"], reason)
+            return problem(reason, ended.get("reason") or "Error")
     scheduled = conditions.get("PodScheduled", {})
     unscheduled = scheduled.get("message", "") if scheduled.get("status") == "False" else ""
-    return PodProblem(metadata["namespace"], metadata["name"], unscheduled or f"not ready yet ({phase})")
+    return problem(unscheduled or f"not ready yet ({phase})", "Unschedulable" if unscheduled else "NotReady")
 
 
 def _models(cluster: Cluster) -> list[ModelStatus]:

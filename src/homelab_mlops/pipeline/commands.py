@@ -89,17 +89,23 @@ def train(
     """
     import os
 
-    from homelab_mlops.pipeline.sagemaker import train_from_channels
     from homelab_mlops.pipeline.spec import load_spec
-    from homelab_mlops.pipeline.train import train as step
+    from homelab_mlops.pipeline.tracking_check import check_tracking
 
     spec = load_spec(model) if model else None
     overrides = _overrides(parameters, seed)
     if spec is None or os.environ.get("SM_CHANNEL_TRAIN"):
+        from homelab_mlops.pipeline.sagemaker import train_from_channels
+
         way: Tracking = tracking.value if tracking else "files"
         _answer(train_from_channels(spec, way, overrides), json)
     else:
-        _answer(step(spec, work, _way(tracking), overrides), json)
+        way = _way(tracking)
+        # Before the libraries of a training are loaded, which takes seconds.
+        check_tracking(spec.name, way)
+        from homelab_mlops.pipeline.train import train as step
+
+        _answer(step(spec, work, way, overrides), json)
 
 
 @app.command(rich_help_panel=STEPS)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, EvaluationError, StorageError
-from homelab_mlops.pipeline import sources
+from homelab_mlops.pipeline import s3, sources
 from homelab_mlops.pipeline.registry import champion_of
 from homelab_mlops.pipeline.tables import read_raw
 
@@ -81,4 +81,4 @@ def _write(frame: pd.DataFrame, target: str) -> None:
         pq.write_table(table, file)
         file.seek(0)
         with sources.explained(target):
-            sources.s3_client().upload_fileobj(file, address.netloc, address.path.lstrip("/"))
+            s3.client().upload_fileobj(file, address.netloc, address.path.lstrip("/"))

@@ -40,7 +40,8 @@ from homelab_mlops.pipeline.spec import (
 )
 from homelab_mlops.pipeline.split import row_ids, split_rows
 from homelab_mlops.pipeline.tables import content_sha256, read_raw, select, typed
-from homelab_mlops.pipeline.train import Tracking, ensure_tracking, labelled, train_row
+from homelab_mlops.pipeline.tracking_check import check_tracking
+from homelab_mlops.pipeline.train import Tracking, labelled, train_row
 from homelab_mlops.pipeline.validate import check_table, refuse
 from homelab_mlops.scoring import as_text
 
@@ -116,7 +117,7 @@ def _train(
     spec, frame, validation = _tables(spec, folders, target, parameters_given)
     parameters = resolve(spec.task, spec.train, parameters_given, overrides)
     refuse(check_table(frame, spec), str(folders.train))
-    ensure_tracking(spec, tracking)
+    check_tracking(spec.name, tracking)
     frame = labelled(frame, spec)
     if validation is None:
         ids_split = split_rows(frame, _for_early_stopping(spec), None)

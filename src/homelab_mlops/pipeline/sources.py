@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from homelab_mlops.errors import DataError, StorageError
+from homelab_mlops.pipeline import s3
 from homelab_mlops.pipeline.tables import SUFFIXES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-
-CONNECT_SECONDS = 5
 
 
 def local_files(source: str) -> list[Path]:
@@ -55,7 +54,7 @@ def s3_files(source: str, folder: Path) -> Iterator[list[Path]]:
     target.mkdir(parents=True, exist_ok=True)
     try:
         with explained(source):
-            client = s3_client()
+            client = s3.client()
             keys = _keys(client, bucket, key, source) if key.endswith("/") else [key]
             files = []
             for index, name in enumerate(keys):
@@ -65,22 +64,6 @@ def s3_files(source: str, folder: Path) -> Iterator[list[Path]]:
         yield files
     finally:
         shutil.rmtree(target, ignore_errors=True)
-
-
-def s3_client() -> S3Client:
-    """A client that fails within seconds, with path-style addresses wherever an endpoint is set."""
-    import boto3
-    from botocore.config import Config
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    config = Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=60,
-        retries={"max_attempts": 2, "mode": "standard"},
-        s3={"addressing_style": "path" if endpoint else "auto"},
-    )
-    region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or "us-east-1"
-    return boto3.client("s3", config=config, region_name=region)
 
 
 def _keys(client: S3Client, bucket: str, prefix: str, source: str) -> list[str]:

@@ -26,33 +26,22 @@ Tracking = Literal["files", "mlflow", "both"]
 def train(spec: ModelSpec, work: Path, tracking: Tracking, overrides: Mapping[str, str]) -> dict[str, Any]:
     """Writes ``work/train`` and returns the row's record.
 
+    Whether tracking will work is asked before, with `check_tracking`.
+
     Args:
         tracking: ``files`` needs no server; ``mlflow`` fails without one; with ``both`` a server that dies on the way
             costs nothing but a later `homelab sync`.
 
     Raises:
-        TrackingError: the tracking server does not work; told before the training begins.
+        TrackingError: the tracking server does not work.
         DataError, ParameterError: the data or the parameters cannot be used.
     """
     parameters = resolve(spec.task, spec.train, os.environ, overrides)
-    ensure_tracking(spec, tracking)
     prepared, manifest, holdout = _prepared(spec, work, parameters)
     with step_folder(work, "train") as folder:
         record = train_row(folder, spec, manifest, parameters, prepared, tracking, holdout)
     say(f"train: {work / 'train'}")
     return record
-
-
-def ensure_tracking(spec: ModelSpec, tracking: Tracking) -> None:
-    """Holds that the tracking server works, where one is wanted, before any time goes into the training.
-
-    Raises:
-        TrackingError: it does not.
-    """
-    if tracking != "files":
-        from homelab_mlops.pipeline.tracking_check import check_tracking
-
-        check_tracking(spec.name)
 
 
 def _prepared(spec: ModelSpec, work: Path, parameters: Mapping[str, Parameter]) -> tuple[Prepared, dict[str, Any], int]:

@@ -1,0 +1,73 @@
+"""The command `homelab doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def doctor(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Look at what this model's retraining needs, its table too.", show_default=False),
+    ] = None,
+    in_cluster: Annotated[
+        bool,
+        typer.Option("--in-cluster", help="In a pod: tracking and store, as the pod's environment names them."),
+    ] = False,
+    as_step: Annotated[
+        bool,
+        typer.Option(
+            "--as-step",
+            help="Exit as a workflow needs it: 0 with warnings too, 75 where trying again may help.",
+        ),
+    ] = False,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--source", help="With MODEL: the table to look for, instead of model.yaml's.", show_default=False
+        ),
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="CODE", help="Look for this fault alone; repeatable.")
+    ] = None,
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store",
+            metavar="S3_URI",
+            envvar="MLFLOW_ARTIFACTS_DESTINATION",
+            help="MLflow's bucket, such as s3://mlflow/artifacts.",
+            show_default=False,
+        ),
+    ] = "",
+    context: Annotated[
+        str | None, typer.Option("--context", help="Context of the kubeconfig (default: the current one).")
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--key-file", help="The private sealing key.", show_default=False, dir_okay=False),
+    ] = None,
+) -> None:
+    """Name what is wrong with tracking, store, cluster and repository, each by a code with what mends it.
+
+    What it looks at follows from the environment: MLFLOW_TRACKING_URI, the S3 variables of MLflow or of boto3, the
+    kubeconfig, and the repository around the current folder. The exit code is 0 where all is fine, 1 where there are
+    warnings only, 2 where something is broken. docs/troubleshooting.md lists every code.
+
+    \b
+    homelab doctor
+    homelab doctor churn --json
+    homelab doctor --store s3://mlflow/artifacts   # with MLflow's own S3 variables
+    homelab doctor --only STORE_WRONG_SECRET
+    """
+    from homelab_mlops.doctor.command import Options, doctor_command
+
+    options = Options(model, in_cluster, source, only or [], store, context, key_file)
+    raise typer.Exit(doctor_command(options, as_json=as_json, as_step=as_step))

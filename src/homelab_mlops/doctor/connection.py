@@ -1,0 +1,200 @@
+"""What is wrong with the connection to a server: name, port, TLS; the faults that all servers have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from homelab_mlops.doctor.checks import Visit
+from homelab_mlops.doctor.faults import Finding
+
+RESOLVE_SECONDS = 4.0
+CONNECT_SECONDS = 3.0
+_HANDSHAKE_SECONDS = 3.0
+# How long a server has to show by a plain request which protocol it speaks; a slow one is asked again, with patience.
+_FIRST_BYTES_SECONDS = 1.5
+# Of OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, CERT_NOT_YET_VALID, HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH.
+_EXPIRED, _WRONG_HOST = {9, 10}, {62, 64}
+
+
+def http_address(url: str) -> SplitResult | None:
+    """The parts of an http:// or https:// address, or None where it is no such thing."""
+    try:
+        address = urlsplit(url)
+        usable = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1) > 0
+    except ValueError:
+        return None
+    return address if usable and " " not in url else None
+
+
+def connect(visit: Visit, prefix: str, url: str, context: ssl.SSLContext) -> None:
+    """Holds that the server of ``url`` takes a connection as the address says it, http or https.
+
+    Behind a proxy of the environment nothing of this can be seen, and nothing is held.
+
+    Raises:
+        Finding: one of the faults ``{prefix}_DNS`` to ``{prefix}_HTTP_TO_TLS``.
+    """
+    address = http_address(url)
+    if address is None or _proxied(address):
+        return
+    _resolve(visit, prefix, url, address.hostname or "")
+    with _connected(visit, prefix, url, address) as connection:
+        if address.scheme == "https":
+            _handshake(visit, prefix, url, address, connection, context)
+            return
+    if _speaks_tls_only(visit, prefix, url, address):
+        raise Finding(f"{prefix}_HTTP_TO_TLS", url)
+
+
+def tls_context(prefix: str, bundle: str, *, insecure: bool) -> ssl.SSLContext:
+    """What the clients verify with, requests and botocore: the authorities of ``bundle``, or those of certifi.
+
+    Raises:
+        Finding: ``bundle`` cannot be read.
+    """
+    import certifi
+
+    try:
+        context = ssl.create_default_context(cafile=bundle or certifi.where())
+    except OSError as error:
+        what = f"TLS fails: the certificates to trust cannot be read: {error.strerror or error}"
+        raise Finding(f"{prefix}_TLS_UNTRUSTED", bundle, what) from error
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _proxied(address: SplitResult) -> bool:
+    return address.scheme in getproxies() and not proxy_bypass(address.hostname or "")
+
+
+def _resolve(visit: Visit, prefix: str, url: str, host: str) -> None:
+    """Holds that the name resolves, in a thread of its own: a resolver that is silent is waited for much longer.
+
+    Raises:
+        Finding: it does not.
+    """
+    said: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError) as error:
+            said.append(error)
+        else:
+            said.append(None)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(visit.seconds(RESOLVE_SECONDS))
+    error = said[0] if said else socket.gaierror(socket.EAI_AGAIN, "no answer")
+    if error is not None:
+        what = f"{_subject(prefix)} cannot be reached: the name {host} does not resolve{_resolver(error)}"
+        raise Finding(f"{prefix}_DNS", url, what) from error
+
+
+@contextlib.contextmanager
+def _connected(visit: Visit, prefix: str, url: str, address: SplitResult) -> Iterator[socket.socket]:
+    host = address.hostname or ""
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        connection = socket.create_connection((host, port), visit.seconds(CONNECT_SECONDS))
+    except TimeoutError as error:
+        raise Finding(
+            f"{prefix}_TIMEOUT", url, f"{_subject(prefix)} cannot be reached: no answer from {host}"
+        ) from error
+    except ConnectionRefusedError as error:
+        raise Finding(
+            f"{prefix}_REFUSED", url, f"{_subject(prefix)} cannot be reached: the connection is refused"
+        ) from error
+    except OSError as error:
+        raise Finding(
+            f"{prefix}_TIMEOUT", url, f"{_subject(prefix)} cannot be reached: {error.strerror or error}"
+        ) from error
+    with connection:
+        yield connection
+
+
+def _resolver(error: Exception) -> str:
+    """Whether the name is unknown, or nobody answered."""
+    unanswered = getattr(error, "errno", None) == socket.EAI_AGAIN
+    return " (the resolver does not answer; in a pod, NetworkPolicies have to allow DNS)" if unanswered else ""
+
+
+def _subject(prefix: str) -> str:
+    return "the tracking server" if prefix == "TRACKING" else "the store"
+
+
+def _handshake(
+    visit: Visit, prefix: str, url: str, address: SplitResult, connection: socket.socket, context: ssl.SSLContext
+) -> None:
+    connection.settimeout(visit.seconds(_HANDSHAKE_SECONDS))
+    try:
+        with context.wrap_socket(connection, server_hostname=address.hostname):
+            return
+    except ssl.SSLCertVerificationError as error:
+        kind = (
+            "EXPIRED"
+            if error.verify_code in _EXPIRED
+            else "WRONG_HOST"
+            if error.verify_code in _WRONG_HOST
+            else "UNTRUSTED"
+        )
+        raise Finding(f"{prefix}_TLS_{kind}", url, _with_reason(prefix, kind, error.verify_message)) from error
+    except (ssl.SSLError, ConnectionError, TimeoutError, OSError) as error:
+        if _speaks_http(visit, prefix, url, address):
+            raise Finding(f"{prefix}_TLS_TO_HTTP", url) from error
+        reason = getattr(error, "reason", None) or str(error)
+        raise Finding(f"{prefix}_TLS_FAILS", url, f"TLS fails with {_subject(prefix)}: {reason}") from error
+
+
+def _with_reason(prefix: str, kind: str, reason: str) -> str:
+    title = Finding(f"{prefix}_TLS_{kind}", "").what
+    return f"{title} ({reason})"
+
+
+def _speaks_http(visit: Visit, prefix: str, url: str, address: SplitResult) -> bool:
+    try:
+        with _connected(visit, prefix, url, address) as connection:
+            return (_plain_answer(visit, address, connection) or b"").startswith(b"HTTP/")
+    except Finding:
+        return False
+
+
+def _speaks_tls_only(visit: Visit, prefix: str, url: str, address: SplitResult) -> bool:
+    """Whether plain http is answered by nothing or a complaint, and TLS by a handshake."""
+    with _connected(visit, prefix, url, address) as connection:
+        answer = _plain_answer(visit, address, connection)
+    complains = answer is not None and b" 400 " in answer[:16] and b"https" in answer.lower()
+    if answer is None or (answer.startswith(b"HTTP/") and not complains):
+        return False
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with _connected(visit, prefix, url, address) as connection:
+            connection.settimeout(visit.seconds(_HANDSHAKE_SECONDS))
+            with context.wrap_socket(connection, server_hostname=address.hostname):
+                return True
+    except (Finding, OSError):
+        return False
+
+
+def _plain_answer(visit: Visit, address: SplitResult, connection: socket.socket) -> bytes | None:
+    """The first bytes that the server answers to a plain request, or None where it does not answer in time."""
+    connection.settimeout(visit.seconds(_FIRST_BYTES_SECONDS))
+    request = f"GET / HTTP/1.1\r\nHost: {address.netloc.rpartition('@')[2]}\r\nConnection: close\r\n\r\n"
+    try:
+        connection.sendall(request.encode())
+        return connection.recv(2048)
+    except TimeoutError:
+        return None
+    except OSError:
+        return b""

@@ -1,0 +1,86 @@
+"""Each fault of tracking and store, really made: the doctor gives exactly its code, and nothing once it is gone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from homelab_mlops.doctor import store, tracking  # noqa: F401 - registers their checks
+from homelab_mlops.doctor.checks import Report, Visit, examine
+from homelab_mlops.pipeline.ingest import ingest
+from homelab_mlops.pipeline.spec import load_spec
+from tests.conftest import ROOT, Homelab, listing, refused
+from tests.unit.doctor.lab import STORE, TRACKING, Fault, Lab, NoDiskError, Scene, made, set_environment
+
+CHURN = load_spec(str(ROOT / "workflows/models/churn"))
+
+
+def examined(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> Report:
+    set_environment(monkeypatch, scene.env)
+    return examine(Visit(models=scene.models, model_given=scene.model_given), ("tracking", "store"))
+
+
+def codes(report: Report) -> list[str]:
+    return [finding.code for finding in report.findings]
+
+
+@contextlib.contextmanager
+def made_or_skipped(fault: Fault, lab: Lab) -> Iterator[tuple[Scene, Callable[[], Scene]]]:
+    try:
+        with made(fault, lab) as scenes:
+            yield scenes
+    except NoDiskError:
+        pytest.skip("this machine lets nobody mount a file system")
+
+
+@pytest.mark.parametrize("name", [*TRACKING, *STORE])
+def test_a_fault_has_its_code_alone_and_no_code_once_it_is_gone(
+    name: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, fault = {**TRACKING, **STORE}[name]
+    with made_or_skipped(fault, lab) as (broken, mended):
+        report = examined(monkeypatch, broken)
+        assert codes(report) == [code], [str(finding) for finding in report.findings]
+        report = examined(monkeypatch, mended())
+        assert codes(report) == [], [str(finding) for finding in report.findings]
+        assert report.asked
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("work")
+    ingest(CHURN, work, "demo")
+    return work
+
+
+# A training does not read the table again, and needs not delete.
+NOT_OF_A_TRAINING = {
+    "a table that nobody has brought",
+    "a folder of tables that is empty",
+    "keys of another bucket",
+    "keys that may not delete",
+}
+OF_THE_STORE = [name for name, (code, _) in {**TRACKING, **STORE}.items() if code.startswith("STORE")]
+
+
+@pytest.mark.parametrize("name", [name for name in OF_THE_STORE if name not in NOT_OF_A_TRAINING])
+def test_a_training_stops_before_it_begins_with_the_same_code(
+    name: str, lab: Lab, ingested: Path, homelab: Homelab
+) -> None:
+    code, fault = {**TRACKING, **STORE}[name]
+    before = listing(ingested)
+    with made_or_skipped(fault, lab) as (broken, _):
+        env = {"MLFLOW_TRACKING_URI": lab.mlflow, **broken.env}
+        # Ten seconds, and what a loaded machine takes to start Python.
+        finished = homelab("train", "churn", "--work", ingested, "--tracking", "mlflow", env=env, timeout=20)
+    refused(finished, f"[{code}]")
+    assert before == listing(ingested)
+
+
+def test_a_healthy_stack_is_fine_twenty_times(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all that can be looked at: a login, artifacts behind MLflow, and the same bucket with MLflow's own keys."""
+    for _ in range(20):
+        assert codes(examined(monkeypatch, Scene(lab.healthy))) == []
