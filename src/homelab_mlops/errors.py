@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 
+from homelab_mlops.addresses import without_login
+
 
 class HomelabError(Exception):
     """Something that the person at the keyboard can mend.
 
     ``what`` is one sentence; ``where`` is a file with line, an address or an object; ``fix`` is the next thing to do.
+    A login in an address is left out.
     ``transient`` says that the same command may succeed in a minute; a workflow tries again on its exit code, 75.
     ``code`` is the doctor's name for it, where it has one.
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", transient: bool = False, code: str = "") -> None:
+        what = without_login(what)
         super().__init__(what)
         self.what = what
-        self.where = where
+        self.where = without_login(where)
         self.fix = fix
         self.transient = transient
         self.code = code
@@ -69,6 +73,15 @@ class RepositoryError(HomelabError):
 
 class ClusterError(HomelabError):
     """The cluster cannot be reached, or is not in the state that was waited for."""
+
+
+class DoctorError(HomelabError):
+    """The doctor cannot look: no finding, and no warning that a script may allow."""
+
+    @property
+    def exit_code(self) -> int:
+        """That of what is broken, where trying again does not help."""
+        return os.EX_TEMPFAIL if self.transient else 2
 
 
 class ToolError(HomelabError):

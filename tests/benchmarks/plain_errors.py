@@ -1,8 +1,8 @@
 """What a plain `mlflow.xgboost.log_model` says of each fault of tracking and store, and after how many seconds.
 
 The faults are those of tests/unit/doctor/lab.py. A fault of the store is met as where MLflow does not serve the
-artifacts: the client writes them to the bucket itself. So that each script ends, MLflow may try a request three times
-instead of eight, and wait 10 s for an answer instead of 120 s.
+artifacts: the client writes them to the bucket itself. That of a table is met by boto3, which reads it. So that each
+script ends, MLflow may try a request three times instead of eight, and wait 10 s for an answer instead of 120 s.
 
     python -m tests.benchmarks.plain_errors                    # prints
     python -m tests.benchmarks.plain_errors --write            # writes docs/troubleshooting.md too
@@ -31,7 +31,8 @@ from tests.unit.doctor.lab import STORE, TRACKING, Fault, Lab, NoDiskError, Scen
 
 from homelab_mlops.doctor.faults import FAULTS
 
-SCRIPT = Path(__file__).with_name("plain_log_model.py")
+LOGS_MODEL = Path(__file__).with_name("plain_log_model.py")
+READS_TABLE = Path(__file__).with_name("plain_read_table.py")
 LIMITS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -40,7 +41,9 @@ LIMITS = {
 PATIENCE_SECONDS = 180.0
 LONGEST = 220
 # The line of an exception, and those after it that belong to its message.
-_RAISED = r"^[A-Za-z_][\w.]*(?:Error|Exception|Timeout|Failed)\b.*(?:\n(?!Traceback).*)*"
+_RAISED = re.compile(
+    r"^[A-Za-z_][\w.]*(?:Error|Exception|Timeout|\w+Failed)\b.*(?:\n(?!\S*Traceback).*)*", re.MULTILINE
+)
 
 
 def faults(only: list[str]) -> dict[str, Fault]:
@@ -55,13 +58,18 @@ def faults(only: list[str]) -> dict[str, Fault]:
 
 
 def measure(lab: Lab, scene: Scene, number: int) -> dict[str, Any] | None:
-    """What the script says in a scene; None where it does not meet the fault: it reads no table and runs no server."""
+    """What a script says in a scene; None where it does not meet the fault, since it runs no server."""
     location = scene.env.get("MLFLOW_ARTIFACTS_DESTINATION", "")
-    if not location and "MLFLOW_TRACKING_URI" not in scene.env:
+    source: dict[str, str] = {}
+    command: list[str | Path]
+    if location or "MLFLOW_TRACKING_URI" in scene.env:
+        name = scene.models[0].name if scene.models else f"plain-{number}"
+        command = [sys.executable, LOGS_MODEL, name, *([location] if location else [])]
+    elif scene.model_given:
+        command, source = [sys.executable, READS_TABLE, scene.models[0].source], {"source": "boto3, download_file"}
+    else:
         return None
-    name = scene.models[0].name if scene.models else f"plain-{number}"
     env = clean_environment({"MLFLOW_TRACKING_URI": lab.mlflow, **LIMITS, **scene.env})
-    command: list[str | Path] = [sys.executable, SCRIPT, name, *([location] if location else [])]
     with tempfile.TemporaryDirectory() as folder, Path(folder, "said").open("w+") as said:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=env, cwd=folder)
         assert process.stdout is not None
@@ -76,14 +84,12 @@ def measure(lab: Lab, scene: Scene, number: int) -> dict[str, Any] | None:
             process.wait()
             says = "still waiting"
         process.stdout.close()
-        return {"says": says, "seconds": round(time.monotonic() - start)}
+        return {**source, "says": says, "seconds": round(time.monotonic() - start)}
 
 
 def last_line(text: str, lab: Lab) -> str:
     """The exception at the end of a traceback, on one line, without what only this machine has."""
-    raised = re.findall(
-        r"^[A-Za-z_][\w.]*(?:Error|Exception|Timeout|\w+Failed)\b.*(?:\n(?!\S*Traceback).*)*", text, re.M
-    )
+    raised = _RAISED.findall(text)
     said = " ".join((raised[-1] if raised else text[-LONGEST:]).split())
     said = re.sub(rf"{re.escape(tempfile.gettempdir())}/\w+", "…", said.replace(str(lab.folder), "…"))
     said = re.sub(r"\b(?:127\.0\.0\.1|127\.1|localhost)(?:', port=|:)\d+", "HOST:PORT", said)

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from kubernetes import client, config
 
+from homelab_mlops.doctor.cluster import PROVISIONED_WITHIN
 from homelab_mlops.gitops import kubeseal
 from homelab_mlops.gitops.cluster import Cluster
 from homelab_mlops.gitops.run import seconds
@@ -36,6 +37,8 @@ PLAIN_FILE = FIXTURES / "doctor" / "plain_cluster.json"
 HEALTHY_RUNS = 20
 HEALTHY_SECONDS = 10.0
 STEP_SECONDS = 5.0
+# Argo looks at every CronWorkflow once in ten seconds.
+CRON_ROUND_SECONDS = 12.0
 
 Plain = tuple[str, str]
 """Where the upstream says that something is wrong, and what it says."""
@@ -123,19 +126,19 @@ class Lab:
         finally:
             annotate(None)
 
-    def event(self, kind: str, name: str, words: str = "") -> Plain:
-        """The warning that Kubernetes keeps about an object, once there is one with these words."""
+    def event(self, about: str, name: str, words: str = "", kind: str = "Warning") -> Plain:
+        """What Kubernetes keeps about an object, once there is an event with these words."""
 
         def said() -> str:
             for event in self.cluster.find("v1", "Event", SPACE):
-                about = event["involvedObject"]
-                if event["type"] == "Warning" and about["kind"] == kind and about["name"].startswith(name):
+                it = event["involvedObject"]
+                if event["type"] == kind and it["kind"] == about and it["name"].startswith(name):
                     message = str(event.get("message", ""))
                     if re.search(words, message):
                         return message
             return ""
 
-        return f"event of the {kind}", until(f"a warning about {kind} {name}", said, 60, 0.5)
+        return f"event of the {about}", until(f"an event of {about} {name}", said, 60, 0.5)
 
     def condition(self, kind: tuple[str, str], name: str, namespace: str, source: str) -> Plain:
         """The message of a condition of an object that says what is wrong, once there is one."""
@@ -304,7 +307,21 @@ def a_claim_wants_to_be_shared(lab: Lab) -> Iterator[Plain]:
     with lab.objects(claim("shared", accessModes=["ReadWriteMany"])):
         found = lab.cluster.get("v1", "PersistentVolumeClaim", "shared", SPACE)
         assert found is not None
-        yield "kubectl get pvc", f"STATUS {found['status']['phase']}, and no word why"
+        yield "kubectl get pvc, STATUS", str(found["status"]["phase"])
+
+
+@row("CLUSTER_PVC_PENDING")
+def a_provisioner_is_not_there(lab: Lab) -> Iterator[Plain]:
+    provisioner = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": SPACE, "labels": PLATFORM},
+        "provisioner": "example.com/nobody",
+    }
+    with lab.objects(provisioner, claim("waiting", storageClassName=SPACE)):
+        source, says = lab.event("PersistentVolumeClaim", "waiting", kind="Normal")
+        until("a finding", lab.doctor, PROVISIONED_WITHIN.total_seconds() + 30)
+        yield source, says
 
 
 @row("CLUSTER_IMAGE_PULL")
@@ -424,41 +441,47 @@ def no_node_has_the_label(lab: Lab) -> Iterator[Plain]:
 
 def cron(**spec: Any) -> dict[str, Any]:
     settings = {"schedules": ["30 2 * * *"], "timezone": "Etc/UTC", "concurrencyPolicy": "Forbid"}
+    arguments = {"parameters": [{"name": "model", "value": "churn"}]}
+    workflow = {"workflowTemplateRef": {"name": "retrain"}, "arguments": arguments}
     return {
         "apiVersion": ARGO,
         "kind": "CronWorkflow",
         "metadata": metadata(SPACE, "training"),
-        "spec": {**settings, "workflowSpec": {"workflowTemplateRef": {"name": "retrain"}}, **spec},
+        "spec": {**settings, "workflowSpec": workflow, **spec},
     }
 
 
-def words_of_argo(lab: Lab) -> str:
-    """What the controller writes on the CronWorkflow within some seconds; it may well be nothing."""
-    deadline = time.monotonic() + 3
-    while time.monotonic() < deadline:
-        found = lab.cluster.get(ARGO, "CronWorkflow", SPACE, "training") or {}
-        for condition in found.get("status", {}).get("conditions", []):
-            return str(condition.get("message", ""))
-        time.sleep(0.5)
-    return "nothing"
+def words_of_argo(lab: Lab) -> Plain:
+    """What the controller says of the CronWorkflow, on it or in its log, in a round of its own; it may be nothing."""
+    (controller,) = lab.cluster.find("v1", "Pod", "argo-workflows", "app.kubernetes.io/name=workflow-controller")
+    own = re.compile(rf'time=(\S+) level=ERROR msg="((?:[^"\\]|\\.)*)".*cronWorkflow=training/{SPACE}\b')
+    time.sleep(CRON_ROUND_SECONDS)
+    found = lab.cluster.get(ARGO, "CronWorkflow", SPACE, "training")
+    assert found is not None
+    for condition in found.get("status", {}).get("conditions", []):
+        return "condition of the CronWorkflow", str(condition.get("message", ""))
+    log = lab.cluster.log(controller["metadata"]["name"], "argo-workflows", "workflow-controller", 200)
+    since = found["metadata"]["creationTimestamp"].removesuffix("Z")
+    said = [match[2] for line in log.splitlines() if (match := own.search(line)) and match[1] >= since]
+    return "log of the workflow controller", said[0].replace('\\"', '"') if said else ""
 
 
 @row("CLUSTER_CRON_SUSPENDED")
 def a_schedule_is_suspended(lab: Lab) -> Iterator[Plain]:
     with lab.objects(cron(suspend=True)):
-        yield "Argo Workflows, conditions of the CronWorkflow", words_of_argo(lab)
+        yield words_of_argo(lab)
 
 
 @row("CLUSTER_CRON_NEVER")
 def a_schedule_never_fires(lab: Lab) -> Iterator[Plain]:
     with lab.objects(cron(schedules=["0 3 30 2 *"])):
-        yield "Argo Workflows, conditions of the CronWorkflow", words_of_argo(lab)
+        yield words_of_argo(lab)
 
 
 @row("CLUSTER_CRON_TIMEZONE")
 def a_time_zone_is_dead(lab: Lab) -> Iterator[Plain]:
     with lab.objects(cron(timezone="Europe/Atlantis")):
-        yield "Argo Workflows, conditions of the CronWorkflow", words_of_argo(lab)
+        yield words_of_argo(lab)
 
 
 def sealed(lab: Lab, value: str) -> Iterator[Plain]:
@@ -493,6 +516,13 @@ def a_secret_was_sealed_for_another_namespace(lab: Lab) -> Iterator[Plain]:
 def a_secret_was_sealed_for_another_name(lab: Lab) -> Iterator[Plain]:
     certificate = lab.fork.root / CERTIFICATE
     yield from sealed(lab, kubeseal.seal("any", name="no-longer-here", namespace=SPACE, certificate=certificate))
+
+
+@row("GITOPS_SEALED_DAMAGED")
+def a_sealed_value_has_lost_its_end(lab: Lab) -> Iterator[Plain]:
+    certificate = lab.fork.root / CERTIFICATE
+    whole = kubeseal.seal("any", name="moved", namespace=SPACE, certificate=certificate)
+    yield from sealed(lab, whole[:-8])
 
 
 def applied(lab: Lab, name: str, **source: str) -> Iterator[Plain]:

@@ -24,7 +24,9 @@ def sections(path: Path) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-@pytest.mark.parametrize("section", ["A retraining, step by step", "The file way", "The tracked way", "Add a model"])
+@pytest.mark.parametrize(
+    "section", ["A retraining, step by step", "The file way", "The tracked way", "Add a model", "When something fails"]
+)
 def test_the_commands_run(section: str, tmp_path: Path, mlflow_uri: str) -> None:
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
     (tmp_path / "tests").symlink_to(ROOT / "tests")
@@ -33,7 +35,9 @@ def test_the_commands_run(section: str, tmp_path: Path, mlflow_uri: str) -> None
     finished = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.replace("http://127.0.0.1:5000", mlflow_uri)],
         cwd=tmp_path,
-        env=clean_environment({"PATH": path, "HOMELAB_GIT_COMMIT": "0" * 40}),
+        env=clean_environment(
+            {"PATH": path, "HOMELAB_GIT_COMMIT": "0" * 40, "KUBECONFIG": str(tmp_path / "no-cluster-here")}
+        ),
         capture_output=True,
         text=True,
         check=False,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from homelab_mlops.doctor.faults import FAULTS, Finding
-from homelab_mlops.errors import HomelabError
+from homelab_mlops.errors import DoctorError
 
 # What the checks may take together; with the start of Python it stays under ten.
 BUDGET_SECONDS = 7.0
@@ -184,7 +184,7 @@ def examine(visit: Visit, groups: Collection[str], only: Collection[str] = ()) -
             except NotLookedAtError as error:
                 outcome, reason = "absent", str(error)
             except Exception as error:
-                outcome = "broken"
+                outcome, reason = "broken", f"{item.name} failed itself: {error!r}"
                 bugs.append(error)
         with changed:
             state[item.name] = outcome
@@ -263,14 +263,14 @@ def known_codes(codes: Collection[str]) -> None:
     """Holds that there are such codes.
 
     Raises:
-        HomelabError: there is none of that name; names one that is near.
+        DoctorError: there is none of that name; names one that is near.
     """
     import difflib
 
     for code in codes:
         if code not in FAULTS:
             near = difflib.get_close_matches(code.upper(), FAULTS, n=1)
-            raise HomelabError(
+            raise DoctorError(
                 f"there is no code {code!r}",
                 where="--only",
                 fix=f"did you mean {near[0]}?" if near else "docs/troubleshooting.md lists every code",

@@ -42,6 +42,8 @@ NAMESPACES = ("argo-cd", "argo-workflows", "minio", "mlflow", "sealed-secrets", 
 ANSWER_SECONDS = 5.0
 # What an event or a restart may be old and still be told.
 RECENT = datetime.timedelta(minutes=15)
+# How long a provisioner may take before a claim counts as forgotten; Kubernetes repeats its event each 15 s meanwhile.
+PROVISIONED_WITHIN = datetime.timedelta(seconds=45)
 _PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
 
@@ -166,6 +168,7 @@ def volumes(visit: Visit) -> Iterator[Finding]:
         if item["metadata"].get("annotations", {}).get("storageclass.kubernetes.io/is-default-class") == "true"
     ]
     events = _events(visit)
+    forgotten = _forgotten(visit)
     for claim in pending:
         spec, where = claim["spec"], _id(claim)
         name = spec.get("storageClassName") or next(iter(default), "")
@@ -179,6 +182,22 @@ def volumes(visit: Visit) -> Iterator[Finding]:
             yield Finding("CLUSTER_PVC_ACCESS_MODE", where, f"{where} asks for {modes}, which {name} does not have")
         elif warning and not re.search(r"storageclass\S* \S+ not found", warning):  # it came since, and the claim waits
             yield Finding("CLUSTER_PVC_PENDING", where, f"{where} is not provisioned: {warning[:200]}")
+        elif claim["metadata"]["uid"] in forgotten:
+            provisioner = classes[name].get("provisioner", "")
+            what = f"{where} is not provisioned: {provisioner}, of the StorageClass {name}, does not answer"
+            yield Finding("CLUSTER_PVC_PENDING", where, what)
+
+
+def _forgotten(visit: Visit) -> set[str]:
+    """The uids of the claims that have waited for their provisioner for too long."""
+    found = set()
+    for event in _find(visit, "v1", "Event"):
+        first, last = event.get("firstTimestamp"), event.get("lastTimestamp")
+        if event.get("reason") == "ExternalProvisioning" and first and last:
+            waited = datetime.datetime.fromisoformat(last) - datetime.datetime.fromisoformat(first)
+            if waited >= PROVISIONED_WITHIN:
+                found.add(str(event["involvedObject"].get("uid")))
+    return found
 
 
 def _mode_refused(modes: list[str], provisioner: str, warning: str) -> bool:

@@ -13,7 +13,7 @@ import yaml
 
 from homelab_mlops.console import print_json, stdout
 from homelab_mlops.doctor.checks import Model, Report, Visit, examine, known_codes
-from homelab_mlops.errors import RepositoryError
+from homelab_mlops.errors import DoctorError, HomelabError, RepositoryError
 
 EXIT_CODES = {"fine": 0, "warning": 1, "broken": 2}
 GROUPS = ("tracking", "store", "cluster", "repository")
@@ -38,10 +38,13 @@ def doctor_command(options: Options, *, as_json: bool, as_step: bool = False) ->
     """The command `homelab doctor`; returns its exit code.
 
     Raises:
-        HomelabError: there is no such code or model.
+        DoctorError: there is no such code or model, or what a check reads of the repository is not valid.
     """
     known_codes(options.only)
-    report = examine(visit_of(options), groups_of(options), options.only)
+    try:
+        report = examine(visit_of(options), groups_of(options), options.only)
+    except HomelabError as error:
+        raise DoctorError(error.what, where=error.where, fix=error.fix, transient=error.transient) from error
     if as_json:
         print_json(as_document(report))
     else:

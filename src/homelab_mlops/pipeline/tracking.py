@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from homelab_mlops.addresses import without_login
 from homelab_mlops.console import say
 from homelab_mlops.errors import TrackingError
 from homelab_mlops.pipeline import row as rows
@@ -224,12 +225,13 @@ def upload(folder: Path, of_run: str | None = None) -> dict[str, Any]:
         else:
             model_id = str(_ready_model(mlflow_client, run))
     experiment_id = run.info.experiment_id
+    server = without_login(tracking_uri())
     link = {
-        "uri": tracking_uri(),
+        "uri": server,
         "experiment_id": experiment_id,
         "run_id": run_id,
         "model_id": model_id,
-        "url": f"{tracking_uri()}/#/experiments/{experiment_id}/runs/{run_id}",
+        "url": f"{server}/#/experiments/{experiment_id}/runs/{run_id}",
     }
     write_json(folder / RUN, link)
     return link

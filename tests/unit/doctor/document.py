@@ -50,7 +50,8 @@ def _said(fault: Fault) -> list[str]:
 def _otherwise(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    says = f"`{row['says'].replace('`', chr(39))}`" if row["says"] else "nothing: it succeeds"
+    succeeds = "nothing" if "source" in row else "nothing: it succeeds"
+    says = f"`{row['says'].replace('`', chr(39))}`" if row["says"] else succeeds
     where = f"{row['source']}: " if "source" in row else ""
     return f"{where}{says}" + (f", after {row['seconds']:.0f} s" if "seconds" in row and row["says"] else "")
 

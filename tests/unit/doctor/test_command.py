@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +19,7 @@ import httpx
 import pytest
 
 from homelab_mlops.doctor import store, tracking  # noqa: F401 - registers their checks
-from homelab_mlops.doctor.checks import BUDGET_SECONDS, DELETE_SECONDS, TIDY_SECONDS, Visit, examine
+from homelab_mlops.doctor.checks import BUDGET_SECONDS, CHECKS, DELETE_SECONDS, TIDY_SECONDS, Visit, examine
 from tests.conftest import HOMELAB, ROOT, clean_environment
 from tests.unit.doctor import network
 from tests.unit.doctor.lab import PARTS, Lab, set_environment
@@ -87,7 +89,7 @@ def test_only_looks_for_one_fault(lab: Lab, doctor: Doctor) -> None:
     other = doctor("--json", "--only", "STORE_WRONG_KEY", env=env)
     assert (other.returncode, codes(other)) == (0, [])
     misspelt = doctor("--only", "store_wrong_secrets", env=env)
-    assert misspelt.returncode == 1
+    assert misspelt.returncode == 2
     assert "did you mean STORE_WRONG_SECRET?" in misspelt.stderr
 
 
@@ -104,8 +106,47 @@ def test_a_model_is_looked_at_with_its_table(lab: Lab, doctor: Doctor) -> None:
     env = {"AWS_ENDPOINT_URL_S3": lab.minio.endpoint, **reader}
     assert codes(doctor("churn", "--in-cluster", "--json", env=env, folder=ROOT)) == ["STORE_NO_TABLE"]
     unknown = doctor("no-such-model", env=env, folder=ROOT)
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert "no-such-model" in unknown.stderr
+
+
+def test_a_login_in_an_address_is_not_shown(lab: Lab, doctor: Doctor) -> None:
+    for uri in (NOTHING_LISTENS, lab.guarded, "ftp://127.0.0.1"):
+        with_login = uri.replace("://", "://somebody:hidden-word@")
+        said = doctor("--json", env={"MLFLOW_TRACKING_URI": with_login})
+        assert said.returncode == 2
+        assert uri in said.stdout
+        assert "hidden-word" not in said.stdout + said.stderr
+
+
+def test_a_resolver_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tries of five seconds each are what the C library allows it."""
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_more: answered.wait(60))
+    set_environment(monkeypatch, {"MLFLOW_TRACKING_URI": "http://mlflow.example:5000"})
+    try:
+        report = examine(Visit(), ("tracking",))
+    finally:
+        answered.set()
+    (finding,) = report.findings
+    assert finding.code == "TRACKING_DNS"
+    assert "the resolver does not answer" in finding.what
+
+
+def test_a_check_that_fails_itself_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone it ends the command; beside a finding it is a line of what was not looked at."""
+
+    def fails(_visit: Visit) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setitem(CHECKS, "tracking.versions", replace(CHECKS["tracking.versions"], ask=fails))
+    set_environment(monkeypatch, {"MLFLOW_TRACKING_URI": lab.mlflow})
+    with pytest.raises(RuntimeError, match="a bug"):
+        examine(Visit(), ("tracking",))
+    set_environment(monkeypatch, {"MLFLOW_TRACKING_URI": lab.mlflow, **lab.s3(AWS_SECRET_ACCESS_KEY="wrong")})
+    report = examine(Visit(), ("tracking", "store"))
+    assert [finding.code for finding in report.findings] == ["STORE_WRONG_SECRET"]
+    assert any("tracking.versions failed itself" in reason for reason in report.not_looked_at["tracking"])
 
 
 def test_a_look_at_the_store_loads_no_library_of_a_training(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from homelab_mlops.pipeline.spec import load_spec
 from tests.conftest import ROOT, Homelab, listing, refused
 from tests.unit.doctor.lab import STORE, TRACKING, Fault, Lab, NoDiskError, Scene, made, set_environment
 
+# What `homelab train` may take to refuse a store, from its start to its end; a busy machine has another try.
+TRAIN_SECONDS, TRIES = 10.0, 3
 CHURN = load_spec(str(ROOT / "workflows/models/churn"))
 
 
@@ -74,10 +77,15 @@ def test_a_training_stops_before_it_begins_with_the_same_code(
     before = listing(ingested)
     with made_or_skipped(fault, lab) as (broken, _):
         env = {"MLFLOW_TRACKING_URI": lab.mlflow, **broken.env}
-        # Ten seconds, and what a loaded machine takes to start Python.
-        finished = homelab("train", "churn", "--work", ingested, "--tracking", "mlflow", env=env, timeout=20)
-    refused(finished, f"[{code}]")
-    assert before == listing(ingested)
+        for _ in range(TRIES):
+            started = time.monotonic()
+            finished = homelab("train", "churn", "--work", ingested, "--tracking", "mlflow", env=env, timeout=60)
+            seconds = time.monotonic() - started
+            refused(finished, f"[{code}]")
+            assert before == listing(ingested)
+            if seconds < TRAIN_SECONDS:
+                break
+    assert seconds < TRAIN_SECONDS
 
 
 def test_a_healthy_stack_is_fine_twenty_times(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
