@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
+# A password that nobody has escaped may hold a slash.
+_LOGIN = re.compile(r"(?<=://)(?:[^\s/@]+|[^\s/@:]+:[^\s@]*)@")
 
 
 def without_login(text: str) -> str:

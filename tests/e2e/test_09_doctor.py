@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -302,6 +303,12 @@ def a_claim_names_no_class(lab: Lab) -> Iterator[Plain]:
         yield lab.event("PersistentVolumeClaim", "fast")
 
 
+@row("CLUSTER_PVC_NO_CLASS")
+def a_claim_wants_a_volume_without_a_class(lab: Lab) -> Iterator[Plain]:
+    with lab.objects(claim("by-hand", storageClassName="")):
+        yield lab.event("PersistentVolumeClaim", "by-hand", kind="Normal")
+
+
 @row("CLUSTER_PVC_ACCESS_MODE")
 def a_claim_wants_to_be_shared(lab: Lab) -> Iterator[Plain]:
     with lab.objects(claim("shared", accessModes=["ReadWriteMany"])):
@@ -353,6 +360,43 @@ def a_container_needs_more_memory(lab: Lab) -> Iterator[Plain]:
         yield "kubectl describe pod", f"Reason: {how['reason']}, Exit Code: {how['exitCode']}"
 
 
+def job(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    template = {"spec": {**spec, "restartPolicy": "Never"}}
+    body = {"backoffLimit": 0, "template": template}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata(name), "spec": body}
+
+
+@row("CLUSTER_OOM_KILLED")
+def a_job_needs_more_memory(lab: Lab) -> Iterator[Plain]:
+    limits = {"requests": {"memory": "16Mi"}, "limits": {"memory": "48Mi"}}
+    with lab.objects(job("greedy-job", pod_of(lab, "python", "-c", "b'x' * 400_000_000", resources=limits))):
+        yield lab.event("Job", "greedy-job", "BackoffLimit|backoff limit")
+
+
+@row("CLUSTER_SERVICEACCOUNT_MISSING")
+def the_service_account_of_a_job_is_missing(lab: Lab) -> Iterator[Plain]:
+    with lab.objects(job("nobodys-job", {**pod_of(lab, "true"), "serviceAccountName": "nobody"})):
+        yield lab.event("Job", "nobodys-job", "nobody")
+
+
+@row("CLUSTER_POD_REJECTED")
+def pod_security_refuses_a_step(lab: Lab) -> Iterator[Plain]:
+    container = {"image": lab.image, "command": ["homelab", "--version"], "securityContext": {"privileged": True}}
+    run = {
+        "apiVersion": ARGO,
+        "kind": "Workflow",
+        "metadata": metadata("privileged", "training"),
+        "spec": {
+            "entrypoint": "main",
+            "serviceAccountName": "retrain",
+            "templates": [{"name": "main", "container": container}],
+        },
+    }
+    with lab.objects(run):
+        finished = until("the workflow's end", lambda: ended(lab.cluster, "privileged"), 120)
+        yield "Argo Workflows, message of the workflow", str(finished["status"]["message"])
+
+
 @row("CLUSTER_CRASH")
 def a_container_fails(lab: Lab) -> Iterator[Plain]:
     with lab.objects(pod("crashing", {**pod_of(lab, "python", "-c", "1 / 0"), "restartPolicy": "Never"})):
@@ -365,6 +409,13 @@ def a_secret_is_missing(lab: Lab) -> Iterator[Plain]:
     env = [{"secretRef": {"name": "nothing"}}]
     with lab.objects(pod("unconfigured", pod_of(lab, "true", envFrom=env))):
         yield lab.event("Pod", "unconfigured", "not found")
+
+
+@row("CLUSTER_POD_CONFIG")
+def a_claim_is_missing(lab: Lab) -> Iterator[Plain]:
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "nothing"}}]
+    with lab.objects(pod("claimless", {**pod_of(lab, "true"), "volumes": volumes})):
+        yield lab.event("Pod", "claimless", "not found")
 
 
 @row("CLUSTER_POD_REJECTED")
@@ -475,6 +526,12 @@ def a_schedule_is_suspended(lab: Lab) -> Iterator[Plain]:
 @row("CLUSTER_CRON_NEVER")
 def a_schedule_never_fires(lab: Lab) -> Iterator[Plain]:
     with lab.objects(cron(schedules=["0 3 30 2 *"])):
+        yield words_of_argo(lab)
+
+
+@row("CLUSTER_CRON_NEVER")
+def a_schedule_is_for_a_weekday_that_argo_does_not_know(lab: Lab) -> Iterator[Plain]:
+    with lab.objects(cron(schedules=["0 3 * * 7"])):
         yield words_of_argo(lab)
 
 
@@ -741,6 +798,64 @@ def test_a_fault_is_named_by_its_code_alone(code: str, make: Make, lab: Lab, pla
         found = until("a finding", lab.doctor, 30)
         assert [finding["code"] for finding in found] == [code], found
     until("nothing once the fault is gone", lambda: not lab.codes(), 45)
+
+
+def test_a_pod_that_was_replaced_is_no_fault(lab: Lab) -> None:
+    """As one that was evicted: its owner has another in its place."""
+    (owner, *_) = lab.cluster.find("apps/v1", "ReplicaSet", "mlflow")
+    reference = {key: owner["metadata"][key] for key in ("name", "uid")}
+    evicted = pod("evicted", {**pod_of(lab, "python", "-c", "1 / 0"), "restartPolicy": "Never"})
+    own = [{"apiVersion": "apps/v1", "kind": "ReplicaSet", **reference}]
+    restricted = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+    context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    evicted["spec"]["securityContext"] = restricted
+    evicted["spec"]["containers"][0]["securityContext"] = context
+    evicted["metadata"] |= {"namespace": "mlflow", "ownerReferences": own}
+    with lab.objects(evicted):
+        assert end_of(lab, "evicted", "mlflow")["exitCode"]
+        assert lab.codes() == []
+
+
+def test_a_user_who_may_only_read_is_told_the_same(lab: Lab) -> None:
+    name = {"name": SPACE, "labels": PLATFORM}
+    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}]
+    kind = "rbac.authorization.k8s.io"
+    reader = {"kind": "ServiceAccount", "name": "reader", "namespace": SPACE}
+    role = {"apiVersion": f"{kind}/v1", "kind": "ClusterRole", "metadata": name, "rules": rules}
+    binding = {
+        "apiVersion": f"{kind}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": name,
+        "roleRef": {"apiGroup": kind, "kind": "ClusterRole", "name": SPACE},
+        "subjects": [reader],
+    }
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("reader")}
+    unpulled = pod("unpulled", pod_of(lab, "true", image=f"{lab.image.rpartition(':')[0]}:none"))
+    with lab.objects(account, role, binding, unpulled):
+        api = client.CoreV1Api(config.new_client_from_config())
+        request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[]))
+        answer = api.create_namespaced_service_account_token("reader", SPACE, request).status
+        assert answer is not None
+        lab.event("Pod", "unpulled", "pull")
+        with lab.kubeconfig(lambda document: document["users"][0].update(user={"token": answer.token})) as env:
+            report = lab.report(env)
+        assert [finding["code"] for finding in report["findings"]] == ["CLUSTER_IMAGE_PULL"]
+        assert any("what an executor may do" in reason for reason in report["not_looked_at"]["cluster"])
+    until("nothing once it is gone", lambda: not lab.codes(), 45)
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The address of a server that takes connections and says nothing, as one that hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"https://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_an_api_server_that_hangs_is_unreachable(lab: Lab, silent_server: str) -> None:
+    started = time.monotonic()
+    with lab.kubeconfig(lambda document: document["clusters"][0]["cluster"].update(server=silent_server)) as env:
+        assert [finding["code"] for finding in lab.doctor(env=env)] == ["CLUSTER_UNREACHABLE"]
+    assert time.monotonic() - started < HEALTHY_SECONDS
 
 
 def unreachable(document: dict[str, Any]) -> None:

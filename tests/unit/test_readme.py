@@ -35,9 +35,7 @@ def test_the_commands_run(section: str, tmp_path: Path, mlflow_uri: str) -> None
     finished = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.replace("http://127.0.0.1:5000", mlflow_uri)],
         cwd=tmp_path,
-        env=clean_environment(
-            {"PATH": path, "HOMELAB_GIT_COMMIT": "0" * 40, "KUBECONFIG": str(tmp_path / "no-cluster-here")}
-        ),
+        env=clean_environment({"PATH": path, "HOMELAB_GIT_COMMIT": "0" * 40, "KUBECONFIG": "", "HOME": str(tmp_path)}),
         capture_output=True,
         text=True,
         check=False,

@@ -21,10 +21,16 @@ BUDGET_SECONDS = 7.0
 TIDY_SECONDS = 1.0
 # How long a request that deletes a probe may take.
 DELETE_SECONDS = 1.0
+# What a server has at least to answer, before its silence says something of it and not of the time that was left.
+PATIENCE_SECONDS = 2.5
 
 
 class NotLookedAtError(Exception):
-    """A check has nothing to look at here; its text says why."""
+    """A check has nothing to look at here; its text says why. After one that has it ``partly``, others can be asked."""
+
+    def __init__(self, why: str, *, partly: bool = False) -> None:
+        super().__init__(why)
+        self.partly = partly
 
 
 @dataclass(frozen=True)
@@ -164,12 +170,14 @@ def examine(visit: Visit, groups: Collection[str], only: Collection[str] = ()) -
     consequence.
     """
     started = time.monotonic()
-    chosen = _chosen(groups, only)
+    wanted = _wanted(groups, only)
+    chosen = _with_needed(wanted, groups)
     state: dict[str, str] = {}
     report = Report()
     changed = threading.Condition()
     threads: list[threading.Thread] = []
     bugs: list[Exception] = []
+    kept_from: list[Finding] = []
 
     def run(item: Check) -> None:
         with changed:
@@ -179,16 +187,19 @@ def examine(visit: Visit, groups: Collection[str], only: Collection[str] = ()) -
         reason = ""
         if not outcome and not visit.stopped.is_set():
             try:
-                found = list(_answers(item, visit))
-                outcome = "broken" if any(finding.severity == "broken" for finding in found) else "fine"
+                for finding in _answers(item, visit):
+                    found.append(finding)  # noqa: PERF402 - what was found before something fails is told
+                outcome = "fine"
             except NotLookedAtError as error:
-                outcome, reason = "absent", str(error)
+                outcome, reason = "unseen" if error.partly else "absent", str(error)
             except Exception as error:
                 outcome, reason = "broken", f"{item.name} failed itself: {error!r}"
                 bugs.append(error)
+            if any(finding.severity == "broken" for finding in found):
+                outcome = "broken"
         with changed:
             state[item.name] = outcome
-            report.findings += found
+            (report.findings if not only or item.name in wanted else kept_from).extend(found)
             if outcome in ("fine", "broken"):
                 report.asked[item.group] = report.asked.get(item.group, 0) + 1
             if reason:
@@ -211,13 +222,22 @@ def examine(visit: Visit, groups: Collection[str], only: Collection[str] = ()) -
     if bugs and not report.findings:
         raise bugs[0]
     with changed:
-        late = [item for item in chosen.values() if item.name not in state]
-        findings = [*report.findings]
-        if late and not any(finding.severity == "broken" for finding in findings):
-            findings.append(Finding("DOCTOR_OUT_OF_TIME", ", ".join(item.name for item in late)))
-        report.findings = _sorted(findings, only)
+        findings = [one for one in report.findings if not only or one.code in (*only, "DOCTOR_OUT_OF_TIME")]
+        if not {"fine", "broken", "unseen"} & {state.get(name) for name in wanted}:
+            # What keeps the doctor from looking at all is the answer.
+            findings += [finding for finding in kept_from if finding.severity == "broken"]
+        if late := sorted(wanted - state.keys()):
+            findings.append(out_of_time(", ".join(late)))
+        if any(finding.severity == "broken" for finding in findings):
+            findings = [finding for finding in findings if finding.code != "DOCTOR_OUT_OF_TIME"]
+        report.findings = _sorted(findings)
         report.seconds = time.monotonic() - started
     return report
+
+
+def out_of_time(where: str, what: str = "") -> Finding:
+    """What was slow, of which nothing else can be said; told once."""
+    return Finding("DOCTOR_OUT_OF_TIME", where, what, about="time")
 
 
 def _blocked(item: Check, state: Mapping[str, str]) -> str:
@@ -235,23 +255,23 @@ def _answers(item: Check, visit: Visit) -> Iterator[Finding]:
         yield finding
 
 
-def _chosen(groups: Collection[str], only: Collection[str]) -> dict[str, Check]:
-    """The checks to ask; for ``only`` some codes, the checks that can find them and what these need."""
-    wanted = {item.name for item in CHECKS.values() if item.group in groups and (not only or {*only} & {*item.codes})}
-    while more := {name for known in wanted for name in CHECKS[known].after if name in CHECKS} - wanted:
-        wanted |= {name for name in more if CHECKS[name].group in groups}
-        if not {name for name in more if CHECKS[name].group in groups}:
-            break
-    return {name: item for name, item in CHECKS.items() if name in wanted}
+def _wanted(groups: Collection[str], only: Collection[str]) -> set[str]:
+    """The checks of the groups, or those that can find one of the codes ``only``."""
+    return {item.name for item in CHECKS.values() if item.group in groups and (not only or {*only} & {*item.codes})}
 
 
-def _sorted(findings: list[Finding], only: Collection[str]) -> list[Finding]:
+def _with_needed(wanted: set[str], groups: Collection[str]) -> dict[str, Check]:
+    """The checks, and those of the groups that have to be fine before."""
+    names = {*wanted}
+    while more := {name for known in names for name in CHECKS[known].after if CHECKS[name].group in groups} - names:
+        names |= more
+    return {name: item for name, item in CHECKS.items() if name in names}
+
+
+def _sorted(findings: list[Finding]) -> list[Finding]:
     order = list(FAULTS)
     once = {(finding.code, finding.about): finding for finding in reversed(findings)}
-    return sorted(
-        (finding for finding in once.values() if not only or finding.code in only),
-        key=lambda finding: (order.index(finding.code), finding.about),
-    )
+    return sorted(once.values(), key=lambda finding: (order.index(finding.code), finding.about))
 
 
 def _join(threads: list[threading.Thread], until: float) -> None:

@@ -44,14 +44,22 @@ ANSWER_SECONDS = 5.0
 RECENT = datetime.timedelta(minutes=15)
 # How long a provisioner may take before a claim counts as forgotten; Kubernetes repeats its event each 15 s meanwhile.
 PROVISIONED_WITHIN = datetime.timedelta(seconds=45)
+_CRASH = ("CrashLoopBackOff", "Error", "RunContainerError", "StartError", "ContainerCannotRun")
+# How a container ends that is stopped from outside, or with its node.
+_STOPPED = (137, 143, 255)
 _PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
 
 @check("CLUSTER_KUBECONFIG", "CLUSTER_UNREACHABLE", "CLUSTER_DENIED")
 def connected(visit: Visit) -> None:
     """Whether the API server of the context answers; leaves the namespaces of the platform."""
-    files = visit.variable("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    if not visit.context and not any(os.path.isfile(file) for file in files.split(os.pathsep)):  # noqa: PTH113
+    named = visit.variable("KUBECONFIG")
+    files = [Path(file) for file in (named or str(Path.home() / ".kube" / "config")).split(os.pathsep) if file]
+    if not any(file.is_file() for file in files):
+        if named or visit.context:
+            raise Finding(
+                "CLUSTER_KUBECONFIG", f"KUBECONFIG={named}", "there is no kubeconfig where KUBECONFIG says so"
+            )
         raise NotLookedAtError("there is no kubeconfig")
     from homelab_mlops.gitops.cluster import Cluster
 
@@ -84,7 +92,7 @@ def _find_everywhere(visit: Visit, api_version: str, kind: str, selector: str = 
     try:
         return cluster.find(api_version, kind, selector=selector)
     except ClusterError as error:
-        raise NotLookedAtError(f"{kind}: {error.what}") from error
+        raise NotLookedAtError(f"{kind}: {error.what}", partly=True) from error
 
 
 def _id(item: Object) -> str:
@@ -100,27 +108,39 @@ def kinds(visit: Visit) -> Iterator[Finding]:
             yield Finding("CLUSTER_CRD_MISSING", f"{kind}.{api_version}", f"the cluster does not know the kind {kind}")
 
 
-@check("CLUSTER_SERVICEACCOUNT_MISSING", "CLUSTER_EXECUTOR_ROLE", after=[kinds])
+@check("CLUSTER_SERVICEACCOUNT_MISSING", after=[kinds])
 def accounts(visit: Visit) -> Iterator[Finding]:
-    """Whether each ServiceAccount that is named exists, and a workflow's may report results."""
+    """Whether each ServiceAccount that is named exists."""
     known = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in _find(visit, "v1", "ServiceAccount")}
-    for kind in ("Deployment", "StatefulSet"):
-        for item in _find(visit, "apps/v1", kind):
+    for kind, api_version in (("Deployment", "apps/v1"), ("StatefulSet", "apps/v1"), ("Job", "batch/v1")):
+        for item in _find(visit, api_version, kind):
             name = item["spec"]["template"]["spec"].get("serviceAccountName", "default")
             if (item["metadata"]["namespace"], name) not in known:
                 yield _no_account(item["metadata"]["namespace"], name, _id(item))
-    executors: dict[tuple[str, str], str] = {}
-    for kind in ("WorkflowTemplate", "CronWorkflow", "Workflow"):
-        for item in _find(visit, ARGO, kind):
-            spec = item["spec"].get("workflowSpec", {}) if kind == "CronWorkflow" else item["spec"]
-            if item.get("status", {}).get("finishedAt") or "workflowTemplateRef" in spec:
-                continue
-            pair = item["metadata"]["namespace"], spec.get("serviceAccountName", "default")
-            executors.setdefault(pair, _id(item))
+    visit.shared["executors"] = executors = _executors(visit)
     for (namespace, name), user in sorted(executors.items()):
         if (namespace, name) not in known:
             yield _no_account(namespace, name, user)
-        elif lacking := [verb for verb in ("create", "patch") if not _may(visit, namespace, name, verb)]:
+
+
+def _executors(visit: Visit) -> dict[tuple[str, str], str]:
+    """The ServiceAccounts that run workflows, by namespace and name, each with one that names it."""
+    found: dict[tuple[str, str], str] = {}
+    latest = _latest_workflows(visit)
+    for kind in ("WorkflowTemplate", "CronWorkflow", "Workflow"):
+        for item in _find(visit, ARGO, kind):
+            spec = item["spec"].get("workflowSpec", {}) if kind == "CronWorkflow" else item["spec"]
+            old = item.get("status", {}).get("finishedAt") and item["metadata"]["name"] not in latest
+            if not old and ("workflowTemplateRef" not in spec or "serviceAccountName" in spec):
+                found.setdefault((item["metadata"]["namespace"], spec.get("serviceAccountName", "default")), _id(item))
+    return found
+
+
+@check("CLUSTER_EXECUTOR_ROLE", after=[accounts])
+def executors(visit: Visit) -> Iterator[Finding]:
+    """Whether the ServiceAccounts of workflows may report results."""
+    for (namespace, name), user in sorted(visit.shared["executors"].items()):
+        if lacking := [verb for verb in ("create", "patch") if not _may(visit, namespace, name, verb)]:
             account = f"ServiceAccount {namespace}/{name}"
             what = f"{account} of {user} may not {' and '.join(lacking)} workflowtaskresults"
             yield Finding("CLUSTER_EXECUTOR_ROLE", account, f"{what}: every step would end in Error after succeeding")
@@ -152,7 +172,7 @@ def _may(visit: Visit, namespace: str, account: str, verb: str) -> bool:
     try:
         return bool(cluster.create(question)["status"].get("allowed"))
     except ClusterError as error:
-        raise NotLookedAtError(f"what an executor may do: {error.what}") from error
+        raise NotLookedAtError(f"what an executor may do: {error.what}", partly=True) from error
 
 
 @check("CLUSTER_PVC_*", after=[connected])
@@ -171,7 +191,9 @@ def volumes(visit: Visit) -> Iterator[Finding]:
     forgotten = _forgotten(visit)
     for claim in pending:
         spec, where = claim["spec"], _id(claim)
-        name = spec.get("storageClassName") or next(iter(default), "")
+        name = next(iter(default), "") if spec.get("storageClassName") is None else spec["storageClassName"]
+        if spec.get("volumeName"):
+            continue  # it waits for that volume, of whatever class
         warning = events.get(("PersistentVolumeClaim", claim["metadata"]["namespace"], claim["metadata"]["name"]), "")
         if name not in classes:
             known = ", ".join(classes) or "none"
@@ -243,7 +265,10 @@ def sealed(visit: Visit) -> Iterator[Finding]:
         findings = list(unsealable(item, keys, _id(item), others))
         yield from findings
         if not findings:
-            yield Finding("GITOPS_SEALED_DAMAGED", _id(item), f"{_id(item)}: {_unsynced(item)}", "read the reason")
+            said = _unsynced(item)
+            own = "delete the Secret of this name, which somebody made by hand: the controller makes it anew"
+            fix = own if "not managed" in said else "read the reason"
+            yield Finding("GITOPS_SEALED_DAMAGED", _id(item), f"{_id(item)}: {said}", fix)
 
 
 def _unsynced(item: Object) -> str:
@@ -253,7 +278,7 @@ def _unsynced(item: Object) -> str:
     )
 
 
-@check("CLUSTER_QUOTA", "CLUSTER_POD_REJECTED", after=[accounts])
+@check("CLUSTER_QUOTA", "CLUSTER_POD_REJECTED", after=[executors])
 def admitted(visit: Visit) -> Iterator[Finding]:
     """Whether something that should have pods was refused them, by a quota or by what admits pods."""
     events = _events(visit)
@@ -264,9 +289,12 @@ def admitted(visit: Visit) -> Iterator[Finding]:
                 said = [str(one.get("message", "")) for one in conditions if one["type"] == "ReplicaFailure"]
                 event = events.get((kind, item["metadata"]["namespace"], item["metadata"]["name"]), "")
                 yield from _refusal(item, [*said, event])
+    latest = _latest_workflows(visit)
     for workflow in _find(visit, ARGO, "Workflow"):
-        nodes = workflow.get("status", {}).get("nodes", {}).values()
-        yield from _refusal(workflow, [str(node.get("message", "")) for node in nodes if not node.get("finishedAt")])
+        if workflow["metadata"]["name"] in latest:
+            status = workflow.get("status", {})
+            said = [status.get("message"), *(node.get("message") for node in status.get("nodes", {}).values())]
+            yield from _refusal(workflow, [str(text) for text in said if text])
 
 
 def _wants_pods(item: Object) -> bool:
@@ -279,8 +307,8 @@ def _wants_pods(item: Object) -> bool:
 def _refusal(item: Object, texts: list[str]) -> Iterator[Finding]:
     """What the API server said when it refused a pod; a missing ServiceAccount is told by ``accounts``."""
     text = next((text for text in texts if re.search(r"is forbidden|denied the request", text)), "")
-    if "exceeded quota" in text:
-        yield Finding("CLUSTER_QUOTA", _id(item), f"{_id(item)}: {_from(text, 'exceeded quota')}")
+    if quota := re.search(r"(?:exceeded|failed) quota", text):
+        yield Finding("CLUSTER_QUOTA", _id(item), f"{_id(item)}: {_from(text, quota[0])}")
     elif text and "service account" not in text:
         yield Finding("CLUSTER_POD_REJECTED", _id(item), f"{_id(item)}: {_from(text, 'is forbidden')}")
 
@@ -295,7 +323,8 @@ def network(visit: Visit) -> Iterator[Finding]:
     """Whether the policies let every path through that the platform needs."""
     policies = _find(visit, "networking.k8s.io/v1", "NetworkPolicy")
     labels = {name: {"kubernetes.io/metadata.name": name, **labels} for name, labels in visit.shared["spaces"].items()}
-    for path, side in paths.cut(policies, labels, _git_port(visit)):
+    pods = _find_everywhere(visit, "v1", "Pod")
+    for path, side in paths.cut(policies, labels, pods, _git_port(visit)):
         yield Finding("CLUSTER_NETWORK_POLICY", side, f"NetworkPolicies cut {path}", about="network")
 
 
@@ -323,17 +352,22 @@ def schedules(visit: Visit) -> Iterator[Finding]:
     "CLUSTER_NO_CPU",
     "CLUSTER_NO_MEMORY",
     "CLUSTER_UNSCHEDULABLE",
-    after=[volumes, sealed, accounts],
+    after=[volumes, sealed, executors, network],
 )
 def pods(visit: Visit) -> Iterator[Finding]:
     """Whether each pod runs; of workflows, those of the last one of each model."""
     latest = _latest_workflows(visit)
+    running = {name for name, ended in latest.items() if not ended}
+    done = {item["metadata"]["name"] for item in _find(visit, "batch/v1", "Job") if item["status"].get("succeeded")}
     events = _events(visit)
     seen: set[tuple[str, str]] = set()
     for pod in _find(visit, "v1", "Pod"):
-        metadata = pod["metadata"]
+        metadata, failed = pod["metadata"], pod.get("status", {}).get("phase") == "Failed"
+        owners = {owner["kind"]: owner["name"] for owner in metadata.get("ownerReferences", [])}
         workflow = metadata.get("labels", {}).get("workflows.argoproj.io/workflow")
-        if workflow and workflow not in latest:
+        # Another attempt takes the place of what failed: a step's, a Job's, a Deployment's whose pod was evicted.
+        replaced = workflow in running or owners.get("Job") in done or {"ReplicaSet", "StatefulSet"} & owners.keys()
+        if (workflow and workflow not in latest) or (failed and replaced):
             continue
         found = _pod_finding(pod, events.get(("Pod", metadata["namespace"], metadata["name"]), ""))
         owner = workflow or next((o["name"] for o in metadata.get("ownerReferences", [])), metadata["name"])
@@ -342,43 +376,66 @@ def pods(visit: Visit) -> Iterator[Finding]:
             yield found
 
 
-def _latest_workflows(visit: Visit) -> set[str]:
-    """The newest workflow of each template and model that has not succeeded."""
-    newest: dict[str, Object] = {}
+def _latest_workflows(visit: Visit) -> dict[str, str]:
+    """The newest workflow of each template and model, where it has not succeeded, with the time of its end, if any."""
+    newest: dict[Any, Object] = {}
     for item in _find(visit, ARGO, "Workflow"):
         labels = item["metadata"].get("labels", {})
-        key = labels.get("workflows.argoproj.io/cron-workflow") or labels.get("homelab-mlops/model") or _id(item)
+        model = labels.get("homelab-mlops/model")
+        template = item["spec"].get("workflowTemplateRef", {}).get("name") or labels.get("homelab-mlops/template")
+        key = (template, model) if model else labels.get("workflows.argoproj.io/cron-workflow") or _id(item)
         if item["metadata"]["creationTimestamp"] >= newest.get(key, item)["metadata"]["creationTimestamp"]:
             newest[key] = item
-    return {item["metadata"]["name"] for item in newest.values() if item.get("status", {}).get("phase") != "Succeeded"}
+    unfinished = (item for item in newest.values() if item.get("status", {}).get("phase") != "Succeeded")
+    return {item["metadata"]["name"]: item.get("status", {}).get("finishedAt") or "" for item in unfinished}
 
 
 def _pod_finding(pod: Object, warning: str) -> Finding | None:
     where = _id({"kind": "Pod", **pod})
-    for container in pod.get("status", {}).get("containerStatuses", []):
-        last = container.get("lastState", {}).get("terminated", {})
-        if last.get("reason") == "OOMKilled" and _recent(last.get("finishedAt", "")):
-            return Finding("CLUSTER_OOM_KILLED", where, f"the container {container['name']} was killed for its memory")
+    status = pod.get("status", {})
+    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    for container in containers:
+        for state in (container.get("state", {}), container.get("lastState", {})):
+            ended = state.get("terminated", {})
+            if ended.get("reason") == "OOMKilled" and _recent(ended.get("finishedAt", "")):
+                return Finding(
+                    "CLUSTER_OOM_KILLED", where, f"the container {container['name']} was killed for its memory"
+                )
+        if _ends_again_and_again(container):
+            code = container["lastState"]["terminated"]["exitCode"]
+            what = f"the container {container['name']} ends with {code}, and did so {container['restartCount']} times"
+            return Finding("CLUSTER_CRASH", where, what)
     problem = pod_problem(pod)
-    if problem is None or (pod.get("status", {}).get("phase") == "Failed" and problem.cause == "NotReady"):
+    if problem is None or (status.get("phase") == "Failed" and problem.cause == "NotReady"):
         return None
     code = {
         **dict.fromkeys(_PULL, "CLUSTER_IMAGE_PULL"),
+        **dict.fromkeys(("CreateContainerConfigError", "CreateContainerError"), "CLUSTER_POD_CONFIG"),
+        **dict.fromkeys(_CRASH, "CLUSTER_CRASH"),
         "OOMKilled": "CLUSTER_OOM_KILLED",
-        "CreateContainerConfigError": "CLUSTER_POD_CONFIG",
-        "CreateContainerError": "CLUSTER_POD_CONFIG",
-        "CrashLoopBackOff": "CLUSTER_CRASH",
-        "Error": "CLUSTER_CRASH",
-        "RunContainerError": "CLUSTER_CRASH",
     }.get(problem.cause)
     if problem.cause == "Unschedulable":
         code = _unscheduled(problem.reason)
-    if code is None and re.search(r"(?:secret|configmap) .*not found", warning):
+    starting = any(state.get("state", {}).get("waiting") for state in containers)
+    if code is None and starting and re.search(r"(?:secret|configmap) .*not found", warning):
         return Finding("CLUSTER_POD_CONFIG", where, f"{where}: {warning[:200]}")
     return Finding(code, where, f"{where}: {problem.reason[:240]}") if code else None
 
 
+def _ends_again_and_again(container: Object) -> bool:
+    """Whether it crashes in a loop, also while it happens to run; not where it was stopped, as with its node."""
+    last = container.get("lastState", {}).get("terminated", {})
+    if container.get("restartCount", 0) < 2 or last.get("exitCode") in (None, 0, *_STOPPED):
+        return False
+    if not (_recent(last.get("finishedAt", "")) and last.get("startedAt")):
+        return False
+    lasted = datetime.datetime.fromisoformat(last["finishedAt"]) - datetime.datetime.fromisoformat(last["startedAt"])
+    return lasted < RECENT
+
+
 def _unscheduled(reason: str) -> str | None:
+    if re.search(r"persistentvolumeclaim \S+ not found", reason):
+        return "CLUSTER_POD_CONFIG"
     if "persistentvolumeclaim" in reason.lower():
         return None  # told by the volume
     if "Insufficient memory" in reason:
@@ -392,7 +449,7 @@ def _unscheduled(reason: str) -> str | None:
     "GITOPS_REPOSITORY_*",
     "GITOPS_REVISION_MISSING",
     "GITOPS_PATH_MISSING",
-    after=[kinds, accounts, admitted],
+    after=[kinds, executors, admitted, network],
 )
 def applications(visit: Visit) -> Iterator[Finding]:
     """Whether Argo CD can fetch and apply each Application."""
@@ -438,7 +495,9 @@ def _application_finding(where: str, source: dict[str, Any], message: str) -> Fi
     return Finding("GITOPS_SYNC_FAILED", where, f"{where}: {tail}")
 
 
-@check("GITOPS_OUT_OF_SYNC", after=[kinds, accounts, admitted, network, sealed, schedules, volumes, pods, applications])
+@check(
+    "GITOPS_OUT_OF_SYNC", after=[kinds, executors, admitted, network, sealed, schedules, volumes, pods, applications]
+)
 def in_sync(visit: Visit) -> Iterator[Finding]:
     """Whether each Application that was synced stays so: looked at twice, since healing takes its seconds."""
     first = {app["metadata"]["name"] for app in _find(visit, *APPLICATION) if _stuck(app)}
@@ -482,7 +541,7 @@ def _differing(visit: Visit, app: Object) -> list[str]:
         elif wanted is None:
             found.append(f"{label} is not in git" if declared else label)
         else:
-            wanted = _placed(wanted, resource)
+            wanted = _as_argo_cd_applies_it(wanted, resource, live, app)
             predicted = cluster.predict(wanted)
             # What the API server drops, it drops from its prediction too.
             fields = (differences(live, predicted) if predicted else []) or unlike(live, wanted)
@@ -508,10 +567,14 @@ def _declared(visit: Visit, app: Object) -> dict[tuple[str, str, str], Object]:
     }
 
 
-def _placed(manifest: Object, resource: dict[str, Any]) -> Object:
-    """A manifest in the namespace that Argo CD put it into, which git may leave to the Application."""
+def _as_argo_cd_applies_it(manifest: Object, resource: dict[str, Any], live: Object, app: Object) -> Object:
+    """A manifest with what git leaves to the Application: the namespace, and annotations of its own."""
     space = {"namespace": resource["namespace"]} if resource.get("namespace") else {}
-    return {**manifest, "metadata": {**manifest["metadata"], **space}}
+    common = app["spec"].get("source", {}).get("kustomize", {}).get("commonAnnotations", {})
+    has = live["metadata"].get("annotations", {})
+    own = {key: has[key] for key in ("argocd.argoproj.io/tracking-id", *common) if key in has}
+    notes = {**(manifest["metadata"].get("annotations") or {}), **own}
+    return {**manifest, "metadata": {**manifest["metadata"], **space, **({"annotations": notes} if notes else {})}}
 
 
 def differences(live: Any, wanted: Any, path: str = "") -> list[str]:

@@ -78,6 +78,8 @@ def visit_of(options: Options) -> Visit:
     """What the command's options and the current folder say about what to look at."""
     from homelab_mlops.pipeline.spec import load_spec
 
+    if options.store and not options.store.startswith("s3://"):
+        raise DoctorError(f"{options.store!r} is no bucket", where="--store", fix="write it as s3://BUCKET/PREFIX")
     root = None if options.in_cluster else _root()
     if options.model:
         spec = load_spec(options.model)

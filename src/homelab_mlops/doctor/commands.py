@@ -42,8 +42,7 @@ def doctor(
         typer.Option(
             "--store",
             metavar="S3_URI",
-            envvar="MLFLOW_ARTIFACTS_DESTINATION",
-            help="MLflow's bucket, such as s3://mlflow/artifacts.",
+            help="MLflow's bucket, such as s3://mlflow/artifacts (default: MLFLOW_ARTIFACTS_DESTINATION).",
             show_default=False,
         ),
     ] = "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import threading
@@ -29,7 +30,7 @@ def http_address(url: str) -> SplitResult | None:
         usable = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1) > 0
     except ValueError:
         return None
-    return address if usable and " " not in url else None
+    return address if usable and not re.search(r"\s", url) else None
 
 
 def connect(visit: Visit, prefix: str, url: str, context: ssl.SSLContext) -> None:
@@ -41,7 +42,7 @@ def connect(visit: Visit, prefix: str, url: str, context: ssl.SSLContext) -> Non
         Finding: one of the faults ``{prefix}_DNS`` to ``{prefix}_HTTP_TO_TLS``.
     """
     address = http_address(url)
-    if address is None or _proxied(address):
+    if address is None or proxy_of(address):
         return
     _resolve(visit, prefix, url, address.hostname or "")
     with _connected(visit, prefix, url, address) as connection:
@@ -71,8 +72,24 @@ def tls_context(prefix: str, bundle: str, *, insecure: bool) -> ssl.SSLContext:
     return context
 
 
-def _proxied(address: SplitResult) -> bool:
-    return address.scheme in getproxies() and not proxy_bypass(address.hostname or "")
+def proxy_of(address: SplitResult) -> str:
+    """The proxy that the environment names for an address, or nothing."""
+    proxy = getproxies().get(address.scheme, "")
+    return "" if proxy_bypass(address.hostname or "") else proxy
+
+
+def breaks_off(prefix: str, url: str, error: Exception) -> Finding:
+    """``{prefix}_BREAKS_OFF``; where a proxy of the environment stands between, it may be that one."""
+    code = f"{prefix}_BREAKS_OFF"
+    what, proxy = f"{Finding(code, '').what}: {error}", proxy_of(urlsplit(url))
+    if proxy:
+        return Finding(code, f"{url} through the proxy {proxy}", what, "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY")
+    return Finding(code, url, what)
+
+
+def leads_to_tls(url: str, status: int, location: str) -> bool:
+    """Whether an answer sends a client that asks in plain http to https, where it would lose its login."""
+    return url.startswith("http://") and 300 <= status < 400 and location.startswith("https://")
 
 
 def _resolve(visit: Visit, prefix: str, url: str, host: str) -> None:

@@ -250,7 +250,7 @@ _STORE = (
     Fault(
         "STORE_WRONG_SECRET",
         "the secret key is wrong: the signatures differ",
-        "check AWS_SECRET_ACCESS_KEY, with no space or line end in it",
+        "check AWS_SECRET_ACCESS_KEY, with no space or line end in it; a proxy has to leave Host and path as they are",
     ),
     Fault(
         "STORE_EXPIRED",
@@ -405,7 +405,7 @@ _CLUSTER = (
     ),
     Fault(
         "CLUSTER_POD_CONFIG",
-        "a pod names a Secret, a ConfigMap or a key that does not exist",
+        "a pod names a Secret, a ConfigMap, a claim or a key that does not exist",
         "seal or declare it, commit and push",
     ),
     Fault(
@@ -426,7 +426,8 @@ _CLUSTER = (
     Fault(
         "CLUSTER_CRON_SUSPENDED",
         "a retraining is suspended",
-        "remove `suspend: true` from the model's cronworkflow.yaml; commit and push",
+        "remove `suspend: true` from the model's cronworkflow.yaml, commit and push; where git does not say it: "
+        "`argo cron resume MODEL -n training`",
         severity="warning",
     ),
     Fault(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Policy = dict[str, Any]
@@ -42,13 +42,16 @@ STEPS = End("the steps of a retraining", "training", (_STEP,))
 PROPOSE = End("the step propose", "training", (_STEP, ("homelab-mlops/step", "propose")))
 MODELS = End("the models", "serving", (("app.kubernetes.io/component", "model"),))
 DNS = End("DNS", "kube-system", (("k8s-app", "kube-dns"),))
-INGRESS = End("the ingress controller", "kube-system", (("app.kubernetes.io/name", "traefik"),))
+# Found by the name of its pods, wherever it runs; a controller of another name is not known here.
+INGRESS = End("the ingress controller", "", ())
+INGRESS_NAMES = ("traefik", "ingress-nginx")
 MINIO, PROVISION = _named("minio", "minio"), _named("minio", "provision")
 MLFLOW, POSTGRESQL = _named("mlflow", "mlflow"), _named("mlflow", "postgresql")
 CONTROLLER, SERVER = _named("argo-workflows", "workflow-controller"), _named("argo-workflows", "argo-server")
 SEALED = _named("sealed-secrets", "sealed-secrets")
 ALIAS = _named("serving", "alias")
 ARGO_CD, REPO_SERVER = _named("argo-cd", "argocd-application-controller"), _named("argo-cd", "argocd-repo-server")
+ARGO_CD_SERVER, REDIS = _named("argo-cd", "argocd-server"), _named("argo-cd", "argocd-redis")
 API_SERVER, GIT = "the API server", "the git host"
 API_PORTS = (443, 6443)
 PATHS = (
@@ -61,6 +64,8 @@ PATHS = (
     Path(MODELS, MLFLOW, 5000, "http"),
     Path(ALIAS, MLFLOW, 5000, "http"),
     Path(ARGO_CD, REPO_SERVER, 8081),
+    Path(ARGO_CD_SERVER, REPO_SERVER, 8081),
+    *(Path(end, REDIS, 6379, "redis") for end in (ARGO_CD, REPO_SERVER, ARGO_CD_SERVER)),
     Path(INGRESS, MLFLOW, 5000, "http"),
     Path(INGRESS, MINIO, 9000, "s3"),
     Path(INGRESS, SERVER, 2746, "http"),
@@ -74,25 +79,50 @@ PATHS = (
 
 
 def cut(
-    policies: list[Policy], namespaces: dict[str, Labels], git_port: int | None = None
+    policies: list[Policy], namespaces: dict[str, Labels], pods: list[dict[str, Any]], git_port: int | None = None
 ) -> Iterator[tuple[Path, str]]:
     """The needed paths that are cut, each with the side that cuts it: ``egress of NAMESPACE`` or ``ingress of ...``.
 
     Args:
         namespaces: the labels of each namespace that exists; a path of one that does not is left out.
+        pods: those of the cluster, whose own labels count where there are some.
         git_port: where Argo CD fetches and the step propose pushes, if that is known.
     """
     seen: set[tuple[End, End | str]] = set()
     to_git = [Path(end, GIT, git_port) for end in (PROPOSE, REPO_SERVER)] if git_port else []
-    for path in (*PATHS, *to_git):
-        ends = [end for end in (path.source, path.to) if isinstance(end, End)]
-        if any(end.namespace not in namespaces for end in ends) or (path.source, path.to) in seen:
-            continue
-        for direction, here, there in (("Egress", path.source, path.to), ("Ingress", path.to, path.source)):
-            if isinstance(here, End) and not _allowed(policies, direction, here, there, path, namespaces):
-                seen.add((path.source, path.to))
-                yield path, f"{direction.lower()} of {here.namespace}"
-                break
+    ingress = _ingress_controllers(pods)
+    for needed in (*PATHS, *to_git):
+        sources = ingress if needed.source is INGRESS else [needed.source]
+        for path in (replace(needed, source=_live(source, pods), to=_live(needed.to, pods)) for source in sources):
+            ends = [end for end in (path.source, path.to) if isinstance(end, End)]
+            if any(end.namespace not in namespaces for end in ends) or (path.source, path.to) in seen:
+                continue
+            for direction, here, there in (("Egress", path.source, path.to), ("Ingress", path.to, path.source)):
+                if isinstance(here, End) and not _allowed(policies, direction, here, there, path, namespaces):
+                    seen.add((path.source, path.to))
+                    yield path, f"{direction.lower()} of {here.namespace}"
+                    break
+
+
+def _ingress_controllers(pods: list[dict[str, Any]]) -> list[End]:
+    """One for each namespace that has one."""
+    found = {}
+    for pod in pods:
+        labels = pod["metadata"].get("labels", {})
+        if labels.get("app.kubernetes.io/name") in INGRESS_NAMES:
+            found[pod["metadata"]["namespace"]] = tuple(sorted(labels.items()))
+    return [replace(INGRESS, namespace=namespace, labels=labels) for namespace, labels in found.items()]
+
+
+def _live(end: End | str, pods: list[dict[str, Any]]) -> Any:
+    """The end with all the labels that a pod of it has; as it is where there is none."""
+    if isinstance(end, str):
+        return end
+    for pod in pods:
+        labels = pod["metadata"].get("labels", {})
+        if pod["metadata"]["namespace"] == end.namespace and _selects({"matchLabels": dict(end.labels)}, labels):
+            return replace(end, labels=tuple(sorted(labels.items())))
+    return end
 
 
 def _allowed(

@@ -24,7 +24,14 @@ _SESSION_KEY = 32
 DECLARED = ("apps", "base", "clusters", "overlays", "workflows")
 _PRIVATE_KEY = re.compile(r"^\s*-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s*$", re.MULTILINE)
 # What git greps for in the history, so in a dialect that it shares with Python.
-_MANIFEST = r"kind[\"']?: *[\"']?Secret([^A-Za-z]|$)|^ *secretGenerator:"
+_MANIFEST = r"kind[\"']? *: *[\"']?(Secret|Config)([^A-Za-z]|$)|^ *secretGenerator:"
+_VARIABLE = r"^(export )?[A-Z0-9_]*(PASSWORD|SECRET|TOKEN|ACCESS_KEY)[A-Z0-9_]*=[\"']?[^<$\"' ]"
+# A pattern that git looks for in the history, and where.
+_SECRETS = (
+    (_MANIFEST, ("*.yaml", "*.yml", "*.json")),
+    (r"^ *-----BEGIN ([A-Z]+ )?PRIVATE KEY-----", ("*",)),
+    (_VARIABLE, (".env", "*.env")),
+)
 _REMOTE = (
     (
         "GITOPS_REPOSITORY_LOGIN",
@@ -96,8 +103,12 @@ def plain_secrets(visit: Visit) -> Iterator[Finding]:
 def _in_history(visit: Visit, root: Path) -> Iterator[tuple[str, str, str]]:
     """The newest commit of each file that once held a secret; git finds the candidates."""
     seen: set[str] = set()
-    for pattern in (_MANIFEST, r"^ *-----BEGIN ([A-Z]+ )?PRIVATE KEY-----"):
-        log = _git(visit, root, "log", "--all", "--format=%x01%H", "--name-only", "-E", f"-G{pattern}")
+    for pattern, places in _SECRETS:
+        # Not --all: what is stashed has left this machine for nobody.
+        everywhere = ("HEAD", "--branches", "--tags", "--remotes")
+        log = _git(
+            visit, root, "log", *everywhere, "--format=%x01%H", "--name-only", "-E", f"-G{pattern}", "--", *places
+        )
         for entry in log.split("\x01")[1:]:
             commit, *names = (line for line in entry.splitlines() if line)
             for name in names:
@@ -117,26 +128,44 @@ def _plain(name: str, text: str) -> str:
         return ""  # broken examples, with keys of nothing
     if _PRIVATE_KEY.search(text) and not name.endswith((".py", ".md")):
         return "a private key"
+    if name.endswith(".env") and (found := re.search(_VARIABLE, text, re.MULTILINE)):
+        return f"the variable {found[0].partition('=')[0].removeprefix('export ')}"
     if name.endswith((".yaml", ".yml", ".json")) and re.search(_MANIFEST, text, re.MULTILINE):
-        try:
-            documents = [item for item in yaml.safe_load_all(text) if isinstance(item, dict)]
-        except yaml.YAMLError:
-            return ""
-        return next((what for document in documents if (what := _values(document))), "")
+        return next(
+            (what for part in re.split(r"^---", text, flags=re.MULTILINE) if (what := _values(_read(part)))), ""
+        )
     return ""
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        return _mapping(yaml.safe_load(text))
+    except yaml.YAMLError:
+        return {}
 
 
 def _values(document: dict[str, Any]) -> str:
     """The Secret of a manifest, of a list or of a kustomization, where it has values; or nothing."""
-    values = {**(document.get("data") or {}), **(document.get("stringData") or {})}
-    if document.get("kind") == "Secret" and any(values.values()):
-        return f"the Secret {(document.get('metadata') or {}).get('name', '')}"
+    values = [value for key in ("data", "stringData") for value in _mapping(document.get(key)).values()]
+    if document.get("kind") == "Secret" and any(values):
+        return f"the Secret {_mapping(document.get('metadata')).get('name', '')}"
     if str(document.get("kind", "")).endswith("List"):
-        return next((what for item in document.get("items") or [] if (what := _values(item))), "")
-    for generator in document.get("secretGenerator") or []:
-        if generator.get("literals"):
-            return f"the Secret {generator.get('name', '')}, as literals of a secretGenerator,"
+        return next((what for item in _list(document.get("items")) if (what := _values(_mapping(item)))), "")
+    for user in _list(document.get("users")) if document.get("kind") == "Config" else []:
+        if {"token", "client-key-data", "password"} & _mapping(_mapping(user).get("user")).keys():
+            return "the login of a kubeconfig"
+    for generator in map(_mapping, _list(document.get("secretGenerator"))):
+        if any(generator.get(way) for way in ("literals", "envs", "env", "files")):
+            return f"the Secret {generator.get('name', '')}, of a secretGenerator,"
     return ""
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _text(path: Path) -> str:
@@ -160,7 +189,9 @@ def remote(visit: Visit) -> Iterator[Finding]:
     if done.returncode:
         said = " ".join(done.stderr.split())
         code = remote_code(said) or "GITOPS_REPOSITORY_UNREACHABLE"
-        raise Finding(code, settings.repository, f"{Finding(code, '').what}: {said[:200]}", about="repository")
+        fix = "name its CA: `git config http.sslCAInfo FILE` here, the ConfigMap argocd-tls-certs-cm for Argo CD"
+        what = f"{Finding(code, '').what}: {said[:200]}"
+        raise Finding(code, settings.repository, what, fix if "certificate" in said else "", about="repository")
     heads = {line.split("\t")[1]: line.split("\t")[0] for line in done.stdout.splitlines() if "\t" in line}
     at = heads.get(f"refs/heads/{settings.branch}") or heads.get(f"refs/tags/{settings.branch}")
     if at is None:
@@ -175,14 +206,23 @@ def pushed(visit: Visit) -> Iterator[Finding]:
     """Whether what lies here is what Argo CD would deploy."""
     root = _initialised(visit)
     head = _git(visit, root, "rev-parse", "HEAD").strip()
-    changed = _git(visit, root, "status", "--porcelain", "--", *DECLARED).splitlines()
-    behind = _run(visit, root, "merge-base", "--is-ancestor", head, visit.shared["remote"]).returncode
+    status = _git(visit, root, "status", "--porcelain", "--untracked-files=all", "--", *DECLARED).splitlines()
+    # A Secret in plain text is told as such, and not asked to be pushed.
+    changed = [line for line in status if not _plain(line[3:], _text(root / line[3:]))]
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         yield Finding("GITOPS_NOT_PUSHED", changed[0][3:] + more, f"{len(changed)} changed files are not committed")
-    elif head != visit.shared["remote"] and behind != 0:
+    elif head != visit.shared["remote"] and not _is_pushed(visit, root, head):
         what = f"the commit {head[:12]} is not pushed; Argo CD deploys {visit.shared['remote'][:12]}"
-        yield Finding("GITOPS_NOT_PUSHED", str(root), what, "git push")
+        yield Finding("GITOPS_NOT_PUSHED", str(root), what, "git pull --rebase && git push")
+
+
+def _is_pushed(visit: Visit, root: Path, head: str) -> bool:
+    """Whether a commit is part of what Argo CD deploys, or, where that was never fetched, of what was."""
+    known = _run(visit, root, "merge-base", "--is-ancestor", head, visit.shared["remote"]).returncode
+    if known in (0, 1):
+        return known == 0
+    return bool(_git(visit, root, "for-each-ref", "--contains", head, "refs/remotes"))
 
 
 @check("GITOPS_SEALED_*")
@@ -194,7 +234,10 @@ def sealed(visit: Visit) -> Iterator[Finding]:
     try:
         key = find_sealing_key(root, visit.key_file)
     except RepositoryError as error:
-        raise Finding("GITOPS_SEALED_WRONG_KEY", error.where, error.what, error.fix) from error
+        fix = (
+            error.fix or "bring the private sealing key back from where you keep its copy, and name it with --key-file"
+        )
+        raise Finding("GITOPS_SEALED_WRONG_KEY", error.where, error.what, fix) from error
     if key.private is None:
         raise NotLookedAtError("sealed secrets: the private sealing key is not on this machine")
     private = key.private.read_bytes()
@@ -224,7 +267,7 @@ def unsealable(
         if not text:
             continue  # a skeleton that `homelab init` fills
         try:
-            content = base64.b64decode(text, validate=True)
+            content = base64.b64decode(str(text), validate=True)
         except ValueError:
             content = b""
         if not 2 < int.from_bytes(content[:2]) + 2 < len(content):
@@ -376,14 +419,14 @@ def _documents(path: Path) -> Iterator[dict[str, Any]]:
 
     try:
         yield from read_yaml(path)
-    except RepositoryError:
+    except (RepositoryError, UnicodeDecodeError):
         return  # `homelab check` says what is wrong with it
 
 
 def _run(visit: Visit, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     asks_nothing = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
     return subprocess.run(  # noqa: S603
-        ["git", "-C", str(root), "-c", "safe.directory=*", *arguments],  # noqa: S607
+        ["git", "-C", str(root), "-c", "safe.directory=*", "-c", "core.quotePath=false", *arguments],  # noqa: S607
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from homelab_mlops.doctor import connection
-from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
+from homelab_mlops.doctor.checks import PATIENCE_SECONDS, NotLookedAtError, Visit, check, out_of_time
 from homelab_mlops.doctor.faults import Finding
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ _WORDS = {
     "request time and the current time is too large": "STORE_CLOCK",
     "the region": "STORE_WRONG_REGION",
     "bucket does not exist": "STORE_NO_BUCKET",
+    "account is disabled": "STORE_WRONG_KEY",
     "access denied": "STORE_DENIED_LIST",
 }
 NAMED_BY_MLFLOW = tuple(dict.fromkeys(_WORDS.values()))
@@ -97,31 +98,39 @@ def stores(visit: Visit) -> list[Store]:
     Raises:
         NotLookedAtError: it names none.
     """
-    endpoint = visit.variable(*_ENDPOINTS)
+    # As boto3 takes it: with the line end that somebody left at its end.
+    endpoint = next((value for name in _ENDPOINTS if (value := visit.env.get(name, ""))), "")
     if destination := visit.store or visit.variable(*_DESTINATIONS):
-        place = urlsplit(destination)
-        if place.scheme != "s3":
+        if not destination.startswith("s3://"):
             raise NotLookedAtError(f"artifacts lie in {destination}, which is no bucket")
-        return [Store(endpoint, place.netloc, place.path.strip("/"), write=True)]
+        bucket, _, key = destination.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise Finding("STORE_NO_BUCKET", destination, f"{destination} names no bucket")
+        return [Store(endpoint, bucket, key.strip("/"), write=True)]
     if visit.variable("MLFLOW_S3_ENDPOINT_URL"):
         return [Store(endpoint, "", "", write=True)]
-    sources = [urlsplit(model.source) for model in visit.models if model.source.startswith("s3://")]
+    sources = [
+        model.source.removeprefix("s3://").partition("/") for model in visit.models if model.source.startswith("s3://")
+    ]
     if not endpoint and not (visit.model_given and sources and visit.variable("AWS_ACCESS_KEY_ID", "AWS_PROFILE")):
         raise NotLookedAtError(
             "no endpoint is set (MLFLOW_S3_ENDPOINT_URL with MLFLOW_ARTIFACTS_DESTINATION or --store, "
             "or AWS_ENDPOINT_URL_S3)"
         )
-    tables = [Store(endpoint, source.netloc, source.path.lstrip("/"), write=False) for source in sources]
+    tables = [Store(endpoint, bucket, key, write=False) for bucket, _, key in sources]
     return tables or [Store(endpoint, "", "", write=False)]
 
 
-@check("STORE_ENDPOINT")
+@check("STORE_ENDPOINT", "STORE_NO_BUCKET")
 def endpoint(visit: Visit) -> Iterator[Finding]:
-    """Whether the variable holds an address."""
-    url = stores(visit)[0].endpoint
-    if url and connection.http_address(url) is None:
-        name = next(name for name in _ENDPOINTS if visit.variable(name))
-        yield Finding("STORE_ENDPOINT", f"{name}={url}")
+    """Whether the variable holds an address, and that alone."""
+    place = stores(visit)[0]
+    where = next((f"{name}={place.endpoint!r}" for name in _ENDPOINTS if visit.env.get(name)), "")
+    if place.endpoint and connection.http_address(place.endpoint) is None:
+        yield Finding("STORE_ENDPOINT", where)
+    elif place.bucket and place.endpoint.rstrip("/").endswith(f"/{place.bucket}"):
+        what = f"the endpoint of the store ends with the bucket {place.bucket}, which the clients add themselves"
+        yield Finding("STORE_ENDPOINT", where, what)
 
 
 @check(
@@ -140,8 +149,8 @@ def reachable(visit: Visit) -> None:
     url = stores(visit)[0].endpoint
     if not url:
         return
-    insecure = visit.variable("MLFLOW_S3_IGNORE_TLS").lower() in ("true", "1")
-    context = connection.tls_context("STORE", visit.variable("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"), insecure=insecure)
+    bundle = visit.variable("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE") if url.startswith("https:") else ""
+    context = connection.tls_context("STORE", bundle, insecure=_insecure(visit, stores(visit)[0]))
     connection.connect(visit, "STORE", url, context)
     import httpx
 
@@ -151,7 +160,10 @@ def reachable(visit: Visit) -> None:
     except httpx.TimeoutException as error:
         raise Finding("STORE_NO_ANSWER", url) from error
     except httpx.TransportError as error:
-        raise Finding("STORE_BREAKS_OFF", url, f"the store breaks the connection off: {error}") from error
+        raise connection.breaks_off("STORE", url, error) from error
+    location = answer.headers.get("location", "")
+    if connection.leads_to_tls(url, answer.status_code, location):
+        raise Finding("STORE_HTTP_TO_TLS", url, f"the store is at {urlsplit(location).netloc} by https only")
     visit.shared["clock"] = answer.headers.get("date", "")
     is_s3 = (
         any(name.startswith("x-amz-") for name in answer.headers)
@@ -162,7 +174,12 @@ def reachable(visit: Visit) -> None:
         raise Finding("STORE_NOT_S3", url, f"what answers at the endpoint is no S3 store: status {answer.status_code}")
 
 
-@check("STORE_NO_CREDENTIALS", after=[reachable])
+def _insecure(visit: Visit, place: Store) -> bool:
+    """Whether MLflow would take any certificate of its store."""
+    return place.write and visit.variable("MLFLOW_S3_IGNORE_TLS").lower() in ("true", "1")
+
+
+@check("STORE_NO_CREDENTIALS", "STORE_WRONG_KEY", "STORE_WRONG_TOKEN", after=[reachable])
 def credentials(visit: Visit) -> Iterator[Finding]:
     """Whether there are keys to sign with."""
     import botocore.session
@@ -172,9 +189,24 @@ def credentials(visit: Visit) -> Iterator[Finding]:
     try:
         keys = botocore.session.get_session().get_credentials()
     except BotoCoreError as error:
-        raise Finding("STORE_NO_CREDENTIALS", place.where, f"the S3 credentials cannot be used: {error}") from error
+        what = f"the S3 credentials cannot be used: {error}"
+        fix = "unset AWS_PROFILE, or mend ~/.aws/config and ~/.aws/credentials"
+        raise Finding("STORE_NO_CREDENTIALS", place.where, what, fix) from error
     if keys is None or not keys.access_key or not keys.secret_key:
         yield Finding("STORE_NO_CREDENTIALS", place.where)
+    elif not _sendable(keys.access_key):
+        what = "the access key holds what no key can, such as a line end"
+        yield Finding(
+            "STORE_WRONG_KEY", place.where, what, "set AWS_ACCESS_KEY_ID anew, with no space or line end in it"
+        )
+    elif not _sendable(keys.token or ""):
+        what = "the session token holds what no token can, such as a line end"
+        yield Finding("STORE_WRONG_TOKEN", place.where, what, "set AWS_SESSION_TOKEN anew, with no line end in it")
+
+
+def _sendable(text: str) -> bool:
+    """Whether it can be a part of a header."""
+    return text.isascii() and (not text or text.isprintable()) and " " not in text
 
 
 @check(
@@ -250,7 +282,8 @@ def _writing(visit: Visit, place: Store) -> Iterator[Finding]:
             raise
         unread = _unreadable(visit, place, key)
     yield from (*unread, *undeleted)
-    if not unread and not visit.stopped.is_set():
+    # What cannot be deleted would stay, and what is large for no use.
+    if not unread and not undeleted and not visit.stopped.is_set():
         yield from _multipart(visit, place, key)
 
 
@@ -326,15 +359,18 @@ def _delete(
 ) -> list[Finding]:
     from botocore.exceptions import BotoCoreError, ClientError
 
+    probe = f"s3://{place.bucket}/{key} at {place.endpoint or 'AWS'}"
     client = _client(visit, place, checksums=checksums)
     versioned = {"VersionId": version} if version and version != "null" else {}
     for which in [versioned, {}] if versioned else [{}]:
         try:
             client.delete_object(Bucket=place.bucket, Key=key, **which)  # type: ignore[arg-type]
-        except (BotoCoreError, ClientError):
+        except BotoCoreError:
+            return [out_of_time(probe, "the store did not say in time whether the probe object is deleted")]
+        except ClientError:
             continue
         return []
-    return [Finding("STORE_DENIED_DELETE", f"s3://{place.bucket}/{key} at {place.endpoint or 'AWS'}")]
+    return [Finding("STORE_DENIED_DELETE", probe)]
 
 
 def _multipart(visit: Visit, place: Store, key: str) -> Iterator[Finding]:
@@ -407,11 +443,19 @@ class _Asked:
             return self._refused(error)
         if isinstance(error, boto.EndpointConnectionError | boto.ConnectTimeoutError | boto.HTTPClientError):
             raise self._unreachable(error) from error
+        if isinstance(error, boto.ParamValidationError):
+            raise self._misnamed(error) from error
         if isinstance(error, boto.FlexibleChecksumError):
             raise Finding("STORE_CHECKSUM", self._place.where, str(error)) from error
         if isinstance(error, boto.BotoCoreError | ValueError):
             raise Finding(self._unknown, self._place.where, f"the store cannot be used: {_reason(error)}") from error
         return False
+
+    def _misnamed(self, error: Exception) -> Finding:
+        """What no bucket or no object can be named."""
+        if "Bucket" in str(error):
+            return Finding("STORE_NO_BUCKET", self._place.where, f"no bucket can have the name {self._place.bucket!r}")
+        return Finding("STORE_NO_TABLE", self._place.where, f"no object can have the name {self._place.key!r}")
 
     def _refused(self, error: Any) -> bool:
         answer = error.response.get("Error", {})
@@ -440,10 +484,12 @@ class _Asked:
         answer = error.response.get("Error", {})
         title = Finding(code, "").what
         if code == "STORE_WRONG_REGION":
+            from homelab_mlops.pipeline import s3
+
             region = answer.get("Region") or error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(
                 "x-amz-bucket-region"
             )
-            return f"{title}: it is in {region!r}, requests are for {_region(self._visit)!r}" if region else title
+            return f"{title}: it is in {region!r}, requests are for {s3.region()!r}" if region else title
         if code == "STORE_CLOCK":
             return _clocks(self._visit.shared.get("clock", "")) or title
         return title
@@ -455,8 +501,13 @@ class _Asked:
             return self._addressing()
         if self._large and not isinstance(error, boto.ReadTimeoutError):
             return Finding("STORE_UPLOAD_TOO_LARGE", self._place.where)
-        code = "STORE_NO_ANSWER" if isinstance(error, boto.ReadTimeoutError) else "STORE_BREAKS_OFF"
-        return Finding(code, self._place.where, f"{Finding(code, '').what}: {_reason(error)}")
+        if not isinstance(error, boto.ReadTimeoutError):
+            return Finding(
+                "STORE_BREAKS_OFF", self._place.where, f"the store breaks the connection off: {_reason(error)}"
+            )
+        if getattr(self.client.meta.config, "read_timeout", ANSWER_SECONDS) < PATIENCE_SECONDS:
+            return out_of_time(self._place.where)
+        return Finding("STORE_NO_ANSWER", self._place.where, f"{Finding('STORE_NO_ANSWER', '').what}: {_reason(error)}")
 
     @property
     def _style(self) -> str:
@@ -486,6 +537,9 @@ class _Asked:
 
 def _client(visit: Visit, place: Store, *, style: str = "", checksums: str = "when_supported") -> S3Client:
     """A client as MLflow's or the pipeline's, that tries once and gives up soon."""
+    import urllib3
+    from botocore import exceptions as boto
+
     from homelab_mlops.pipeline import s3
 
     cached: dict[Any, S3Client] = visit.shared.setdefault("s3", {})
@@ -498,7 +552,18 @@ def _client(visit: Visit, place: Store, *, style: str = "", checksums: str = "wh
         }
         if checksums != "when_supported":
             options |= {"request_checksum_calculation": checksums, "response_checksum_validation": checksums}
-        client = s3.client(options, style=style, endpoint=place.endpoint)
+        if _insecure(visit, place):
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        try:
+            client = s3.client(options, style=style, endpoint=place.endpoint, verify=not _insecure(visit, place))
+        except boto.InvalidRegionError as error:
+            where, what = f"AWS_DEFAULT_REGION={s3.region()!r}", "no region can have this name"
+            raise Finding("STORE_WRONG_REGION", where, what) from error
+        except boto.InvalidS3AddressingStyleError as error:
+            where, what = "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "there is no such style of addresses"
+            raise Finding("STORE_ADDRESSING", where, what, "set it to `path` or `virtual`") from error
+        except (boto.BotoCoreError, ValueError) as error:
+            raise Finding("STORE_NO_CREDENTIALS", place.where, f"boto3 cannot be set up: {_reason(error)}") from error
         client.meta.events.register_first("needs-retry.s3", _no_redirect)
         cached[which] = client
     return cached[which]
@@ -520,10 +585,6 @@ def _is_ip(url: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _region(visit: Visit) -> str:
-    return visit.variable("AWS_DEFAULT_REGION", "AWS_REGION") or "us-east-1"
 
 
 def _by_words(text: str) -> str | None:

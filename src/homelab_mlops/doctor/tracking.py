@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import importlib.util
+import netrc
 import re
+import ssl
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from homelab_mlops.doctor import connection, store
-from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
+from homelab_mlops.doctor.checks import PATIENCE_SECONDS, NotLookedAtError, Visit, check, out_of_time
 from homelab_mlops.doctor.faults import Finding
 
 ANSWER_SECONDS = 5.0
@@ -61,6 +64,7 @@ def reachable(visit: Visit) -> None:
     "TRACKING_NO_ANSWER",
     "TRACKING_BREAKS_OFF",
     "TRACKING_NOT_MLFLOW",
+    "TRACKING_HTTP_TO_TLS",
     "TRACKING_HOST_HEADER",
     "TRACKING_LOGIN_*",
     "TRACKING_FORBIDDEN",
@@ -77,11 +81,25 @@ def answers(visit: Visit) -> Iterator[Finding]:
     if response.status_code >= 400 and _OTHER_SCHEMA.search(response.text):
         raise Finding("TRACKING_SCHEMA_BEHIND", uri, _with_message("TRACKING_SCHEMA_BEHIND", response))
     # A web server that knows no POST answers 501; what MLflow itself refuses comes as JSON with a message.
-    if (response.status_code >= 500 and response.status_code != 501) or _message(response):
+    status = response.status_code
+    if (status in (429, 500) or status > 501) or _message(response):
         what = f"the tracking server fails with status {response.status_code}{_message(response)}"
         raise Finding("TRACKING_SERVER_FAILS", uri, what)
-    if response.status_code != 200 or "json" not in response.headers.get("content-type", ""):
+    location = response.headers.get("location", "")
+    if connection.leads_to_tls(uri, response.status_code, location):
+        raise Finding(
+            "TRACKING_HTTP_TO_TLS", uri, f"the tracking server is at {urlsplit(location).netloc} by https only"
+        )
+    if response.status_code != 200 or not _lists_experiments(response):
         raise Finding("TRACKING_NOT_MLFLOW", uri, f"this is no MLflow server: it answers {response.status_code}")
+
+
+def _lists_experiments(response: httpx.Response) -> bool:
+    try:
+        answer = response.json()
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and answer.keys() <= {"experiments", "next_page_token"}
 
 
 @check("TRACKING_CLIENT_NEWER", "TRACKING_SERVER_NEWER", after=[answers])
@@ -123,8 +141,11 @@ def database(visit: Visit) -> Iterator[Finding]:
     except ImportError:
         raise NotLookedAtError("the database: this needs the server's packages (mlflow, not mlflow-skinny)") from None
     head = _newest_revision()
-    engine = sqlalchemy.create_engine(uri)
+    where = "MLFLOW_BACKEND_STORE_URI"
     try:
+        address = sqlalchemy.make_url(uri)
+        where = address.render_as_string(hide_password=True)
+        engine = sqlalchemy.create_engine(address, poolclass=sqlalchemy.NullPool)
         with engine.connect() as opened:
             tables = sqlalchemy.inspect(opened).get_table_names()
             if not tables:
@@ -133,15 +154,16 @@ def database(visit: Visit) -> Iterator[Finding]:
             revision = (
                 opened.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar() if known else ""
             )
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", error)).splitlines()[0]
-        where = _without_password(uri)
+    except ImportError as error:
+        raise NotLookedAtError(f"the database: its driver is not installed here ({error.name})") from None
+    except (sqlalchemy.exc.SQLAlchemyError, ValueError) as error:
+        # What cannot be read as an address may hold the password anywhere.
+        unread = where == "MLFLOW_BACKEND_STORE_URI"
+        reason = "this is no address of a database" if unread else str(getattr(error, "orig", error)).splitlines()[0]
         raise Finding("TRACKING_SERVER_FAILS", where, f"MLflow's database cannot be opened: {reason}") from error
-    finally:
-        engine.dispose()
     if revision != head:
         what = f"MLflow's database has the schema {revision or 'of no version'}, the MLflow here needs {head}"
-        yield Finding("TRACKING_SCHEMA_BEHIND", _without_password(uri), what, about="schema")
+        yield Finding("TRACKING_SCHEMA_BEHIND", where, what, about="schema")
 
 
 def _newest_revision() -> str:
@@ -166,10 +188,6 @@ def _newest_revision() -> str:
     return str(newest.pop())
 
 
-def _without_password(uri: str) -> str:
-    return re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", uri)
-
-
 @check(
     "TRACKING_NOT_PROXIED",
     "TRACKING_EXPERIMENT_DELETED",
@@ -183,17 +201,28 @@ def artifact_root(visit: Visit) -> None:
     found = [experiment for model in visit.models if (experiment := _experiment(visit, model.name))]
     visit.shared["own"] = bool(found)
     if not found:
-        search = {"max_results": 1, "view_type": "ACTIVE_ONLY", "order_by": ["creation_time ASC"]}
+        # An experiment of before the server was set right says nothing of those that are made now.
+        search = {"max_results": 50, "view_type": "ACTIVE_ONLY", "order_by": ["creation_time DESC"]}
         response = _ask(visit, "POST", "/api/2.0/mlflow/experiments/search", json=search)
-        found = response.json().get("experiments", []) if response.status_code == 200 else []
+        every = response.json().get("experiments", []) if response.status_code == 200 else []
+        found = ([one for one in every if _is_served(one)] or every)[:1]
     if not found:
         raise NotLookedAtError("the artifacts: there is no experiment yet")
     for experiment in found:
-        location = str(experiment["artifact_location"])
-        if not location.startswith("mlflow-artifacts:"):
+        if not _is_served(experiment):
+            location = experiment["artifact_location"]
             what = f"the artifacts of the experiment {experiment['name']!r} are not served by MLflow: {location}"
-            raise Finding("TRACKING_NOT_PROXIED", uri, what)
+            fix = (
+                "start the server with --serve-artifacts --artifacts-destination; then, since an experiment keeps the "
+                f"location that it was made with: mlflow experiments rename -x {experiment['experiment_id']} "
+                f"--new-name {experiment['name']}-direct"
+            )
+            raise Finding("TRACKING_NOT_PROXIED", uri, what, fix)
     visit.shared["artifacts"] = str(found[0]["artifact_location"]).partition(":")[2].strip("/").split("//")[-1]
+
+
+def _is_served(experiment: dict[str, Any]) -> bool:
+    return str(experiment["artifact_location"]).startswith("mlflow-artifacts:")
 
 
 def _experiment(visit: Visit, name: str) -> dict[str, Any] | None:
@@ -201,9 +230,7 @@ def _experiment(visit: Visit, name: str) -> dict[str, Any] | None:
     uri, path = tracking_uri(visit), "/api/2.0/mlflow/experiments/get-by-name"
     response = _ask(visit, "GET", path, params={"experiment_name": name})
     if response.status_code == 404 and visit.may_create:
-        created = _ask(visit, "POST", "/api/2.0/mlflow/experiments/create", json={"name": name})
-        for finding in _refused(visit, created):
-            raise finding
+        _make_experiment(visit, name)
         response = _ask(visit, "GET", path, params={"experiment_name": name})
     if response.status_code == 404:
         return None
@@ -223,9 +250,34 @@ def _experiment(visit: Visit, name: str) -> dict[str, Any] | None:
     return experiment
 
 
+def _make_experiment(visit: Visit, name: str) -> None:
+    """Makes it, and takes it back where its artifacts are not served: it would keep that for ever.
+
+    Raises:
+        Finding: it may not be made, or its artifacts are not served.
+    """
+    uri, experiments = tracking_uri(visit), "/api/2.0/mlflow/experiments"
+    served = _ask(visit, "GET", f"{_UPLOADS}/artifacts", params={"path": ""})
+    if served.status_code == 503 and "--no-serve-artifacts" in served.text:
+        raise Finding("TRACKING_NOT_PROXIED", uri)
+    created = _ask(visit, "POST", f"{experiments}/create", json={"name": name})
+    for finding in _refused(visit, created):
+        raise finding
+    if created.status_code != 200:
+        return
+    body = created.json()
+    made = _ask(visit, "GET", f"{experiments}/get", params=body).json()["experiment"]
+    if not _is_served(made):
+        aside = {**body, "new_name": f"{name}-{body['experiment_id']}"}
+        _ask(visit, "POST", f"{experiments}/update", json=aside)
+        _ask(visit, "POST", f"{experiments}/delete", json=body)
+        raise Finding("TRACKING_NOT_PROXIED", f"{uri}, {made['artifact_location']}")
+
+
 @check(
     "TRACKING_PROXY_*",
     "TRACKING_UPLOAD_TOO_LARGE",
+    "STORE_DENIED_DELETE",
     "TRACKING_FORBIDDEN",
     *store.NAMED_BY_MLFLOW,
     after=[artifact_root, store.endpoint, store.reachable, store.credentials, store.usable],
@@ -236,6 +288,8 @@ def artifacts(visit: Visit) -> Iterator[Finding]:
     path = f"{_UPLOADS}/artifacts/{probe}"
     if _may_not_delete(visit, path):
         yield from _may_not_write(visit, probe)
+        if trouble := _of_mlflows_store(visit, probe):
+            raise trouble
         raise NotLookedAtError("writing artifacts: this user may not delete the probe that it would need")
     with visit.removing(lambda: _delete(visit, path)):
         yield from _written_and_read(visit, path, probe)
@@ -250,14 +304,18 @@ def _written_and_read(visit: Visit, path: str, probe: str) -> Iterator[Finding]:
         return
     read = _ask(visit, "GET", path)
     if read.status_code != 200 or read.content != _SMALL:
-        raise Finding("TRACKING_PROXY_CANNOT_READ", where)
+        raise store.named_by_mlflow(_message(read)) or Finding("TRACKING_PROXY_CANNOT_READ", where)
+    # Before something large is written, which would stay. MLflow says that it is deleted where the store refused it.
+    if _ask(visit, "DELETE", path).status_code >= 400 or _ask(visit, "GET", path).status_code == 200:
+        what = "MLflow may not delete in its artifact store: the doctor's probe object stays"
+        yield Finding("STORE_DENIED_DELETE", where, what)
+        return
     # Between the pods of a cluster nothing limits a body, and the old versions of a bucket would keep it each night.
     if visit.in_cluster or visit.stopped.is_set():
         return
     large = _put(visit, path, b"\0" * LARGE)
     if large is None or large.status_code >= 300:
         raise _why_not(visit, large, probe, "TRACKING_PROXY_CANNOT_WRITE_LARGE", where)
-    yield from ()
 
 
 def _put(visit: Visit, path: str, content: bytes) -> httpx.Response | None:
@@ -280,12 +338,17 @@ def _why_not(visit: Visit, response: httpx.Response | None, probe: str, code: st
             return Finding("TRACKING_UPLOAD_TOO_LARGE", where)
         for finding in _refused(visit, response):
             return finding
-        listed = _ask(visit, "GET", f"{_UPLOADS}/artifacts", params={"path": probe.rpartition("/")[0]})
-        if listed.status_code >= 400 and (named := store.named_by_mlflow(_message(listed))):
-            return named
+        if trouble := _of_mlflows_store(visit, probe):
+            return trouble
     answered = f"status {response.status_code}" if response is not None else "no answer in time"
     what = Finding(code, "").what
     return Finding(code, where, f"{what}: {answered}")
+
+
+def _of_mlflows_store(visit: Visit, probe: str) -> Finding | None:
+    """What MLflow says of its store when it is asked to list in it."""
+    listed = _ask(visit, "GET", f"{_UPLOADS}/artifacts", params={"path": probe.rpartition("/")[0]})
+    return store.named_by_mlflow(_message(listed)) if listed.status_code >= 400 else None
 
 
 def _may_not_delete(visit: Visit, path: str) -> bool:
@@ -307,41 +370,88 @@ def _delete(visit: Visit, path: str) -> None:
         _ask(visit, "DELETE", path)
 
 
-def _tls(visit: Visit) -> Any:
+def _tls(visit: Visit) -> ssl.SSLContext:
+    if urlsplit(tracking_uri(visit)).scheme == "http":
+        return ssl.create_default_context()
     insecure = visit.variable("MLFLOW_TRACKING_INSECURE_TLS").lower() in ("true", "1")
     bundle = visit.variable("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-    return connection.tls_context("TRACKING", "" if insecure else bundle, insecure=insecure)
+    context = connection.tls_context("TRACKING", "" if insecure else bundle, insecure=insecure)
+    if own := visit.variable("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
+        try:
+            context.load_cert_chain(own)
+        except OSError as error:
+            what = f"TLS fails: the client's certificate cannot be read: {error.strerror or error}"
+            raise Finding("TRACKING_TLS_FAILS", own, what, "correct MLFLOW_TRACKING_CLIENT_CERT_PATH") from error
+    return context
+
+
+def _login(visit: Visit) -> httpx.Auth | None:
+    """What MLflow's client would log in with: the address, the environment, ~/.mlflow/credentials, or ~/.netrc."""
+    address = urlsplit(tracking_uri(visit))
+    if address.username:
+        return httpx.BasicAuth(unquote(address.username), unquote(address.password or ""))
+    # As they are: a line end at the end of one is a part of it, and the server refuses it.
+    user, password = (visit.env.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    kept = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
+        kept.read(Path.home() / ".mlflow" / "credentials")
+    user = user or kept.get("mlflow", "mlflow_tracking_username", fallback="")
+    password = password or kept.get("mlflow", "mlflow_tracking_password", fallback="")
+    if user:
+        return httpx.BasicAuth(user, password)
+    with contextlib.suppress(netrc.NetrcParseError, OSError):
+        known = netrc.netrc(visit.variable("NETRC") or Path.home() / ".netrc").authenticators(address.hostname or "")
+        return httpx.BasicAuth(known[0], known[2]) if known and not _token(visit) else None
+    return None
+
+
+def _token(visit: Visit) -> str:
+    """The bearer token.
+
+    Raises:
+        Finding: it cannot be sent.
+    """
+    token = visit.env.get("MLFLOW_TRACKING_TOKEN", "")
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        what = "the tracking server rejects the credentials: the token holds what no token can, such as a line end"
+        raise Finding("TRACKING_LOGIN_WRONG", "MLFLOW_TRACKING_TOKEN", what, "set MLFLOW_TRACKING_TOKEN anew")
+    return token
 
 
 def _client(visit: Visit) -> httpx.Client:
     if "client" not in visit.shared:
-        user, token = visit.variable("MLFLOW_TRACKING_USERNAME"), visit.variable("MLFLOW_TRACKING_TOKEN")
-        password = visit.env.get("MLFLOW_TRACKING_PASSWORD", "")
-        visit.shared["client"] = httpx.Client(
-            base_url=tracking_uri(visit),
-            auth=(user, password) if user else None,
-            # No connection is used again: a server that failed may have closed it.
-            headers={"Connection": "close", **({"Authorization": f"Bearer {token}"} if token else {})},
-            verify=_tls(visit),
-            trust_env=True,
-        )
+        token = _token(visit)
+        try:
+            visit.shared["client"] = httpx.Client(
+                base_url=tracking_uri(visit),
+                auth=_login(visit),
+                # No connection is used again: a server that failed may have closed it.
+                headers={"Connection": "close", **({"Authorization": f"Bearer {token}"} if token else {})},
+                verify=_tls(visit),
+                trust_env=True,
+            )
+        except ImportError as error:
+            raise NotLookedAtError(f"the tracking server, behind a proxy of the environment: {error}") from None
     client: httpx.Client = visit.shared["client"]
     return client
 
 
 def _ask(visit: Visit, method: str, path: str, *, seconds: float = ANSWER_SECONDS, **arguments: Any) -> httpx.Response:
     uri = tracking_uri(visit)
-    limits = httpx.Timeout(visit.seconds(seconds), connect=visit.seconds(connection.CONNECT_SECONDS))
+    allowed, to_connect = visit.seconds(seconds), visit.seconds(connection.CONNECT_SECONDS)
+    limits = httpx.Timeout(allowed, connect=to_connect)
+    shown = path.partition("/homelab-doctor")[0]
     try:
         return _client(visit).request(method, path, timeout=limits, **arguments)
-    except httpx.ConnectTimeout as error:
-        raise Finding("TRACKING_TIMEOUT", uri) from error
     except httpx.TimeoutException as error:
-        what = f"the tracking server does not answer {path.partition('/homelab-doctor')[0]} in time"
+        if min(allowed, to_connect) < PATIENCE_SECONDS:
+            raise out_of_time(f"{uri}{shown}") from error
+        if isinstance(error, httpx.ConnectTimeout):
+            raise Finding("TRACKING_TIMEOUT", uri) from error
+        what = f"the tracking server does not answer {shown} in time"
         raise Finding("TRACKING_NO_ANSWER", uri, what) from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        what = f"the tracking server breaks the connection off: {error}"
-        raise Finding("TRACKING_BREAKS_OFF", f"{uri}{path}", what) from error
+        raise connection.breaks_off("TRACKING", uri, error) from error
 
 
 def _refused(visit: Visit, response: httpx.Response) -> Iterator[Finding]:
@@ -351,7 +461,7 @@ def _refused(visit: Visit, response: httpx.Response) -> Iterator[Finding]:
         fix = f"add {name!r} to MLFLOW_SERVER_ALLOWED_HOSTS of the server, with and without port"
         raise Finding("TRACKING_HOST_HEADER", uri, fix=fix)
     if response.status_code == 401:
-        given = visit.variable("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN") or urlsplit(uri).username
+        given = "authorization" in response.request.headers
         raise Finding("TRACKING_LOGIN_WRONG" if given else "TRACKING_LOGIN_MISSING", uri)
     if response.status_code == 403:
         raise Finding("TRACKING_FORBIDDEN", f"{uri}{response.request.url.path.partition('/homelab-doctor')[0]}")

@@ -35,6 +35,7 @@ class Cluster:
 
     def __init__(self, context: str | None = None, *, timeout: float = TIMEOUT) -> None:
         import urllib3
+        import yaml
         from kubernetes import client, config, dynamic
 
         self._timeout = timeout
@@ -46,23 +47,25 @@ class Cluster:
                     f"the kubeconfig has no context {self.context!r}",
                     fix=f"--context {' | '.join(known['name'] for known in contexts)}",
                 )
-            self._api = config.new_client_from_config(context=self.context)
-        except config.ConfigException as error:
+            configuration = client.Configuration()
+            configuration.retries = False
+            config.load_kube_config(context=self.context, client_configuration=configuration)
+        except (config.ConfigException, yaml.YAMLError, OSError) as error:
             raise ClusterError(
                 f"no usable kubeconfig: {error}", fix="set KUBECONFIG, or log in to the cluster"
             ) from error
-        self.server: str = self._api.configuration.host
-        self._api.configuration.retries = False
-        try:
-            self.version: str = client.VersionApi(self._api).get_code(_request_timeout=timeout).git_version
-        except (urllib3.exceptions.HTTPError, client.ApiException) as error:
-            raise ClusterError(
-                f"the API server does not answer: {_reason(error)}", where=f"{self.server} ({self.context})"
-            ) from error
+        self._api = client.ApiClient(configuration)
+        self.server: str = configuration.host
         # What a CRD brings is looked up again when it is missing, so what another run saw is of no use.
         cache = tempfile.mkdtemp(prefix="homelab-")
         weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
-        self._dynamic = dynamic.DynamicClient(self._api, cache_file=str(Path(cache) / "discovery"))
+        try:
+            self.version: str = client.VersionApi(self._api).get_code(_request_timeout=timeout).git_version
+            self._dynamic = dynamic.DynamicClient(self._api, cache_file=str(Path(cache) / "discovery"))
+        except (urllib3.exceptions.HTTPError, client.ApiException, dynamic.exceptions.DynamicApiError) as error:
+            raise ClusterError(
+                f"the API server does not answer: {_reason(error)}", where=f"{self.server} ({self.context})"
+            ) from error
 
     @functools.cached_property
     def _core(self) -> CoreV1Api:

@@ -325,7 +325,7 @@ def workflows(repository: Repository) -> Problems:
         yield identity(manifest), "a Workflow in git would run again at each sync: make it a WorkflowTemplate"
 
 
-_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
 _NAMES: tuple[dict[str, int], ...] = (
     {},
     {},
@@ -344,6 +344,7 @@ _SHORT = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", 
 
 def fires(schedule: str) -> bool:
     """Whether there is a minute at which the schedule, five fields or a name such as ``@daily``, fires."""
+    schedule = re.sub(r"^(?:CRON_TZ|TZ)=\S+ +", "", schedule)
     fields = schedule.split()
     if len(fields) != len(_RANGES):
         return schedule in _SHORT or re.fullmatch(r"@every (\d+(\.\d+)?(h|m|s|ms))+", schedule) is not None

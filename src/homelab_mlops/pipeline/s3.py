@@ -11,11 +11,21 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5
 
 
-def client(options: dict[str, Any] | None = None, *, style: str = "", endpoint: str = "") -> S3Client:
+def region() -> str:
+    """The region that requests are signed for: that of the environment or of ~/.aws/config."""
+    import boto3.session
+
+    named = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
+    return named or boto3.session.Session().region_name or "us-east-1"
+
+
+def client(
+    options: dict[str, Any] | None = None, *, style: str = "", endpoint: str = "", verify: bool = True
+) -> S3Client:
     """A client that fails within seconds; ``options`` are botocore's, instead of those here.
 
     ``style`` of the addresses, unless given, is that of MLflow's variable, so that one setting serves both: `path`
-    wherever an endpoint is set, or `virtual`.
+    wherever an endpoint is set, or `virtual`. Without ``verify`` any certificate is taken.
     """
     import boto3.session
     from botocore.config import Config
@@ -26,7 +36,13 @@ def client(options: dict[str, Any] | None = None, *, style: str = "", endpoint: 
         "retries": {"max_attempts": 2, "mode": "standard"},
         "s3": {"addressing_style": style or os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "auto")},
     }
-    region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or "us-east-1"
     config = Config(**{**defaults, **(options or {})})
     # A session of its own: the default one keeps the credentials that it saw first.
-    return boto3.session.Session().client("s3", config=config, region_name=region, endpoint_url=endpoint or None)
+    return boto3.session.Session().client(
+        "s3",
+        config=config,
+        region_name=region(),
+        endpoint_url=endpoint or None,
+        # None leaves the authorities to AWS_CA_BUNDLE.
+        verify=None if verify else False,
+    )

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import boto3
 import httpx
@@ -237,6 +238,24 @@ def http_to_a_tls_port(lab: Lab) -> Scenes:
         yield tracking(url, MLFLOW_TRACKING_SERVER_CERT_PATH=str(own.file))
 
 
+def to_https(_request: Request) -> Answer:
+    return 308, "text/plain", b"https://mlflow.example/"
+
+
+@fault("TRACKING_HTTP_TO_TLS")
+def an_ingress_that_leads_to_https(lab: Lab) -> Scenes:
+    with network.proxy(lab.mlflow, to_https) as url:
+        yield tracking(url)
+    yield tracking(lab.mlflow)
+
+
+@fault("TRACKING_NOT_MLFLOW")
+def a_server_that_answers_any_json(lab: Lab) -> Scenes:
+    with network.proxy(lab.mlflow, lambda _request: (200, "application/json", b'{"status": "ok"}')) as url:
+        yield tracking(url)
+    yield tracking(lab.mlflow)
+
+
 @fault("TRACKING_NOT_MLFLOW")
 def a_server_that_is_something_else(lab: Lab) -> Scenes:
     with network.web_page() as url:
@@ -260,6 +279,19 @@ def no_login(lab: Lab) -> Scenes:
 def an_old_password(lab: Lab) -> Scenes:
     yield tracking(lab.guarded, "admin", "old")
     yield tracking(lab.guarded, "admin", PASSWORD)
+
+
+@fault("TRACKING_LOGIN_WRONG")
+def a_user_with_a_line_end(lab: Lab) -> Scenes:
+    """As `echo admin | base64` leaves one in a Secret; MLflow's client sends it too."""
+    yield tracking(lab.guarded, "admin\n", PASSWORD)
+    yield tracking(lab.guarded, "admin", PASSWORD)
+
+
+@fault("TRACKING_LOGIN_WRONG")
+def a_token_with_a_line_end(lab: Lab) -> Scenes:
+    yield tracking(lab.guarded, MLFLOW_TRACKING_TOKEN="token\n")
+    yield tracking(lab.guarded.replace("://", f"://admin:{PASSWORD}@"))
 
 
 @fault("TRACKING_FORBIDDEN")
@@ -425,6 +457,42 @@ def mlflow_with_a_quota_that_small_files_fit_in(lab: Lab) -> Scenes:
     yield tracking(lab.guarded, "admin", PASSWORD)
 
 
+@fault("STORE_WRONG_KEY", TRACKING)
+def the_same_for_a_user_who_may_edit_but_not_delete(lab: Lab) -> Scenes:
+    lab.number += 1
+    name = f"editor-{lab.number}"
+
+    def admin(path: str, **body: str) -> Any:
+        url = f"{lab.guarded}/api/{path}"
+        return httpx.post(url, json=body, auth=("admin", PASSWORD), trust_env=False).raise_for_status().json()
+
+    admin("2.0/mlflow/users/create", username=name, password=PASSWORD)
+    made = admin("2.0/mlflow/experiments/create", name=name)["experiment_id"]
+    grant = {"username": name, "resource_type": "experiment", "resource_id": made, "permission": "EDIT"}
+    admin("3.0/mlflow/users/permissions/grant", **grant)
+    scene = Scene(tracking(lab.guarded, name, PASSWORD).env, (Model(name, ""),))
+    lab.admin().user_remove(MLFLOW_USER)
+    yield scene
+    lab.user(*EVERYTHING, *PARTS, key=MLFLOW_USER)
+    yield scene
+
+
+@fault("STORE_DENIED_LIST", TRACKING)
+def mlflow_that_may_not_list(lab: Lab) -> Scenes:
+    lab.user("s3:PutObject", "s3:GetObject", "s3:DeleteObject", key=MLFLOW_USER)
+    yield tracking(lab.guarded, "admin", PASSWORD)
+    lab.user(*EVERYTHING, *PARTS, key=MLFLOW_USER)
+    yield tracking(lab.guarded, "admin", PASSWORD)
+
+
+@fault("STORE_DENIED_DELETE", TRACKING)
+def mlflow_that_may_not_delete(lab: Lab) -> Scenes:
+    lab.user("s3:ListBucket", "s3:PutObject", "s3:GetObject", *PARTS, key=MLFLOW_USER)
+    yield tracking(lab.guarded, "admin", PASSWORD)
+    lab.user(*EVERYTHING, *PARTS, key=MLFLOW_USER)
+    yield tracking(lab.guarded, "admin", PASSWORD)
+
+
 @fault("TRACKING_PROXY_CANNOT_READ")
 def mlflow_that_may_not_get(lab: Lab) -> Scenes:
     lab.user("s3:ListBucket", "s3:PutObject", "s3:DeleteObject", key=MLFLOW_USER)
@@ -439,6 +507,18 @@ def mlflow_that_may_not_get(lab: Lab) -> Scenes:
 @fault("STORE_ENDPOINT")
 def an_endpoint_without_a_scheme(lab: Lab) -> Scenes:
     yield Scene(lab.s3(lab.minio.endpoint.removeprefix("http://")))
+    yield Scene(lab.s3())
+
+
+@fault("STORE_ENDPOINT")
+def an_endpoint_with_a_line_end(lab: Lab) -> Scenes:
+    yield Scene(lab.s3(f"{lab.minio.endpoint}\n"))
+    yield Scene(lab.s3(f"{lab.minio.endpoint}/"))
+
+
+@fault("STORE_ENDPOINT")
+def an_endpoint_with_the_bucket(lab: Lab) -> Scenes:
+    yield Scene(lab.s3(f"{lab.minio.endpoint}/mlflow"))
     yield Scene(lab.s3())
 
 
@@ -483,6 +563,14 @@ def a_store_with_a_certificate_of_an_unknown_authority(lab: Lab) -> Scenes:
         yield Scene(lab.s3(url, AWS_CA_BUNDLE=str(own.file)))
 
 
+@fault("STORE_TLS_UNTRUSTED")
+def a_store_whose_certificate_is_its_own(lab: Lab) -> Scenes:
+    own = network.certificate(lab.folder)
+    with network.proxy(lab.minio.endpoint, network.through, tls=own.context) as url:
+        yield Scene(lab.s3(url))
+        yield Scene(lab.s3(url, MLFLOW_S3_IGNORE_TLS="true"))
+
+
 @fault("STORE_TLS_EXPIRED")
 def a_store_with_a_certificate_that_has_expired(lab: Lab) -> Scenes:
     old, new = network.certificate(lab.folder, expired=True), network.certificate(lab.folder)
@@ -524,6 +612,13 @@ def http_to_the_tls_port_of_a_store(lab: Lab) -> Scenes:
         yield Scene(lab.s3(url, AWS_CA_BUNDLE=str(own.file)))
 
 
+@fault("STORE_HTTP_TO_TLS")
+def an_ingress_before_the_store_that_leads_to_https(lab: Lab) -> Scenes:
+    with network.proxy(lab.minio.endpoint, to_https) as url:
+        yield Scene(lab.s3(url))
+    yield Scene(lab.s3())
+
+
 @fault("STORE_NOT_S3")
 def the_port_of_the_console(lab: Lab) -> Scenes:
     with network.web_page() as url:
@@ -541,6 +636,43 @@ def no_keys(lab: Lab) -> Scenes:
 @fault("STORE_WRONG_KEY")
 def a_key_that_does_not_exist(lab: Lab) -> Scenes:
     yield Scene(lab.s3(AWS_ACCESS_KEY_ID="somebody"))
+    yield Scene(lab.s3())
+
+
+@fault("STORE_WRONG_KEY")
+def a_key_with_a_line_end(lab: Lab) -> Scenes:
+    yield Scene(lab.s3(AWS_ACCESS_KEY_ID=f"{lab.minio.access_key}\n"))
+    yield Scene(lab.s3())
+
+
+@fault("STORE_WRONG_TOKEN")
+def a_token_of_a_session_with_a_line_end(lab: Lab) -> Scenes:
+    session = _session(lab)
+    yield Scene(lab.s3(**{**session, "AWS_SESSION_TOKEN": f"{session['AWS_SESSION_TOKEN']}\n"}))
+    yield Scene(lab.s3(**session))
+
+
+@fault("STORE_NO_CREDENTIALS")
+def a_profile_that_does_not_exist(lab: Lab) -> Scenes:
+    yield Scene(lab.s3(AWS_PROFILE="homelab"))
+    yield Scene(lab.s3())
+
+
+@fault("STORE_WRONG_REGION")
+def a_region_with_a_space(lab: Lab) -> Scenes:
+    yield Scene(lab.s3(AWS_DEFAULT_REGION="eu west"))
+    yield Scene(lab.s3())
+
+
+@fault("STORE_ADDRESSING")
+def a_style_of_addresses_that_there_is_not(lab: Lab) -> Scenes:
+    yield Scene(lab.s3(MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE="paths"))
+    yield Scene(lab.s3(MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE="path"))
+
+
+@fault("STORE_NO_BUCKET")
+def a_bucket_that_no_bucket_is_called(lab: Lab) -> Scenes:
+    yield Scene(lab.s3(bucket="my bucket[1]"))
     yield Scene(lab.s3())
 
 

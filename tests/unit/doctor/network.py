@@ -36,6 +36,7 @@ class Request:
         return int(self.headers.get("Content-Length") or 0)
 
 
+# Status, content type and body; of a redirect the body is where it leads to.
 Answer = tuple[int, str, bytes]
 Rule = Callable[[Request], Answer | None]
 
@@ -80,6 +81,8 @@ def proxy(
                 status, kind, content = own
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
+                if 300 <= status < 400:
+                    self.send_header("Location", content.decode())
             else:
                 connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=30)
                 connection.putrequest(

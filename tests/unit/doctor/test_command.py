@@ -22,7 +22,7 @@ from homelab_mlops.doctor import store, tracking  # noqa: F401 - registers their
 from homelab_mlops.doctor.checks import BUDGET_SECONDS, CHECKS, DELETE_SECONDS, TIDY_SECONDS, Visit, examine
 from tests.conftest import HOMELAB, ROOT, clean_environment
 from tests.unit.doctor import network
-from tests.unit.doctor.lab import PARTS, Lab, set_environment
+from tests.unit.doctor.lab import PARTS, PASSWORD, Lab, set_environment
 from tests.unit.doctor.network import Answer, Request
 
 Doctor = Callable[..., subprocess.CompletedProcess[str]]
@@ -34,7 +34,7 @@ def doctor(tmp_path: Path) -> Doctor:
     """Runs `homelab doctor` outside of any clone and with no cluster, unless told otherwise."""
 
     def run(*arguments: str, env: Mapping[str, str], folder: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        environment = clean_environment({"KUBECONFIG": str(tmp_path / "none"), **env})
+        environment = clean_environment({"KUBECONFIG": "", "HOME": str(tmp_path), **env})
         return subprocess.run(
             [HOMELAB, "doctor", *arguments], capture_output=True, text=True, timeout=60, cwd=folder, env=environment
         )
@@ -88,6 +88,8 @@ def test_only_looks_for_one_fault(lab: Lab, doctor: Doctor) -> None:
     assert (only.returncode, codes(only)) == (2, ["STORE_WRONG_SECRET"])
     other = doctor("--json", "--only", "STORE_WRONG_KEY", env=env)
     assert (other.returncode, codes(other)) == (0, [])
+    kept_from = doctor("--json", "--only", "STORE_WRONG_KEY", env=lab.s3(NOTHING_LISTENS))
+    assert (kept_from.returncode, codes(kept_from)) == (2, ["STORE_REFUSED"])
     misspelt = doctor("--only", "store_wrong_secrets", env=env)
     assert misspelt.returncode == 2
     assert "did you mean STORE_WRONG_SECRET?" in misspelt.stderr
@@ -131,6 +133,49 @@ def test_a_resolver_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyP
     (finding,) = report.findings
     assert finding.code == "TRACKING_DNS"
     assert "the resolver does not answer" in finding.what
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0])
+def test_a_slow_server_is_not_accused_of_anything(lab: Lab, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer takes its time: of what the doctor's own time does not suffice for, it says no more than that."""
+    slow = threading.Event()
+
+    def after_a_while(_request: Request) -> None:
+        slow.wait(seconds)
+
+    with (
+        network.proxy(lab.mlflow, after_a_while) as tracker,
+        network.proxy(lab.minio.endpoint, after_a_while) as behind,
+    ):
+        for env in ({"MLFLOW_TRACKING_URI": tracker}, lab.s3(behind)):
+            set_environment(monkeypatch, env)
+            report = examine(Visit(), ("tracking", "store"))
+            assert {finding.code for finding in report.findings} <= {"DOCTOR_OUT_OF_TIME"}
+
+
+def test_a_login_may_lie_where_mlflow_reads_it(lab: Lab, tmp_path: Path, doctor: Doctor) -> None:
+    env = {"MLFLOW_TRACKING_URI": lab.guarded, "HOME": str(tmp_path)}
+    assert codes(doctor("--json", env=env)) == ["TRACKING_LOGIN_MISSING"]
+    (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login admin password {PASSWORD}\n")
+    assert codes(doctor("--json", env=env)) == []
+    (tmp_path / ".netrc").unlink()
+    (tmp_path / ".mlflow").mkdir()
+    kept = f"[mlflow]\nmlflow_tracking_username = admin\nmlflow_tracking_password = {PASSWORD}\n"
+    (tmp_path / ".mlflow" / "credentials").write_text(kept)
+    assert codes(doctor("--json", env=env)) == []
+
+
+def test_a_bucket_that_is_none_is_no_fine_stack(lab: Lab, doctor: Doctor) -> None:
+    for options, env in ((["--store", "mlflow/artifacts"], lab.s3()), (["--store", "s3:///artifacts"], lab.s3())):
+        assert doctor(*options, env=env).returncode == 2
+
+
+def test_a_password_of_the_database_is_not_shown(doctor: Doctor) -> None:
+    uris = ("postgresql://mlflow:hidden/word@127.0.0.1:9/db", "mysql+pymysql://mlflow:hidden-word@127.0.0.1:nine/db")
+    for uri in uris:
+        said = doctor("--json", env={"MLFLOW_BACKEND_STORE_URI": uri})
+        assert said.returncode in {0, 2}
+        assert "hidden" not in said.stdout + said.stderr
 
 
 def test_a_check_that_fails_itself_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +282,7 @@ def test_a_stopped_doctor_leaves_nothing_behind_mlflow(lab: Lab, hold: Hold, tmp
 
 def stop(env: Mapping[str, str], hold: Hold, folder: Path) -> None:
     """Starts the doctor, interrupts it as Ctrl-C does while a request waits, and holds that it ends at once."""
-    environment = clean_environment({"KUBECONFIG": str(folder / "none"), **env})
+    environment = clean_environment({"KUBECONFIG": "", "HOME": str(folder), **env})
     with subprocess.Popen(
         [HOMELAB, "doctor"], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:

@@ -59,12 +59,14 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-# A training does not read the table again, and needs not delete.
+# A training does not read the table again, needs not delete, and is of one experiment.
 NOT_OF_A_TRAINING = {
     "a table that nobody has brought",
     "a folder of tables that is empty",
     "keys of another bucket",
     "keys that may not delete",
+    "mlflow that may not delete",
+    "the same for a user who may edit but not delete",
 }
 OF_THE_STORE = [name for name, (code, _) in {**TRACKING, **STORE}.items() if code.startswith("STORE")]
 

@@ -129,6 +129,57 @@ def a_secret_that_kustomize_generates(clone: Clone) -> None:
     clone.push()
 
 
+def a_secret_that_kustomize_reads_from_a_file(clone: Clone) -> None:
+    folder = clone.root / "overlays/homelab/mlflow"
+    (folder / "mine.txt").write_text("password=hunter2\n")
+    with (folder / "kustomization.yaml").open("a") as opened:
+        opened.write("secretGenerator:\n  - name: mine\n    envs: [mine.txt]\n")
+    clone.push()
+
+
+def a_secret_that_is_about_to_be_committed(clone: Clone) -> None:
+    """It is not asked to be pushed as well."""
+    text = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: mine\nstringData:\n  password: hunter2\n"
+    (clone.root / "overlays/mine.yaml").write_text(text)
+
+
+def keys_of_the_store_in_the_tree(clone: Clone) -> None:
+    (clone.root / ".env").write_text("AWS_ACCESS_KEY_ID=minio\nAWS_SECRET_ACCESS_KEY=hunter2\n")
+    clone.push()
+
+
+def keys_of_the_store_in_the_history(clone: Clone) -> None:
+    keys_of_the_store_in_the_tree(clone)
+    (clone.root / ".env").unlink()
+    clone.push()
+
+
+def a_secret_in_the_history_of_a_name_with_an_umlaut(clone: Clone) -> None:
+    a_secret_in_the_tree(clone)
+    clone.git("mv", "overlays/mine.yaml", "overlays/müll.yaml")
+    clone.push()
+    (clone.root / "overlays/müll.yaml").unlink()
+    clone.push()
+
+
+def a_secret_beside_what_is_no_yaml(clone: Clone) -> None:
+    text = "kind: Secret\nmetadata:\n  name: mine\nstringData:\n  password: hunter2\n---\na: [\n"
+    (clone.root / "overlays/mine.yaml").write_text(text)
+    clone.push()
+
+
+def a_kubeconfig_in_the_tree(clone: Clone) -> None:
+    user = {"name": "me", "user": {"client-key-data": "aHVudGVyMg=="}}
+    (clone.root / "kubeconfig.yaml").write_text(yaml.safe_dump({"kind": "Config", "users": [user]}))
+    clone.push()
+
+
+def a_schedule_on_the_seventh_weekday(clone: Clone) -> None:
+    """Sunday is 0; Argo knows no 7."""
+    clone.edit(CRON, "30 2 * * *", "30 2 * * 7")
+    clone.push()
+
+
 def a_private_key_in_the_tree(clone: Clone) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -215,6 +266,13 @@ FAULTS: dict[Change, str] = {
     a_secret_in_the_tree: "GITOPS_PLAIN_SECRET",
     a_secret_in_a_list: "GITOPS_PLAIN_SECRET",
     a_secret_that_kustomize_generates: "GITOPS_PLAIN_SECRET",
+    a_secret_that_kustomize_reads_from_a_file: "GITOPS_PLAIN_SECRET",
+    a_secret_that_is_about_to_be_committed: "GITOPS_PLAIN_SECRET",
+    keys_of_the_store_in_the_tree: "GITOPS_PLAIN_SECRET",
+    keys_of_the_store_in_the_history: "GITOPS_PLAIN_SECRET",
+    a_secret_in_the_history_of_a_name_with_an_umlaut: "GITOPS_PLAIN_SECRET",
+    a_secret_beside_what_is_no_yaml: "GITOPS_PLAIN_SECRET",
+    a_kubeconfig_in_the_tree: "GITOPS_PLAIN_SECRET",
     a_private_key_in_the_tree: "GITOPS_PLAIN_SECRET",
     a_secret_in_the_history: "GITOPS_PLAIN_SECRET",
     sealed_for_another_key: "GITOPS_SEALED_WRONG_KEY",
@@ -228,6 +286,7 @@ FAULTS: dict[Change, str] = {
     a_change_that_is_not_committed: "GITOPS_NOT_PUSHED",
     a_commit_that_is_not_pushed: "GITOPS_NOT_PUSHED",
     a_schedule_that_never_fires: "CLUSTER_CRON_NEVER",
+    a_schedule_on_the_seventh_weekday: "CLUSTER_CRON_NEVER",
     a_dead_time_zone: "CLUSTER_CRON_TIMEZONE",
     a_suspended_schedule: "CLUSTER_CRON_SUSPENDED",
     a_resource_before_its_crd: "GITOPS_CRD_RACED",
@@ -240,10 +299,36 @@ def test_a_fault_of_a_repository_has_its_code_alone_and_no_code_once_it_is_gone(
     change(clone)
     assert set(clone.codes()) == {FAULTS[change]}
     clone.git("reset", "--quiet", "--hard", before)
+    clone.git("clean", "--quiet", "--force")
     clone.git("push", "--quiet", "--force", str(clone.remote), "HEAD:refs/heads/main")
     clone.git("--git-dir", str(clone.remote), "update-server-info")
     clone.git("reflog", "expire", "--expire=now", "--all")
     clone.git("update-ref", "-d", "ORIG_HEAD")
+    assert clone.codes() == []
+
+
+def test_a_clone_that_is_only_behind_has_everything_pushed(clone: Clone, tmp_path: Path) -> None:
+    """Somebody else's commit is there, such as a promotion that was merged, and was not fetched here yet."""
+    clone.git("remote", "add", "origin", str(clone.remote))
+    clone.git("fetch", "--quiet", "origin")
+    other = Clone(tmp_path, clone.url.removesuffix(f"/{clone.remote.parent.name}/remote.git"))
+    subprocess.run(["git", "clone", "--quiet", str(clone.remote), str(other.root)], check=True)
+    other.git("checkout", "--quiet", "-B", "main", "origin/main")
+    other.git("commit", "--quiet", "--allow-empty", "--message", "theirs")
+    other.git("push", "--quiet", "origin", "HEAD:refs/heads/main")
+    clone.git("--git-dir", str(clone.remote), "update-server-info")
+    assert clone.codes() == []
+    clone.git("commit", "--quiet", "--allow-empty", "--message", "mine")
+    assert clone.codes() == ["GITOPS_NOT_PUSHED"]
+
+
+def test_what_is_no_manifest_is_no_fault(clone: Clone) -> None:
+    """Files that somebody left, which no check trips over."""
+    folder = clone.root / "overlays"
+    (folder / "text.yaml").write_text("kind: Secret\nstringData: text\n")
+    (folder / "list.yaml").write_text("kind: List\nitems: [text, 1]\n# kind: Secret\n")
+    (folder / "latin.yaml").write_bytes("kind: ConfigMap # für\n".encode("latin-1"))
+    clone.push()
     assert clone.codes() == []
 
 

@@ -125,10 +125,13 @@ def test_right_credentials(username: str, homelab: Homelab, tmp_path: Path, with
     assert not [name for name, content in listing(tmp_path).items() if b"correct-horse-battery" in content]
 
 
-def test_artifacts_that_mlflow_does_not_serve(homelab: Homelab, ingested: Path, tmp_path: Path) -> None:
-    options = ("--no-serve-artifacts", "--default-artifact-root", str(tmp_path / "artifacts"))
-    with mlflow_with(tmp_path, *options) as uri:
+@pytest.mark.parametrize("serving", ["--serve-artifacts", "--no-serve-artifacts"])
+def test_artifacts_that_mlflow_does_not_serve(serving: str, homelab: Homelab, ingested: Path, tmp_path: Path) -> None:
+    """No experiment is left, which would keep the location when the server is mended."""
+    with mlflow_with(tmp_path, serving, "--default-artifact-root", str(tmp_path / "artifacts")) as uri:
         refused_to_train(homelab, ingested, {"MLFLOW_TRACKING_URI": uri}, "are not served by MLflow")
+        get = f"{uri}/api/2.0/mlflow/experiments/get-by-name?experiment_name=churn"
+        assert httpx.get(get, trust_env=False).status_code == 404
 
 
 def test_an_artifact_folder_that_cannot_be_written(homelab: Homelab, ingested: Path, tmp_path: Path) -> None:
