@@ -152,7 +152,8 @@ class Cluster:
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> None:
         """Deletes one object; it is no error when there is none."""
-        self._call(api_version, kind, "delete", name=name, namespace=namespace)
+        # As kubectl does: the default of a Job would leave its pods.
+        self._call(api_version, kind, "delete", name=name, namespace=namespace, propagation_policy="Background")
 
     def log(self, pod: str, namespace: str, container: str, lines: int) -> str:
         """The last lines that a container wrote, or nothing where it wrote none yet."""
