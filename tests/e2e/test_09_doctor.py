@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -27,6 +26,7 @@ from homelab_mlops.gitops.sealing_key import CERTIFICATE, make_sealing_key
 from tests.conftest import FIXTURES, HOMELAB, clean_environment
 from tests.e2e.conftest import Fork, green_at, noted, setting, took, until, workflow
 from tests.e2e.test_03_retraining import ended
+from tests.unit.doctor import network
 
 # What the rows make lies here, where Argo CD owns nothing; the label lets the doctor look at it.
 SPACE = "doctor-e2e"
@@ -40,6 +40,10 @@ HEALTHY_SECONDS = 10.0
 STEP_SECONDS = 5.0
 # Argo looks at every CronWorkflow once in ten seconds.
 CRON_ROUND_SECONDS = 12.0
+
+# What Pod Security `restricted` wants of a pod and of its container.
+RESTRICTED_POD = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+RESTRICTED_CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 Plain = tuple[str, str]
 """Where the upstream says that something is wrong, and what it says."""
@@ -261,8 +265,6 @@ def a_crd_is_deleted(lab: Lab) -> Iterator[Plain]:
 @row("CLUSTER_EXECUTOR_ROLE")
 def an_executor_may_not_report(lab: Lab) -> Iterator[Plain]:
     name = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(SPACE, "training")}
-    restricted = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
-    context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     template = {
         "apiVersion": ARGO,
         "kind": "WorkflowTemplate",
@@ -270,11 +272,15 @@ def an_executor_may_not_report(lab: Lab) -> Iterator[Plain]:
         "spec": {
             "entrypoint": "main",
             "serviceAccountName": SPACE,
-            "securityContext": restricted,
+            "securityContext": RESTRICTED_POD,
             "templates": [
                 {
                     "name": "main",
-                    "container": {"image": lab.image, "command": ["homelab", "--version"], "securityContext": context},
+                    "container": {
+                        "image": lab.image,
+                        "command": ["homelab", "--version"],
+                        "securityContext": RESTRICTED_CONTAINER,
+                    },
                 }
             ],
         },
@@ -461,10 +467,8 @@ def the_store_admits_no_step(lab: Lab) -> Iterator[Plain]:
         # What a step would log: a pod with its label asks the store, and fails.
         script = "import urllib.request as r; r.urlopen('http://minio.minio.svc:9000/minio/health/live', timeout=5)"
         labels = {**PLATFORM, "workflows.argoproj.io/workflow": SPACE}
-        restricted = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
-        context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-        spec = pod_of(lab, "python", "-c", script, securityContext=context)
-        spec = {**spec, "restartPolicy": "Never", "securityContext": restricted}
+        spec = pod_of(lab, "python", "-c", script, securityContext=RESTRICTED_CONTAINER)
+        spec = {**spec, "restartPolicy": "Never", "securityContext": RESTRICTED_POD}
         with lab.objects({**pod(SPACE, spec), "metadata": {**metadata(SPACE, "training"), "labels": labels}}):
             how = end_of(lab, SPACE, "training")
             last = lab.cluster.log(SPACE, "training", "main", 1).strip()
@@ -806,10 +810,8 @@ def test_a_pod_that_was_replaced_is_no_fault(lab: Lab) -> None:
     reference = {key: owner["metadata"][key] for key in ("name", "uid")}
     evicted = pod("evicted", {**pod_of(lab, "python", "-c", "1 / 0"), "restartPolicy": "Never"})
     own = [{"apiVersion": "apps/v1", "kind": "ReplicaSet", **reference}]
-    restricted = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
-    context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    evicted["spec"]["securityContext"] = restricted
-    evicted["spec"]["containers"][0]["securityContext"] = context
+    evicted["spec"]["securityContext"] = RESTRICTED_POD
+    evicted["spec"]["containers"][0]["securityContext"] = RESTRICTED_CONTAINER
     evicted["metadata"] |= {"namespace": "mlflow", "ownerReferences": own}
     with lab.objects(evicted):
         assert end_of(lab, "evicted", "mlflow")["exitCode"]
@@ -844,17 +846,12 @@ def test_a_user_who_may_only_read_is_told_the_same(lab: Lab) -> None:
     until("nothing once it is gone", lambda: not lab.codes(), 45)
 
 
-@pytest.fixture
-def silent_server() -> Iterator[str]:
-    """The address of a server that takes connections and says nothing, as one that hangs."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"https://127.0.0.1:{server.getsockname()[1]}"
-
-
-def test_an_api_server_that_hangs_is_unreachable(lab: Lab, silent_server: str) -> None:
+def test_an_api_server_that_hangs_is_unreachable(lab: Lab) -> None:
     started = time.monotonic()
-    with lab.kubeconfig(lambda document: document["clusters"][0]["cluster"].update(server=silent_server)) as env:
-        assert [finding["code"] for finding in lab.doctor(env=env)] == ["CLUSTER_UNREACHABLE"]
+    with network.talking(network.silence) as address:
+        change = {"server": f"https://{address}"}
+        with lab.kubeconfig(lambda document: document["clusters"][0]["cluster"].update(change)) as env:
+            assert [finding["code"] for finding in lab.doctor(env=env)] == ["CLUSTER_UNREACHABLE"]
     assert time.monotonic() - started < HEALTHY_SECONDS
 
 

@@ -370,7 +370,7 @@ def pods(visit: Visit) -> Iterator[Finding]:
         if (workflow and workflow not in latest) or (failed and replaced):
             continue
         found = _pod_finding(pod, events.get(("Pod", metadata["namespace"], metadata["name"]), ""))
-        owner = workflow or next((o["name"] for o in metadata.get("ownerReferences", [])), metadata["name"])
+        owner = workflow or next(iter(owners.values()), metadata["name"])
         if found and (found.code, owner) not in seen:
             seen.add((found.code, owner))
             yield found

@@ -87,6 +87,11 @@ def breaks_off(prefix: str, url: str, error: Exception) -> Finding:
     return Finding(code, url, what)
 
 
+def fits_a_header(text: str) -> bool:
+    """Whether a credential can be sent: a line end, a space or another alphabet cannot."""
+    return text.isascii() and text.isprintable() and " " not in text
+
+
 def leads_to_tls(url: str, status: int, location: str) -> bool:
     """Whether an answer sends a client that asks in plain http to https, where it would lose its login."""
     return url.startswith("http://") and 300 <= status < 400 and location.startswith("https://")

@@ -194,19 +194,14 @@ def credentials(visit: Visit) -> Iterator[Finding]:
         raise Finding("STORE_NO_CREDENTIALS", place.where, what, fix) from error
     if keys is None or not keys.access_key or not keys.secret_key:
         yield Finding("STORE_NO_CREDENTIALS", place.where)
-    elif not _sendable(keys.access_key):
+    elif not connection.fits_a_header(keys.access_key):
         what = "the access key holds what no key can, such as a line end"
         yield Finding(
             "STORE_WRONG_KEY", place.where, what, "set AWS_ACCESS_KEY_ID anew, with no space or line end in it"
         )
-    elif not _sendable(keys.token or ""):
+    elif not connection.fits_a_header(keys.token or ""):
         what = "the session token holds what no token can, such as a line end"
         yield Finding("STORE_WRONG_TOKEN", place.where, what, "set AWS_SESSION_TOKEN anew, with no line end in it")
-
-
-def _sendable(text: str) -> bool:
-    """Whether it can be a part of a header."""
-    return text.isascii() and (not text or text.isprintable()) and " " not in text
 
 
 @check(
@@ -501,13 +496,11 @@ class _Asked:
             return self._addressing()
         if self._large and not isinstance(error, boto.ReadTimeoutError):
             return Finding("STORE_UPLOAD_TOO_LARGE", self._place.where)
-        if not isinstance(error, boto.ReadTimeoutError):
-            return Finding(
-                "STORE_BREAKS_OFF", self._place.where, f"the store breaks the connection off: {_reason(error)}"
-            )
-        if getattr(self.client.meta.config, "read_timeout", ANSWER_SECONDS) < PATIENCE_SECONDS:
+        silent = isinstance(error, boto.ReadTimeoutError)
+        if silent and getattr(self.client.meta.config, "read_timeout", ANSWER_SECONDS) < PATIENCE_SECONDS:
             return out_of_time(self._place.where)
-        return Finding("STORE_NO_ANSWER", self._place.where, f"{Finding('STORE_NO_ANSWER', '').what}: {_reason(error)}")
+        code = "STORE_NO_ANSWER" if silent else "STORE_BREAKS_OFF"
+        return Finding(code, self._place.where, f"{Finding(code, '').what}: {_reason(error)}")
 
     @property
     def _style(self) -> str:

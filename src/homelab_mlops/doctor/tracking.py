@@ -83,15 +83,15 @@ def answers(visit: Visit) -> Iterator[Finding]:
     # A web server that knows no POST answers 501; what MLflow itself refuses comes as JSON with a message.
     status = response.status_code
     if (status in (429, 500) or status > 501) or _message(response):
-        what = f"the tracking server fails with status {response.status_code}{_message(response)}"
+        what = f"the tracking server fails with status {status}{_message(response)}"
         raise Finding("TRACKING_SERVER_FAILS", uri, what)
     location = response.headers.get("location", "")
-    if connection.leads_to_tls(uri, response.status_code, location):
+    if connection.leads_to_tls(uri, status, location):
         raise Finding(
             "TRACKING_HTTP_TO_TLS", uri, f"the tracking server is at {urlsplit(location).netloc} by https only"
         )
-    if response.status_code != 200 or not _lists_experiments(response):
-        raise Finding("TRACKING_NOT_MLFLOW", uri, f"this is no MLflow server: it answers {response.status_code}")
+    if status != 200 or not _lists_experiments(response):
+        raise Finding("TRACKING_NOT_MLFLOW", uri, f"this is no MLflow server: it answers {status}")
 
 
 def _lists_experiments(response: httpx.Response) -> bool:
@@ -412,7 +412,7 @@ def _token(visit: Visit) -> str:
         Finding: it cannot be sent.
     """
     token = visit.env.get("MLFLOW_TRACKING_TOKEN", "")
-    if token and not (token.isascii() and token.isprintable() and " " not in token):
+    if not connection.fits_a_header(token):
         what = "the tracking server rejects the credentials: the token holds what no token can, such as a line end"
         raise Finding("TRACKING_LOGIN_WRONG", "MLFLOW_TRACKING_TOKEN", what, "set MLFLOW_TRACKING_TOKEN anew")
     return token

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from boto3.session import Session
     from mypy_boto3_s3.client import S3Client
 
 CONNECT_SECONDS = 5
@@ -15,8 +16,12 @@ def region() -> str:
     """The region that requests are signed for: that of the environment or of ~/.aws/config."""
     import boto3.session
 
+    return _region(boto3.session.Session())
+
+
+def _region(session: Session) -> str:
     named = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
-    return named or boto3.session.Session().region_name or "us-east-1"
+    return named or session.region_name or "us-east-1"
 
 
 def client(
@@ -38,10 +43,11 @@ def client(
     }
     config = Config(**{**defaults, **(options or {})})
     # A session of its own: the default one keeps the credentials that it saw first.
-    return boto3.session.Session().client(
+    session = boto3.session.Session()
+    return session.client(
         "s3",
         config=config,
-        region_name=region(),
+        region_name=_region(session),
         endpoint_url=endpoint or None,
         # None leaves the authorities to AWS_CA_BUNDLE.
         verify=None if verify else False,

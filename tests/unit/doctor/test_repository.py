@@ -109,9 +109,14 @@ def public(clone: Clone) -> rsa.RSAPublicKey:
 Change = Callable[[Clone], None]
 
 
-def a_secret_in_the_tree(clone: Clone) -> None:
+def a_secret_that_is_about_to_be_committed(clone: Clone) -> None:
+    """It is not asked to be pushed as well."""
     text = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: mine\nstringData:\n  password: hunter2\n"
     (clone.root / "overlays/mine.yaml").write_text(text)
+
+
+def a_secret_in_the_tree(clone: Clone) -> None:
+    a_secret_that_is_about_to_be_committed(clone)
     clone.push()
 
 
@@ -135,12 +140,6 @@ def a_secret_that_kustomize_reads_from_a_file(clone: Clone) -> None:
     with (folder / "kustomization.yaml").open("a") as opened:
         opened.write("secretGenerator:\n  - name: mine\n    envs: [mine.txt]\n")
     clone.push()
-
-
-def a_secret_that_is_about_to_be_committed(clone: Clone) -> None:
-    """It is not asked to be pushed as well."""
-    text = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: mine\nstringData:\n  password: hunter2\n"
-    (clone.root / "overlays/mine.yaml").write_text(text)
 
 
 def keys_of_the_store_in_the_tree(clone: Clone) -> None:
