@@ -92,7 +92,7 @@ bench: $(VENV)/.dev ## Measure what the README and docs/ quote
 	$(BIN)/python -m tests.benchmarks.plain_errors
 
 schema: $(VENV)/.demo ## Write the schema of model.yaml for editors
-	$(BIN)/python -c "import json; from homelab_mlops.pipeline.spec import ModelSpec; print(json.dumps(ModelSpec.model_json_schema(), indent=2))" > workflows/models/model.schema.json
+	$(BIN)/python -c "import json; from homelab_mlops.model.spec import ModelSpec; print(json.dumps(ModelSpec.model_json_schema(), indent=2))" > workflows/models/model.schema.json
 
 lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
 	compile="$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet"

@@ -18,8 +18,8 @@ import boto3
 import httpx
 import pytest
 
-from homelab_mlops.demo import mlflow_server
 from homelab_mlops.gitops import tools
+from homelab_mlops.pipeline.demo import mlflow_server
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from homelab_mlops.model.parameters import Parameter, resolve
+from homelab_mlops.model.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline.fit import fit, prepare, targets
 from homelab_mlops.pipeline.gate import Opponent, judge
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.metrics import Array, weighted_metric
-from homelab_mlops.pipeline.parameters import Parameter, resolve
-from homelab_mlops.pipeline.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline.split import split_rows
 
 HOLDOUT_ROWS = 2000

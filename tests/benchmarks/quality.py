@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from homelab_mlops.model.parameters import resolve
+from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.fit import fit, prepare, targets
 from homelab_mlops.pipeline.gate import linear_baseline, trivial_baseline
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.metrics import Array, paired_difference, weighted_metric
-from homelab_mlops.pipeline.parameters import resolve
-from homelab_mlops.pipeline.spec import load_spec
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.train import labelled
 

@@ -28,12 +28,12 @@ from typing import Any
 import httpx
 import psutil
 
-from homelab_mlops.demo import mlflow_server
-from homelab_mlops.pipeline.demo_tables import built_in
+from homelab_mlops.model.demo_tables import built_in
+from homelab_mlops.model.spec import load_spec
+from homelab_mlops.pipeline.demo import mlflow_server
 from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.register import register
-from homelab_mlops.pipeline.spec import load_spec
 from homelab_mlops.pipeline.train import train
 
 ROOT = Path(__file__).parent.parent.parent

@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from homelab_mlops.demo import mlflow_server
+from homelab_mlops.model.spec import TimeSplit, load_spec
+from homelab_mlops.pipeline.demo import mlflow_server
 from homelab_mlops.pipeline.ingest import ingest
-from homelab_mlops.pipeline.spec import TimeSplit, load_spec
 
 HOMELAB = Path(sys.executable).with_name("homelab")
 SCRIPT = Path(__file__).with_name("plain_script.py")

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from homelab_mlops.gitops.cluster import Cluster
+from homelab_mlops.clients.kubernetes import Cluster
 from tests.conftest import ROOT
 from tests.e2e.conftest import Fork, noted, run_pod
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 
-from homelab_mlops.gitops.cluster import Cluster
+from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.gitops.render import render_all
 from tests.e2e.conftest import Fork, applications, green_at, took
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from homelab_mlops.gitops.cluster import Cluster
+from homelab_mlops.clients.kubernetes import Cluster
 from tests.e2e.conftest import Fork, green_at, took, until
 
 PUSH_SECONDS = 30.0

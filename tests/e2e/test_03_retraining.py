@@ -6,8 +6,8 @@ import re
 import time
 from typing import Any
 
-from homelab_mlops.gitops.cluster import Cluster
-from homelab_mlops.gitops.run import seconds
+from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.cluster.run import seconds
 from tests.e2e.conftest import Fork, green_at, took, until, workflow
 
 WORKFLOW = "argoproj.io/v1alpha1", "Workflow"

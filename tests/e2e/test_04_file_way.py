@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from homelab_mlops.gitops.cluster import Cluster
+from homelab_mlops.clients.kubernetes import Cluster
 from tests.e2e.conftest import Fork, green_at, run_pod, until
 from tests.e2e.test_03_retraining import ended
 

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 from kubernetes import client, config
 
-from homelab_mlops.gitops.cluster import Cluster
+from homelab_mlops.clients.kubernetes import Cluster
 from tests.e2e.conftest import Fork
 
 

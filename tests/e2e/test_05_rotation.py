@@ -6,7 +6,7 @@ import time
 
 import httpx
 
-from homelab_mlops.gitops.cluster import Cluster
+from homelab_mlops.clients.kubernetes import Cluster
 from tests.e2e.conftest import Fork, green_at, took, until
 from tests.e2e.test_03_retraining import versions
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from kubernetes import client, config
 
-from homelab_mlops.gitops.cluster import Cluster
-from homelab_mlops.gitops.run import seconds
+from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.cluster.run import seconds
 from tests.e2e.conftest import SETTINGS, Fork, command_of_the_owner, green_at, took, until, workflow
 from tests.e2e.test_03_retraining import ended, versions
 

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from homelab_mlops.gitops.cluster import Cluster
-from homelab_mlops.pipeline.demo_tables import built_in
+from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.model.demo_tables import built_in
 from tests.conftest import HOMELAB, clean_environment
 from tests.e2e.conftest import Fork, applications, green_at, setting, took, until
 

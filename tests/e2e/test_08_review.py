@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from homelab_mlops.gitops.cluster import Cluster
+from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.gitops.policies import identity
 from homelab_mlops.gitops.render import Manifest, render_all
 from tests.e2e.conftest import Fork, green_at, took, until

@@ -18,11 +18,11 @@ import pytest
 import yaml
 from kubernetes import client, config
 
+from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.cluster.run import seconds
 from homelab_mlops.doctor.cluster import PROVISIONED_WITHIN
-from homelab_mlops.gitops import kubeseal
-from homelab_mlops.gitops.cluster import Cluster
-from homelab_mlops.gitops.run import seconds
-from homelab_mlops.gitops.sealing_key import CERTIFICATE, make_sealing_key
+from homelab_mlops.gitops.secrets import kubeseal
+from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, make_sealing_key
 from tests.conftest import FIXTURES, HOMELAB, clean_environment
 from tests.e2e.conftest import Fork, green_at, noted, setting, took, until, workflow
 from tests.e2e.test_03_retraining import ended
@@ -905,7 +905,7 @@ def test_a_healthy_platform_is_never_found_fault_with(lab: Lab) -> None:
         report = lab.report(env)
         slowest = max(slowest, time.monotonic() - started)
         assert report["findings"] == []
-        assert report["looked_at"].keys() == {"tracking", "store", "cluster", "repository"}
+        assert report["looked_at"].keys() == {"tracking", "store", "cluster", "gitops"}
     took(f"the slowest of {HEALTHY_RUNS} runs of the doctor on the healthy platform", slowest)
     assert slowest < HEALTHY_SECONDS
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from homelab_mlops.gitops.cluster import Cluster
+from homelab_mlops.clients.kubernetes import Cluster
 from tests.e2e.conftest import SETTINGS, Fork, applications, setting
 from tests.e2e.test_03_retraining import versions
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from homelab_mlops.gitops.cluster import Cluster
-from homelab_mlops.gitops.secrets import load_table
+from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.gitops.secrets.table import load_table
 from tests.e2e.conftest import Fork, command_of_the_owner, green_at, took
 
 

@@ -119,10 +119,13 @@ class Check:
 
 CHECKS: dict[str, Check] = {}
 Checking = Callable[..., Any]
+_NAMES: dict[Checking, str] = {}
 
 
-def check(*codes: str, after: Collection[Checking] = (), before: Collection[Checking] = ()) -> Callable[..., Any]:
-    """Registers a function as a check of the room's group; a code's ``*`` stands for every code that begins so.
+def check(
+    group: str, *codes: str, after: Collection[Checking] = (), before: Collection[Checking] = ()
+) -> Callable[..., Any]:
+    """Registers a function as a check of ``group``; a code's ``*`` stands for every code that begins so.
 
     The checks ``after`` which it is asked have to be fine; those ``before`` which it ends go on whatever it finds.
     """
@@ -134,17 +137,13 @@ def check(*codes: str, after: Collection[Checking] = (), before: Collection[Chec
             for code in FAULTS
             if code == pattern or (pattern.endswith("*") and code.startswith(pattern[:-1]))
         )
-        name = _name(function)
-        CHECKS[name] = Check(name, name.partition(".")[0], function, known, tuple(map(_name, after)), ())
-        for later in map(_name, before):
+        name = _NAMES[function] = f"{group}.{function.__name__}"
+        CHECKS[name] = Check(name, group, function, known, tuple(_NAMES[earlier] for earlier in after), ())
+        for later in (_NAMES[function] for function in before):
             CHECKS[later] = replace(CHECKS[later], behind=(*CHECKS[later].behind, name))
         return function
 
     return register
-
-
-def _name(function: Checking) -> str:
-    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
 @dataclass

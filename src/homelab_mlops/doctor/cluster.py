@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from homelab_mlops.doctor import paths
+from homelab_mlops.cluster.status import APPLICATION, ARGO_CD_NAMESPACE, pod_problem
+from homelab_mlops.doctor import network as paths
 from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
 from homelab_mlops.doctor.faults import Finding
-from homelab_mlops.doctor.repository import remote_code, unsealable
+from homelab_mlops.doctor.gitops import remote_code, unsealable
 from homelab_mlops.doctor.schedules import cron_findings
 from homelab_mlops.errors import ClusterError
-from homelab_mlops.gitops.status import APPLICATION, ARGO_CD_NAMESPACE, pod_problem
 
 if TYPE_CHECKING:
-    from homelab_mlops.gitops.cluster import Cluster, Object
+    from homelab_mlops.clients.kubernetes import Cluster, Object
 
 ARGO, SEALED = "argoproj.io/v1alpha1", "bitnami.com/v1alpha1"
 KINDS = (
@@ -50,7 +50,7 @@ _STOPPED = (137, 143, 255)
 _PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
 
-@check("CLUSTER_KUBECONFIG", "CLUSTER_UNREACHABLE", "CLUSTER_DENIED")
+@check("cluster", "CLUSTER_KUBECONFIG", "CLUSTER_UNREACHABLE", "CLUSTER_DENIED")
 def connected(visit: Visit) -> None:
     """Whether the API server of the context answers; leaves the namespaces of the platform."""
     named = visit.variable("KUBECONFIG")
@@ -61,7 +61,7 @@ def connected(visit: Visit) -> None:
                 "CLUSTER_KUBECONFIG", f"KUBECONFIG={named}", "there is no kubeconfig where KUBECONFIG says so"
             )
         raise NotLookedAtError("there is no kubeconfig")
-    from homelab_mlops.gitops.cluster import Cluster
+    from homelab_mlops.clients.kubernetes import Cluster
 
     try:
         cluster = Cluster(visit.context, timeout=visit.seconds(ANSWER_SECONDS))
@@ -99,7 +99,7 @@ def _id(item: Object) -> str:
     return f"{item.get('kind', '')} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}".strip()
 
 
-@check("CLUSTER_CRD_MISSING", after=[connected])
+@check("cluster", "CLUSTER_CRD_MISSING", after=[connected])
 def kinds(visit: Visit) -> Iterator[Finding]:
     """Whether the cluster knows every kind that the platform's controllers and manifests need."""
     cluster: Cluster = visit.shared["cluster"]
@@ -108,7 +108,7 @@ def kinds(visit: Visit) -> Iterator[Finding]:
             yield Finding("CLUSTER_CRD_MISSING", f"{kind}.{api_version}", f"the cluster does not know the kind {kind}")
 
 
-@check("CLUSTER_SERVICEACCOUNT_MISSING", after=[kinds])
+@check("cluster", "CLUSTER_SERVICEACCOUNT_MISSING", after=[kinds])
 def accounts(visit: Visit) -> Iterator[Finding]:
     """Whether each ServiceAccount that is named exists."""
     known = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in _find(visit, "v1", "ServiceAccount")}
@@ -136,7 +136,7 @@ def _executors(visit: Visit) -> dict[tuple[str, str], str]:
     return found
 
 
-@check("CLUSTER_EXECUTOR_ROLE", after=[accounts])
+@check("cluster", "CLUSTER_EXECUTOR_ROLE", after=[accounts])
 def executors(visit: Visit) -> Iterator[Finding]:
     """Whether the ServiceAccounts of workflows may report results."""
     for (namespace, name), user in sorted(visit.shared["executors"].items()):
@@ -175,7 +175,7 @@ def _may(visit: Visit, namespace: str, account: str, verb: str) -> bool:
         raise NotLookedAtError(f"what an executor may do: {error.what}", partly=True) from error
 
 
-@check("CLUSTER_PVC_*", after=[connected])
+@check("cluster", "CLUSTER_PVC_*", after=[connected])
 def volumes(visit: Visit) -> Iterator[Finding]:
     """Whether each claim that waits has something to wait for."""
     pending = [item for item in _find(visit, "v1", "PersistentVolumeClaim") if item["status"].get("phase") == "Pending"]
@@ -248,7 +248,7 @@ def _recent(timestamp: str) -> bool:
     return datetime.datetime.now(datetime.UTC) - at < RECENT
 
 
-@check("GITOPS_SEALED_*", after=[kinds])
+@check("cluster", "GITOPS_SEALED_*", after=[kinds])
 def sealed(visit: Visit) -> Iterator[Finding]:
     """Whether each SealedSecret became a Secret; where not, the cluster's own keys say why."""
     every = _find(visit, SEALED, "SealedSecret")
@@ -278,7 +278,7 @@ def _unsynced(item: Object) -> str:
     )
 
 
-@check("CLUSTER_QUOTA", "CLUSTER_POD_REJECTED", after=[executors])
+@check("cluster", "CLUSTER_QUOTA", "CLUSTER_POD_REJECTED", after=[executors])
 def admitted(visit: Visit) -> Iterator[Finding]:
     """Whether something that should have pods was refused them, by a quota or by what admits pods."""
     events = _events(visit)
@@ -318,7 +318,7 @@ def _from(text: str, mark: str) -> str:
     return text[max(text.find(mark), 0) :][:240]
 
 
-@check("CLUSTER_NETWORK_POLICY", after=[connected])
+@check("cluster", "CLUSTER_NETWORK_POLICY", after=[connected])
 def network(visit: Visit) -> Iterator[Finding]:
     """Whether the policies let every path through that the platform needs."""
     policies = _find(visit, "networking.k8s.io/v1", "NetworkPolicy")
@@ -337,7 +337,7 @@ def _git_port(visit: Visit) -> int | None:
     return None
 
 
-@check("CLUSTER_CRON_*", after=[kinds])
+@check("cluster", "CLUSTER_CRON_*", after=[kinds])
 def schedules(visit: Visit) -> Iterator[Finding]:
     """Whether each CronWorkflow will fire."""
     for item in _find(visit, ARGO, "CronWorkflow"):
@@ -345,6 +345,7 @@ def schedules(visit: Visit) -> Iterator[Finding]:
 
 
 @check(
+    "cluster",
     "CLUSTER_IMAGE_PULL",
     "CLUSTER_OOM_KILLED",
     "CLUSTER_CRASH",
@@ -444,6 +445,7 @@ def _unscheduled(reason: str) -> str | None:
 
 
 @check(
+    "cluster",
     "GITOPS_SYNC_FAILED",
     "GITOPS_CRD_RACED",
     "GITOPS_REPOSITORY_*",
@@ -496,7 +498,9 @@ def _application_finding(where: str, source: dict[str, Any], message: str) -> Fi
 
 
 @check(
-    "GITOPS_OUT_OF_SYNC", after=[kinds, executors, admitted, network, sealed, schedules, volumes, pods, applications]
+    "cluster",
+    "GITOPS_OUT_OF_SYNC",
+    after=[kinds, executors, admitted, network, sealed, schedules, volumes, pods, applications],
 )
 def in_sync(visit: Visit) -> Iterator[Finding]:
     """Whether each Application that was synced stays so: looked at twice, since healing takes its seconds."""

@@ -66,7 +66,7 @@ def doctor(
     homelab doctor --store s3://mlflow/artifacts   # with MLflow's own S3 variables
     homelab doctor --only STORE_WRONG_SECRET
     """
-    from homelab_mlops.doctor.command import Options, doctor_command
+    from homelab_mlops.doctor.run import Options, doctor_command
 
     options = Options(model, in_cluster, source, only or [], store, context, key_file)
     raise typer.Exit(doctor_command(options, as_json=as_json, as_step=as_step))

@@ -121,7 +121,7 @@ def stores(visit: Visit) -> list[Store]:
     return tables or [Store(endpoint, "", "", write=False)]
 
 
-@check("STORE_ENDPOINT", "STORE_NO_BUCKET")
+@check("store", "STORE_ENDPOINT", "STORE_NO_BUCKET")
 def endpoint(visit: Visit) -> Iterator[Finding]:
     """Whether the variable holds an address, and that alone."""
     place = stores(visit)[0]
@@ -134,6 +134,7 @@ def endpoint(visit: Visit) -> Iterator[Finding]:
 
 
 @check(
+    "store",
     "STORE_DNS",
     "STORE_REFUSED",
     "STORE_TIMEOUT",
@@ -179,7 +180,7 @@ def _insecure(visit: Visit, place: Store) -> bool:
     return place.write and visit.variable("MLFLOW_S3_IGNORE_TLS").lower() in ("true", "1")
 
 
-@check("STORE_NO_CREDENTIALS", "STORE_WRONG_KEY", "STORE_WRONG_TOKEN", after=[reachable])
+@check("store", "STORE_NO_CREDENTIALS", "STORE_WRONG_KEY", "STORE_WRONG_TOKEN", after=[reachable])
 def credentials(visit: Visit) -> Iterator[Finding]:
     """Whether there are keys to sign with."""
     import botocore.session
@@ -479,7 +480,7 @@ class _Asked:
         answer = error.response.get("Error", {})
         title = Finding(code, "").what
         if code == "STORE_WRONG_REGION":
-            from homelab_mlops.pipeline import s3
+            from homelab_mlops.clients import s3
 
             region = answer.get("Region") or error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(
                 "x-amz-bucket-region"
@@ -533,7 +534,7 @@ def _client(visit: Visit, place: Store, *, style: str = "", checksums: str = "wh
     import urllib3
     from botocore import exceptions as boto
 
-    from homelab_mlops.pipeline import s3
+    from homelab_mlops.clients import s3
 
     cached: dict[Any, S3Client] = visit.shared.setdefault("s3", {})
     which = (place.endpoint, place.write, style, checksums, visit.stopped.is_set())

@@ -44,7 +44,7 @@ def tracking_uri(visit: Visit) -> str:
     return uri
 
 
-@check("TRACKING_URI")
+@check("tracking", "TRACKING_URI")
 def address(visit: Visit) -> Iterator[Finding]:
     """Whether the variable holds an address."""
     uri = tracking_uri(visit)
@@ -53,7 +53,13 @@ def address(visit: Visit) -> Iterator[Finding]:
 
 
 @check(
-    "TRACKING_DNS", "TRACKING_REFUSED", "TRACKING_TIMEOUT", "TRACKING_TLS_*", "TRACKING_HTTP_TO_TLS", after=[address]
+    "tracking",
+    "TRACKING_DNS",
+    "TRACKING_REFUSED",
+    "TRACKING_TIMEOUT",
+    "TRACKING_TLS_*",
+    "TRACKING_HTTP_TO_TLS",
+    after=[address],
 )
 def reachable(visit: Visit) -> None:
     """Whether name, port and TLS lead to a server."""
@@ -61,6 +67,7 @@ def reachable(visit: Visit) -> None:
 
 
 @check(
+    "tracking",
     "TRACKING_NO_ANSWER",
     "TRACKING_BREAKS_OFF",
     "TRACKING_NOT_MLFLOW",
@@ -102,7 +109,7 @@ def _lists_experiments(response: httpx.Response) -> bool:
     return isinstance(answer, dict) and answer.keys() <= {"experiments", "next_page_token"}
 
 
-@check("TRACKING_CLIENT_NEWER", "TRACKING_SERVER_NEWER", after=[answers])
+@check("tracking", "TRACKING_CLIENT_NEWER", "TRACKING_SERVER_NEWER", after=[answers])
 def versions(visit: Visit) -> Iterator[Finding]:
     """Whether client and server are the same release; another patch release is no matter."""
     response = _ask(visit, "GET", "/version")
@@ -129,7 +136,7 @@ def _release(version: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-@check("TRACKING_SCHEMA_BEHIND")
+@check("tracking", "TRACKING_SCHEMA_BEHIND")
 def database(visit: Visit) -> Iterator[Finding]:
     """Where this is the server's own environment, whether its database has the schema of the MLflow installed here."""
     uri = visit.variable("MLFLOW_BACKEND_STORE_URI")
@@ -189,6 +196,7 @@ def _newest_revision() -> str:
 
 
 @check(
+    "tracking",
     "TRACKING_NOT_PROXIED",
     "TRACKING_EXPERIMENT_DELETED",
     "TRACKING_FORBIDDEN",
@@ -275,6 +283,7 @@ def _make_experiment(visit: Visit, name: str) -> None:
 
 
 @check(
+    "tracking",
     "TRACKING_PROXY_*",
     "TRACKING_UPLOAD_TOO_LARGE",
     "STORE_DENIED_DELETE",

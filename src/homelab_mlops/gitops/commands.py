@@ -76,7 +76,7 @@ def seal(
     homelab seal --rotate s3-mlflow              # new values, then commit and push
     homelab seal --show mlflow-admin
     """
-    from homelab_mlops.gitops.seal import seal_command
+    from homelab_mlops.gitops.secrets.seal import seal_command
 
     seal_command(name, keys or [], namespace=namespace, rotate_it=rotate, show=show, key_file=key_file)
 
@@ -125,7 +125,7 @@ def diff(
     homelab diff main feature --fail-on danger
     homelab diff -o html --file review.html
     """
-    from homelab_mlops.gitops.review.command import diff_command
+    from homelab_mlops.review.run import diff_command
 
     if not diff_command(base, head, output=output, file=file, rest=rest, fail_on=fail_on):
         raise typer.Exit(3)
@@ -158,7 +158,7 @@ def bootstrap(
     \b
     homelab bootstrap --context k3s
     """
-    from homelab_mlops.gitops.bootstrap import bootstrap as run_bootstrap
+    from homelab_mlops.cluster.bootstrap import bootstrap as run_bootstrap
 
     run_bootstrap(context, key_file=key_file, deadline=deadline, yes=yes)
 
@@ -176,7 +176,7 @@ def status(
     homelab status
     homelab status --json | jq .green
     """
-    from homelab_mlops.gitops.status import status_command
+    from homelab_mlops.cluster.status import status_command
 
     if not status_command(context, as_json=as_json):
         raise typer.Exit(1)
@@ -194,7 +194,7 @@ def run(
     \b
     homelab run churn
     """
-    from homelab_mlops.gitops.run import run as run_model
+    from homelab_mlops.cluster.run import run as run_model
 
     run_model(model, context, deadline=deadline, follow=follow)
 
@@ -209,7 +209,7 @@ def models(
     \b
     homelab models
     """
-    from homelab_mlops.gitops.models import models_command
+    from homelab_mlops.cluster.models import models_command
 
     models_command(context, as_json=as_json)
 
@@ -225,7 +225,7 @@ def promote(
     \b
     homelab promote churn 7
     """
-    from homelab_mlops.gitops.models import promote_command
+    from homelab_mlops.cluster.models import promote_command
 
     promote_command(model, version, context)
 
@@ -249,6 +249,6 @@ def push(
     homelab data push churn
     homelab data push churn --file customers.csv
     """
-    from homelab_mlops.gitops.data import push as push_table
+    from homelab_mlops.cluster.data import push as push_table
 
     push_table(model, file, context)

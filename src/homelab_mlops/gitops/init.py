@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from homelab_mlops.console import stdout
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.sealing_key import CERTIFICATE, SealingKey, make_sealing_key, write_file
-from homelab_mlops.gitops.secrets import (
+from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, SealingKey, make_sealing_key, write_file
+from homelab_mlops.gitops.secrets.table import (
     complete_values,
     everything_is_sealed,
     load_table,

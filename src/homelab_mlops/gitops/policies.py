@@ -559,8 +559,8 @@ def agreement(repository: Repository) -> Problems:
 
 @policy
 def models(repository: Repository) -> Problems:
-    from homelab_mlops.pipeline.parameters import resolve
-    from homelab_mlops.pipeline.spec import load_spec
+    from homelab_mlops.model.parameters import resolve
+    from homelab_mlops.model.spec import load_spec
 
     for folder in sorted((repository.root / "workflows/models").iterdir()):
         if not folder.is_dir():

@@ -53,8 +53,8 @@ def ingest(
 
     Examples: `homelab ingest churn --source demo`, `homelab ingest flight-delay --as-of 2013-07-01`
     """
+    from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.ingest import ingest as step
-    from homelab_mlops.pipeline.spec import load_spec
 
     # A workflow passes what was not given as an empty text.
     _answer(step(load_spec(model), work, source or None, as_of or None), json)
@@ -66,7 +66,7 @@ def validate(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> Non
 
     Example: `homelab validate churn`
     """
-    from homelab_mlops.pipeline.spec import load_spec
+    from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.validate import validate as step
 
     _answer(step(load_spec(model), work), json)
@@ -89,7 +89,7 @@ def train(
     """
     import os
 
-    from homelab_mlops.pipeline.spec import load_spec
+    from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.tracking_check import check_tracking
 
     spec = load_spec(model) if model else None
@@ -122,8 +122,8 @@ def evaluate(
 
     Example: `homelab evaluate churn`
     """
+    from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.evaluate import evaluate as step
-    from homelab_mlops.pipeline.spec import load_spec
 
     _answer(step(load_spec(model), work, champion, holdout), json)
 
@@ -141,8 +141,8 @@ def register(
 
     Example: `homelab register churn`
     """
+    from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.register import register as step
-    from homelab_mlops.pipeline.spec import load_spec
 
     _answer(step(load_spec(model), work, alias_by_git=alias_by_git), json)
 
@@ -153,8 +153,8 @@ def propose(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None
 
     Example: `HOMELAB_REPOSITORY=https://git.example/me/homelab.git GIT_TOKEN=... homelab propose churn`
     """
+    from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.propose import propose as step
-    from homelab_mlops.pipeline.spec import load_spec
 
     _answer(step(load_spec(model), work), json)
 
@@ -175,8 +175,8 @@ def retrain(
 
     Examples: `homelab retrain churn --source demo --tracking files`, `homelab retrain flight-delay --source demo`
     """
+    from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.retrain import retrain as all_steps
-    from homelab_mlops.pipeline.spec import load_spec
 
     overrides = _overrides(parameters, seed)
     _answer(all_steps(load_spec(model), work, _way(tracking), overrides, source, as_of, champion), json)
@@ -249,7 +249,7 @@ def demo(
 
     Example: `homelab demo --model flight-delay`
     """
-    from homelab_mlops.demo import demo as show
+    from homelab_mlops.pipeline.demo import demo as show
 
     show(folder, model)
 
@@ -263,7 +263,7 @@ def ui(
 
     Example: `homelab ui --port 5050`
     """
-    from homelab_mlops.demo import ui as serve
+    from homelab_mlops.pipeline.demo import ui as serve
 
     serve(folder, port)
 

@@ -13,17 +13,17 @@ import pandas as pd
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import EvaluationError
-from homelab_mlops.pipeline import row as rows
+from homelab_mlops.model.scoring import Scorer
+from homelab_mlops.model.spec import ModelSpec
+from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline.fit import targets
 from homelab_mlops.pipeline.gate import Opponent, Reason, judge, linear_baseline, trivial_baseline
 from homelab_mlops.pipeline.ingest import load_ingested, read
 from homelab_mlops.pipeline.metrics import Array, Interval, holdout_metrics
-from homelab_mlops.pipeline.spec import ModelSpec
 from homelab_mlops.pipeline.split import row_ids, split_rows
 from homelab_mlops.pipeline.train import labelled
 from homelab_mlops.pipeline.validate import check_table, refuse
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
-from homelab_mlops.scoring import Scorer
 
 FEWEST_ROWS = 50
 

@@ -13,10 +13,10 @@ import pandas as pd
 import xgboost as xgb
 
 from homelab_mlops.errors import ParameterError
-from homelab_mlops.pipeline.parameters import Parameter
-from homelab_mlops.pipeline.spec import ModelSpec
+from homelab_mlops.model.parameters import Parameter
+from homelab_mlops.model.scoring import ATTRIBUTE, Description, Input, Scorer, encode
+from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline.split import RowIds, row_ids
-from homelab_mlops.scoring import ATTRIBUTE, Description, Input, Scorer, encode
 
 # Its number, its Unix milliseconds and its metrics: a metric with another time would be another metric to MLflow.
 OnRound = Callable[[int, int, dict[str, float]], None]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from homelab_mlops.model.spec import LOWER_IS_BETTER, ModelSpec
 from homelab_mlops.pipeline.fit import targets
 from homelab_mlops.pipeline.metrics import Interval, paired_difference, weighted_metric
-from homelab_mlops.pipeline.spec import LOWER_IS_BETTER, ModelSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, SpecError
-from homelab_mlops.pipeline import demo_tables, sources
-from homelab_mlops.pipeline.spec import ModelSpec, TimeSplit, period_parts
+from homelab_mlops.model import demo_tables
+from homelab_mlops.model.spec import ModelSpec, TimeSplit, period_parts
+from homelab_mlops.pipeline import sources
 from homelab_mlops.pipeline.tables import content_sha256, file_sha256, read_table, typed
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from homelab_mlops.pipeline.spec import METRICS, Task
+from homelab_mlops.model.spec import METRICS, Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Weighted = Callable[[Array], float]

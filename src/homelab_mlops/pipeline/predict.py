@@ -12,9 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from homelab_mlops.clients import s3
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, EvaluationError, StorageError
-from homelab_mlops.pipeline import s3, sources
+from homelab_mlops.pipeline import sources
 from homelab_mlops.pipeline.registry import champion_of
 from homelab_mlops.pipeline.tables import read_raw
 

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from homelab_mlops import promotion
+from homelab_mlops.clients.forge import forge_of, pull_request
+from homelab_mlops.clients.git_remote import Race, Remote
 from homelab_mlops.console import say
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.pipeline import row as rows
-from homelab_mlops.pipeline.forge import forge_of, pull_request
-from homelab_mlops.pipeline.remote import Race, Remote
-from homelab_mlops.pipeline.spec import ModelSpec
+from homelab_mlops.model import promotion
+from homelab_mlops.model.spec import ModelSpec
+from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 ATTEMPTS = 5

@@ -49,11 +49,11 @@ def _version(name: str) -> str:
 
 
 def code_sha256(package: Path | None = None) -> str:
-    """SHA-256 over the Python files of this package's pipeline, the code that a replay has to run."""
+    """SHA-256 over the Python files of `model` and `pipeline`, the code that a replay has to run."""
     root = package or Path(homelab_mlops.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted([*root.joinpath("pipeline").glob("*.py"), root / "scoring.py"]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted([*root.joinpath("model").glob("*.py"), *root.joinpath("pipeline").glob("*.py")]):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

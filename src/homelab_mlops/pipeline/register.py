@@ -7,10 +7,10 @@ from typing import Any
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import EvaluationError
-from homelab_mlops.pipeline import row as rows
+from homelab_mlops.model.spec import ModelSpec
+from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline import tracking
 from homelab_mlops.pipeline.registry import CHALLENGER, CHAMPION, version_by_alias
-from homelab_mlops.pipeline.spec import ModelSpec
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 REGISTERED = "homelab.registered"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from homelab_mlops.errors import EvaluationError
-from homelab_mlops.pipeline import row as rows
+from homelab_mlops.model.scoring import Scorer
+from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline import tracking
 from homelab_mlops.pipeline.split import RowIds
-from homelab_mlops.scoring import Scorer
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 

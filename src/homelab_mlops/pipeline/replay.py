@@ -12,14 +12,14 @@ from typing import Any
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import ReplayError
-from homelab_mlops.pipeline import row as rows
+from homelab_mlops.model.parameters import Parameter
+from homelab_mlops.model.spec import ModelSpec
+from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline import tracking
 from homelab_mlops.pipeline.fit import fit, prepare
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
-from homelab_mlops.pipeline.parameters import Parameter
 from homelab_mlops.pipeline.provenance import code_sha256, provenance
 from homelab_mlops.pipeline.registry import download
-from homelab_mlops.pipeline.spec import ModelSpec
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.train import labelled
 from homelab_mlops.pipeline.workdir import read_json

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.register import register
-from homelab_mlops.pipeline.spec import ModelSpec
 from homelab_mlops.pipeline.tracking_check import check_tracking
 from homelab_mlops.pipeline.train import Tracking, train
 from homelab_mlops.pipeline.validate import validate

@@ -22,11 +22,9 @@ import pyarrow as pa
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, HomelabError, ParameterError
-from homelab_mlops.pipeline import row as rows
-from homelab_mlops.pipeline.fit import prepare
-from homelab_mlops.pipeline.parameters import from_environment, resolve
-from homelab_mlops.pipeline.sources import local_files
-from homelab_mlops.pipeline.spec import (
+from homelab_mlops.model.parameters import from_environment, resolve
+from homelab_mlops.model.scoring import as_text
+from homelab_mlops.model.spec import (
     BooleanFeature,
     CategoryFeature,
     Data,
@@ -38,12 +36,14 @@ from homelab_mlops.pipeline.spec import (
     Target,
     Task,
 )
+from homelab_mlops.pipeline import result as rows
+from homelab_mlops.pipeline.fit import prepare
+from homelab_mlops.pipeline.sources import local_files
 from homelab_mlops.pipeline.split import row_ids, split_rows
 from homelab_mlops.pipeline.tables import content_sha256, read_raw, select, typed
 from homelab_mlops.pipeline.tracking_check import check_tracking
 from homelab_mlops.pipeline.train import Tracking, labelled, train_row
 from homelab_mlops.pipeline.validate import check_table, refuse
-from homelab_mlops.scoring import as_text
 
 ROOT = Path("/opt/ml")
 HYPERPARAMETERS = "input/config/hyperparameters.json"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from homelab_mlops.clients import s3
 from homelab_mlops.errors import DataError, StorageError
-from homelab_mlops.pipeline import s3
 from homelab_mlops.pipeline.tables import SUFFIXES
 
 if TYPE_CHECKING:

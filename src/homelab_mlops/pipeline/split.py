@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from homelab_mlops.errors import DataError
-from homelab_mlops.pipeline.spec import ModelSpec, RandomSplit, TimeSplit
-from homelab_mlops.scoring import as_text
+from homelab_mlops.model.scoring import as_text
+from homelab_mlops.model.spec import ModelSpec, RandomSplit, TimeSplit
 
 RowIds = np.ndarray[Any, np.dtype[np.uint64]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]

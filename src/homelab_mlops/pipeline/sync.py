@@ -7,7 +7,7 @@ from typing import Any
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import StorageError
-from homelab_mlops.pipeline import row as rows
+from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline.tracking_check import check_tracking
 from homelab_mlops.pipeline.workdir import read_json
 

@@ -22,8 +22,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from homelab_mlops.errors import DataError
-from homelab_mlops.pipeline.spec import ModelSpec
-from homelab_mlops.scoring import as_text, booleans
+from homelab_mlops.model.scoring import as_text, booleans
+from homelab_mlops.model.spec import ModelSpec
 
 MAX_COLUMNS = 2000
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from homelab_mlops.addresses import without_login
 from homelab_mlops.console import say
 from homelab_mlops.errors import TrackingError
-from homelab_mlops.pipeline import row as rows
+from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline.tracking_check import tracking_uri
 from homelab_mlops.pipeline.workdir import read_json, write_json
 
@@ -302,7 +302,7 @@ def _log_model(folder: Path, run: Any) -> str:
     import mlflow
     from mlflow.models import Model
 
-    from homelab_mlops import scoring
+    from homelab_mlops.model import scoring
 
     scorer = scoring.Scorer.load(folder / rows.MODEL)
     example = rows.example_of(folder)

@@ -45,7 +45,7 @@ def check_tracking(experiment: str, way: str = "mlflow") -> None:
         return
     from homelab_mlops.doctor import store, tracking  # noqa: F401 - registers their checks
     from homelab_mlops.doctor.checks import Model, Visit, examine
-    from homelab_mlops.doctor.command import is_pod
+    from homelab_mlops.doctor.run import is_pod
 
     tracking_uri()
     visit = Visit(models=(Model(experiment, ""),), model_given=True, may_create=True, in_cluster=is_pod())

@@ -11,11 +11,11 @@ import pandas as pd
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import TrackingError
+from homelab_mlops.model.parameters import Parameter, resolve
+from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline.fit import Fitted, Prepared, fit, prepare
 from homelab_mlops.pipeline.ingest import load_ingested
-from homelab_mlops.pipeline.parameters import Parameter, resolve
-from homelab_mlops.pipeline.row import new_record, write_row
-from homelab_mlops.pipeline.spec import ModelSpec
+from homelab_mlops.pipeline.result import new_record, write_row
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.validate import ensure_valid
 from homelab_mlops.pipeline.workdir import step_folder

@@ -10,10 +10,10 @@ import pandas as pd
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError
+from homelab_mlops.model.scoring import booleans
+from homelab_mlops.model.spec import CategoryFeature, Feature, ModelSpec, NumberFeature
 from homelab_mlops.pipeline.ingest import load_ingested
-from homelab_mlops.pipeline.spec import CategoryFeature, Feature, ModelSpec, NumberFeature
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
-from homelab_mlops.scoring import booleans
 
 EXAMPLES = 5
 

@@ -9,7 +9,7 @@ import yaml
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import RepositoryError, TrackingError
-from homelab_mlops.promotion import LABEL, NONE_YET
+from homelab_mlops.model.promotion import LABEL, NONE_YET
 from homelab_mlops.serving.source import Registry
 
 MODEL = "app.kubernetes.io/name"

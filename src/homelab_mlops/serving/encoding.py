@@ -1,7 +1,7 @@
 """Raw rows, as JSON or CSV brings them, to the one float32 matrix that XGBoost takes.
 
-The same values give the same numbers as `homelab_mlops.scoring.encode`, which a test holds; without pandas, since a
-data frame of one row costs more than its prediction.
+The same values give the same numbers as `homelab_mlops.model.scoring.encode`, which a test holds; without pandas, since
+a data frame of one row costs more than its prediction.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from homelab_mlops.scoring import Input
+from homelab_mlops.model.scoring import Input
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Column = Sequence[Any]
@@ -137,7 +137,7 @@ def _category(categories: tuple[str, ...]) -> Callable[[str, Column, set[type], 
 
 
 def _text(value: Any) -> str | None:
-    """As `homelab_mlops.scoring.as_text`."""
+    """As `homelab_mlops.model.scoring.as_text`."""
     if value is None or value != value:
         return None
     if type(value) is bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xgboost as xgb
 
-from homelab_mlops.scoring import Description, Scorer
+from homelab_mlops.model.scoring import Description, Scorer
 from homelab_mlops.serving.encoding import Encoder, RowsError
 from homelab_mlops.serving.protocol import Table
 
@@ -38,7 +38,7 @@ class Model:
         return self.description.labels if self.description.task == "multiclass" else ()
 
     def predict(self, table: Table, *, strict: bool = False) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """As `homelab_mlops.scoring.Scorer.predict`, bit for bit.
+        """As `homelab_mlops.model.scoring.Scorer.predict`, bit for bit.
 
         Raises:
             RowsError: the rows are not what the model takes.

@@ -11,8 +11,8 @@ import pytest
 
 from homelab_mlops.doctor import store, tracking  # noqa: F401 - registers their checks
 from homelab_mlops.doctor.checks import Report, Visit, examine
+from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.ingest import ingest
-from homelab_mlops.pipeline.spec import load_spec
 from tests.conftest import ROOT, Homelab, listing, refused
 from tests.unit.doctor.lab import STORE, TRACKING, Fault, Lab, NoDiskError, Scene, made, set_environment
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from homelab_mlops.gitops.sealing_key import CERTIFICATE, find_sealing_key
-from homelab_mlops.gitops.secrets import load_table, read_sealed
+from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, find_sealing_key
+from homelab_mlops.gitops.secrets.table import load_table, read_sealed
 from tests.conftest import HOMELAB, ROOT, clean_environment, listing, refused
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

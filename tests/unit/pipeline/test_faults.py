@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.ingest import ingest
-from homelab_mlops.pipeline.spec import load_spec
 from tests.conftest import FIXTURES, ROOT, Homelab, Store, free_port, listing, mlflow_with, refused
 
 TABLES = FIXTURES / "tables"

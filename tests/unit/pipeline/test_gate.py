@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.gate import Opponent, judge
-from homelab_mlops.pipeline.spec import load_spec
 from tests.conftest import FIXTURES, ROOT
 
 CHURN = load_spec(str(ROOT / "workflows/models/churn"))

@@ -11,9 +11,9 @@ import pytest
 
 from homelab_mlops.cli import storage_error
 from homelab_mlops.errors import HomelabError
+from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.sagemaker import train_from_channels
-from homelab_mlops.pipeline.spec import load_spec
 from homelab_mlops.pipeline.tables import read_raw
 from homelab_mlops.pipeline.validate import validate
 from tests.conftest import FIXTURES, Homelab, listing, refused

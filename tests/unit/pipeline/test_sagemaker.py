@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xgboost as xgb
 
-from homelab_mlops.pipeline.demo_tables import built_in
+from homelab_mlops.model.demo_tables import built_in
 from tests.conftest import ROOT, Homelab, clean_environment, listing, refused
 
 WITHOUT_MLFLOW = """

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from homelab_mlops.errors import DataError
-from homelab_mlops.pipeline.spec import load_spec
+from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.split import row_ids, split_rows
 from homelab_mlops.pipeline.tables import typed
 from tests.conftest import FIXTURES, ROOT

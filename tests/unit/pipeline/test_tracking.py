@@ -15,15 +15,15 @@ from typing import Any
 import mlflow
 import pytest
 
-from homelab_mlops.demo import mlflow_server
 from homelab_mlops.errors import EvaluationError, ReplayError
+from homelab_mlops.model.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline import provenance, tracking
+from homelab_mlops.pipeline.demo import mlflow_server
 from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.register import register
 from homelab_mlops.pipeline.replay import replay
 from homelab_mlops.pipeline.retrain import retrain
-from homelab_mlops.pipeline.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.sync import sync
 from homelab_mlops.pipeline.train import train
@@ -307,7 +307,7 @@ def test_steps_without_tracking_do_not_import_mlflow(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from homelab_mlops.pipeline.retrain import retrain\n"
-        "from homelab_mlops.pipeline.spec import load_spec\n"
+        "from homelab_mlops.model.spec import load_spec\n"
         "from pathlib import Path\n"
         "retrain(load_spec('churn'), Path(sys.argv[1]), 'files', {'num_round': '5'}, source='demo')\n"
         "sys.exit([name for name in sys.modules if name.split('.')[0] == 'mlflow'] or 0)\n"

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from homelab_mlops.clients.git_remote import Remote
 from homelab_mlops.errors import RepositoryError
+from homelab_mlops.model.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline.propose import propose
-from homelab_mlops.pipeline.remote import Remote
-from homelab_mlops.pipeline.spec import ModelSpec, load_spec
 from tests.conftest import HOMELAB, ROOT, Homelab, clean_environment, refused
 from tests.unit.promotion.git_server import TOKEN, USERNAME, Forge, serving
 

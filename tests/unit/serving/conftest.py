@@ -14,10 +14,10 @@ import httpx
 import psutil
 import pytest
 
+from homelab_mlops.model.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.register import register
-from homelab_mlops.pipeline.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline.train import train
 from tests.conftest import FIXTURES, HOMELAB, ROOT, clean_environment, free_port
 

@@ -16,9 +16,9 @@ import httpx
 import mlflow
 import pytest
 
-from homelab_mlops.demo import mlflow_server
 from homelab_mlops.errors import TrackingError
-from homelab_mlops.pipeline.demo_tables import built_in
+from homelab_mlops.model.demo_tables import built_in
+from homelab_mlops.pipeline.demo import mlflow_server
 from homelab_mlops.serving.alias import follow
 from tests.conftest import Store, free_port
 from tests.unit.serving.conftest import Registered, serving

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from homelab_mlops.errors import TrackingError
+from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.register import register
-from homelab_mlops.pipeline.spec import load_spec
 from homelab_mlops.pipeline.train import train
 from homelab_mlops.serving.source import Registry
 from tests.conftest import FIXTURES, ROOT, mlflow_with

@@ -11,8 +11,8 @@ from typing import Any
 import mlflow
 import pytest
 
-from homelab_mlops.gitops.models import compared
-from homelab_mlops.gitops.registry import Version
+from homelab_mlops.clients.mlflow import Version
+from homelab_mlops.cluster.models import compared
 from tests.conftest import HOMELAB, ROOT, clean_environment
 from tests.unit.serving.conftest import Registered
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from homelab_mlops.scoring import Scorer
+from homelab_mlops.model.scoring import Scorer
 from tests.conftest import Homelab, Store, refused
-from tests.unit.pipeline.test_scoring import raw_rows
+from tests.unit.model.test_scoring import raw_rows
 from tests.unit.serving.conftest import Registered
 
 

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from mlflow.pyfunc import scoring_server
 
-from homelab_mlops.scoring import Input, encode
+from homelab_mlops.model.scoring import Input, encode
 from homelab_mlops.serving.encoding import Encoder, RowsError
-from tests.unit.pipeline.test_scoring import raw_rows
+from tests.unit.model.test_scoring import raw_rows
 from tests.unit.serving.conftest import MODELS, Registered, Served
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pytest
 
-from homelab_mlops.pipeline.demo_tables import built_in
+from homelab_mlops.model.demo_tables import built_in
 from tests.unit.serving.conftest import LOGIN, Served
 
 SPLIT, JSON = "dataframe_split", {"content-type": "application/json"}

@@ -1,0 +1,285 @@
+"""`homelab bootstrap`: an empty cluster becomes the one that the repository declares."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.cluster.status import ARGO_CD_NAMESPACE, PlatformStatus, observe, table_of
+from homelab_mlops.console import say, stderr, stdout
+from homelab_mlops.errors import ClusterError, RepositoryError
+from homelab_mlops.gitops.render import read_yaml, render
+from homelab_mlops.gitops.secrets.sealing_key import SealingKey, find_sealing_key
+from homelab_mlops.gitops.secrets.table import everything_is_sealed, load_table, read_sealed
+from homelab_mlops.gitops.settings import CLUSTER, Settings, find_root, load_settings
+
+if TYPE_CHECKING:
+    from homelab_mlops.clients.kubernetes import Object
+
+POLL = 2.0
+SEALED_SECRETS_NAMESPACE = "sealed-secrets"
+SEALING_KEY = "sealing-key"
+ARGO_CD = Path("clusters") / CLUSTER / "argo-cd"
+PROJECT = Path("apps/project.yaml")
+ROOT_APPLICATION = Path("clusters") / CLUSTER / "root.yaml"
+_WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"))
+
+
+def bootstrap(context: str | None, *, key_file: Path | None, deadline: float, yes: bool) -> None:
+    """Brings the platform up, or repairs it, and waits until every application is green.
+
+    Raises:
+        RepositoryError: the repository is not initialised.
+        ClusterError: the cluster cannot be reached, or is not green within ``deadline`` seconds.
+    """
+    root = find_root()
+    settings = load_settings(root)
+    key = find_sealing_key(root, key_file)
+    if key.private is None:
+        raise RepositoryError("the private sealing key is not on this machine", fix="name it with --key-file")
+    if not everything_is_sealed(root, load_table(root)):
+        raise RepositoryError("not every declared Secret is sealed", fix="homelab init, then commit and push")
+    revision = _pushed_revision(root, settings)
+    cluster = Cluster(context)
+    say(f"context {cluster.context}: {cluster.server}, Kubernetes {cluster.version}")
+    say(f"repository {settings.repository}, branch {settings.branch}, commit {revision[:8]}")
+    if not yes:
+        _confirm(cluster)
+    started = time.monotonic()
+    until = started + deadline
+    _apply_sealing_key(cluster, key)
+    _apply_argo_cd(cluster, root, key, until)
+    for path in (PROJECT, ROOT_APPLICATION):
+        for document in read_yaml(root / path):
+            cluster.apply(document)
+    say(f"root application: applied ({time.monotonic() - started:.0f} s)")
+    _wait_until_green(cluster, root, revision, until)
+    stdout().print(f"All applications are Synced and Healthy, after {time.monotonic() - started:.0f} s.")
+
+
+def _confirm(cluster: Cluster) -> None:
+    import sys
+
+    import typer
+
+    if not sys.stdin.isatty():
+        raise ClusterError("nobody to ask whether this is the right cluster", where=cluster.context, fix="add --yes")
+    typer.confirm(f"Bootstrap the cluster of context {cluster.context}?", abort=True)
+
+
+def _pushed_revision(root: Path, settings: Settings) -> str:
+    """The commit that Argo CD will find."""
+    listed = _git(root, "ls-remote", "--exit-code", settings.repository, f"refs/heads/{settings.branch}")
+    if listed is None:
+        raise RepositoryError(
+            f"the repository has no branch {settings.branch}, or cannot be read",
+            where=settings.repository,
+            fix="push first; `homelab init --repository … --branch …` corrects the address",
+        )
+    revision = listed.split()[0]
+    head = _git(root, "rev-parse", "HEAD")
+    if head is not None and head.strip() != revision:
+        say(f"warning: your HEAD is {head[:8]}; the cluster follows what is pushed, {revision[:8]}")
+    return revision
+
+
+def _apply_sealing_key(cluster: Cluster, key: SealingKey) -> None:
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SEALED_SECRETS_NAMESPACE}})
+    assert key.private is not None  # noqa: S101 - checked before anything was applied
+    data = {"tls.crt": key.certificate.read_bytes(), "tls.key": key.private.read_bytes()}
+    encoded = {name: base64.b64encode(content).decode() for name, content in data.items()}
+    present = cluster.get("v1", "Secret", SEALING_KEY, SEALED_SECRETS_NAMESPACE)
+    if present is not None and present.get("data") == encoded:
+        say("sealing key: in place")
+        return
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": SEALING_KEY,
+                "namespace": SEALED_SECRETS_NAMESPACE,
+                "labels": {"sealedsecrets.bitnami.com/sealed-secrets-key": "active"},
+            },
+            "type": "kubernetes.io/tls",
+            "data": encoded,
+        }
+    )
+    # A controller that runs already reads its keys only when it starts.
+    for pod in cluster.find("v1", "Pod", SEALED_SECRETS_NAMESPACE):
+        cluster.delete("v1", "Pod", pod["metadata"]["name"], SEALED_SECRETS_NAMESPACE)
+    say("sealing key: applied")
+
+
+def _apply_argo_cd(cluster: Cluster, root: Path, key: SealingKey, until: float) -> None:
+    documents = render(root / ARGO_CD)
+    first = [document for document in documents if document["kind"] in {"Namespace", "CustomResourceDefinition"}]
+    crds = [document["metadata"]["name"] for document in first if document["kind"] == "CustomResourceDefinition"]
+    if not any(document["kind"] == "Namespace" for document in first):
+        first.insert(0, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ARGO_CD_NAMESPACE}})
+    for document in first:
+        cluster.apply(document)
+    _wait(until, "CRDs of Argo CD", lambda: _not_established(cluster, crds))
+    _apply_repository_credentials(cluster, root, key)
+    for document in documents:
+        # What the sealed-secrets controller makes of these is there already; its own kind is not.
+        if document not in first and document["kind"] not in {"SealedSecret", "Application", "AppProject"}:
+            cluster.apply(document)
+    for document in documents:
+        if document["kind"] in {"Application", "AppProject"}:
+            cluster.apply(document)
+    say(f"Argo CD: {len(documents)} objects applied")
+    _wait(until, "Argo CD", lambda: _not_available(cluster, ARGO_CD_NAMESPACE))
+
+
+def _apply_repository_credentials(cluster: Cluster, root: Path, key: SealingKey) -> None:
+    """Unseals what Argo CD needs before the sealed-secrets controller runs, such as a repository's login."""
+    table = load_table(root)
+    specs = [spec for spec in table.secrets if spec.namespace == ARGO_CD_NAMESPACE]
+    if not specs:
+        return
+    sealed = read_sealed(root, table.model_copy(update={"secrets": specs}), key)
+    for spec in specs:
+        cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {
+                    "name": spec.name,
+                    "namespace": spec.namespace,
+                    "labels": spec.labels,
+                    # So that the controller takes it over instead of refusing to.
+                    "annotations": {"sealedsecrets.bitnami.com/managed": "true"},
+                },
+                "stringData": sealed[spec.id].data,
+            }
+        )
+    say(f"credentials of Argo CD: {', '.join(spec.name for spec in specs)}")
+
+
+def _not_established(cluster: Cluster, names: list[str]) -> list[str]:
+    established = {
+        crd["metadata"]["name"]
+        for crd in cluster.find("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+        for condition in crd.get("status", {}).get("conditions", [])
+        if condition["type"] == "Established" and condition["status"] == "True"
+    }
+    return [name for name in names if name not in established]
+
+
+def _not_available(cluster: Cluster, namespace: str) -> list[str]:
+    return [
+        f"{kind.lower()} {workload['metadata']['name']}"
+        for api_version, kind in _WORKLOADS
+        for workload in cluster.find(api_version, kind, namespace)
+        if not _is_available(workload)
+    ]
+
+
+def _is_available(workload: Object) -> bool:
+    wanted = workload["spec"].get("replicas", 1)
+    status = workload.get("status", {})
+    return bool(
+        status.get("observedGeneration", 0) >= workload["metadata"]["generation"]
+        and (status.get("updatedReplicas") or 0) >= wanted
+        and (status.get("readyReplicas") or 0) >= wanted
+    )
+
+
+def _wait(until: float, what: str, waiting_for: Callable[[], list[str]]) -> None:
+    """Waits until nothing is left to wait for; says so each time that changes."""
+    started, said = time.monotonic(), None
+    while missing := waiting_for():
+        if time.monotonic() > until:
+            raise ClusterError(f"{what}: not ready within the deadline: {', '.join(missing)}", fix="homelab status")
+        if missing != said:
+            say(f"{what}: waits for {', '.join(missing)}")
+            said = missing
+        time.sleep(POLL)
+    say(f"{what}: ready ({time.monotonic() - started:.0f} s)")
+
+
+def _wait_until_green(cluster: Cluster, root: Path, revision: str, until: float) -> None:
+    expected = _expected_applications(root)
+    console = stderr()
+    if console.is_terminal:
+        from rich.live import Live
+
+        with Live(console=console, refresh_per_second=2) as live:
+            status = _follow(cluster, root, expected, revision, until, lambda status: live.update(table_of(status)))
+    else:
+        printer = _LinePrinter()
+        status = _follow(cluster, root, expected, revision, until, printer)
+    missing = sorted(expected - {app.name for app in status.applications})
+    unfinished = [f"{app.name} is {app.sync} and {app.health}" for app in status.applications if not app.green]
+    if not _is_done(status, expected, revision):
+        waiting = [*unfinished, *(f"{name} does not exist" for name in missing)]
+        raise ClusterError(
+            f"not all green within the deadline: {'; '.join(waiting) or 'pods are not ready'}",
+            where=cluster.context,
+            fix="`homelab status` says why; the same command runs again and repairs",
+        )
+
+
+class _LinePrinter:
+    """One line each time that an application changes."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+        self._started = time.monotonic()
+
+    def __call__(self, status: PlatformStatus) -> None:
+        for app in status.applications:
+            reason = f": {app.waiting_for}" if app.waiting_for else ""
+            text = f"{app.name}: {app.sync}, {app.health}{reason}"
+            if self._said.get(app.name) != text:
+                say(f"{time.monotonic() - self._started:5.0f} s  {text}")
+                self._said[app.name] = text
+
+
+def _follow(
+    cluster: Cluster,
+    root: Path,
+    expected: set[str],
+    revision: str,
+    until: float,
+    report: Callable[[PlatformStatus], None],
+) -> PlatformStatus:
+    while True:
+        status = observe(cluster, root)
+        report(status)
+        if _is_done(status, expected, revision) or time.monotonic() > until:
+            return status
+        time.sleep(POLL)
+
+
+def _is_done(status: PlatformStatus, expected: set[str], revision: str) -> bool:
+    """Whether every expected application is green, at the pushed commit."""
+    current = {app.name for app in status.applications if app.revision == revision}
+    return status.green and expected <= current
+
+
+def _expected_applications(root: Path) -> set[str]:
+    files = [root / ROOT_APPLICATION, *(root / "apps").rglob("*.yaml")]
+    documents = [document for path in files for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
+    return {
+        document["metadata"]["name"] for document in documents if document and document.get("kind") == "Application"
+    }
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    done = subprocess.run(  # noqa: S603
+        ["git", "-C", str(root), *arguments],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.stdout if done.returncode == 0 else None

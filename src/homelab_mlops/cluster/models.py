@@ -1,0 +1,197 @@
+"""`homelab models` and `homelab promote`: which version git names, the registry calls champion, and serves."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from homelab_mlops.clients.mlflow import Version, any_registry
+from homelab_mlops.console import print_json, say, stdout
+from homelab_mlops.errors import HomelabError, RepositoryError, ToolError
+from homelab_mlops.gitops.settings import find_root
+from homelab_mlops.model import promotion
+
+if TYPE_CHECKING:
+    from homelab_mlops.clients.kubernetes import Cluster
+
+NAMESPACE = "serving"
+MODELS = "app.kubernetes.io/component=model"
+UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelStatus:
+    """One model: its version by git, by the alias, and by the ready pods; ``none`` and ``unknown`` are said as such."""
+
+    model: str
+    git: str
+    registry: str
+    serves: str
+    waiting: list[dict[str, str]]
+
+    @property
+    def drift(self) -> str:
+        """Why git and the registry differ, or nothing."""
+        if UNKNOWN in (self.git, self.registry) or self.git in (self.registry, "none"):
+            return ""
+        return f"git names version {self.git}, and the alias champion is {self.registry}"
+
+
+def versions_in_git(root: Path) -> dict[str, str]:
+    """The version that each manifest of the working tree names, by model."""
+    found = {}
+    for path in sorted((root / promotion.FOLDER).glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if promotion.LABEL in text:
+            found[path.stem] = promotion.named_version(text, str(path))
+    return found
+
+
+def versions_deployed(cluster: Cluster) -> dict[str, str]:
+    """The version that each Deployment names, as Argo CD has applied it, by model."""
+    return {
+        item["metadata"]["name"]: item["spec"]["template"]["metadata"]["labels"].get(promotion.LABEL, UNKNOWN)
+        for item in cluster.find("apps/v1", "Deployment", NAMESPACE, MODELS)
+    }
+
+
+def versions_serving(cluster: Cluster) -> dict[str, str]:
+    """The versions of the ready pods, by model."""
+    found: dict[str, set[str]] = {}
+    for pod in cluster.find("v1", "Pod", NAMESPACE, MODELS):
+        labels, conditions = pod["metadata"]["labels"], pod.get("status", {}).get("conditions", [])
+        if any(item["type"] == "Ready" and item["status"] == "True" for item in conditions):
+            found.setdefault(labels["app.kubernetes.io/name"], set()).add(labels.get(promotion.LABEL, UNKNOWN))
+    return {model: ", ".join(_said(version) for version in sorted(versions)) for model, versions in found.items()}
+
+
+def compared(
+    named: dict[str, str], registry: dict[str, tuple[str | None, list[Version]]] | None, serves: dict[str, str] | None
+) -> list[ModelStatus]:
+    """One status a model; what could not be asked is unknown."""
+    statuses = []
+    for model, version in sorted(named.items()):
+        champion, versions = registry[model] if registry is not None else (UNKNOWN, [])
+        waiting = [
+            item._asdict()
+            for item in versions
+            if int(item.version) > int(version) and item.version != champion and item.gate == "promote"
+        ]
+        serving = UNKNOWN if serves is None else serves.get(model, "none")
+        statuses.append(ModelStatus(model, _said(version), champion or "none", serving, waiting))
+    return statuses
+
+
+def _said(version: str) -> str:
+    return "none" if version == promotion.NONE_YET else version
+
+
+def models_command(context: str | None, *, as_json: bool) -> None:
+    """The command `homelab models`."""
+    named = versions_in_git(find_root())
+    registry: dict[str, tuple[str | None, list[Version]]] | None = None
+    serves: dict[str, str] | None = None
+    try:
+        with any_registry(context) as asked:
+            registry = {model: (asked.champion(model), asked.versions(model)) for model in named}
+    except HomelabError as error:
+        say(f"the registry cannot be asked: {error.what}")
+    try:
+        from homelab_mlops.clients.kubernetes import Cluster
+
+        serves = versions_serving(Cluster(context))
+    except HomelabError as error:
+        say(f"the cluster cannot be asked: {error.what}")
+    statuses = compared(named, registry, serves)
+    if as_json:
+        print_json([{**dataclasses.asdict(item), "drift": item.drift} for item in statuses])
+        return
+    from rich.table import Table
+
+    table = Table("model", "git", "registry", "serves", "waiting", "evidence", box=None, pad_edge=False)
+    for item in statuses:
+        first, *others = [(one["version"], one["evidence"]) for one in item.waiting] or [("", "")]
+        table.add_row(item.model, item.git, item.registry, item.serves, *first)
+        for one in others:
+            table.add_row("", "", "", "", *one)
+    stdout().print(table)
+    for item in statuses:
+        if item.drift:
+            stdout().print(f"{item.model}: {item.drift}", markup=False)
+
+
+def promote(model: str, version: str, context: str | None) -> str:
+    """Commits the one line that names ``version``; returns the commit. Where MLflow answers, the version has to exist.
+
+    Raises:
+        RepositoryError: there is no such manifest, it names the version already, or it has other changes.
+    """
+    root = find_root()
+    path = root / promotion.manifest_of(model)
+    if not path.is_file():
+        known = ", ".join(versions_in_git(root)) or "none"
+        raise RepositoryError(f"no manifest serves {model!r}", where=str(path), fix=f"models here: {known}")
+    if not version.isdigit() or (version != "0" and version.startswith("0")):
+        raise RepositoryError(
+            f"{version!r} is not the number of a version", where=model, fix="`homelab models` lists them"
+        )
+    file = str(promotion.manifest_of(model))
+    if _git(root, "status", "--porcelain", "--", file):
+        raise RepositoryError(
+            "the manifest has changes that are not committed", where=file, fix="commit or restore them"
+        )
+    text = path.read_text(encoding="utf-8")
+    before = promotion.named_version(text, file)
+    if before == version:
+        raise RepositoryError(
+            f"git names version {version} of {model} already", where=file, fix="push, if it is not live"
+        )
+    evidence = _evidence(model, version, context)
+    lines = [evidence, ""] if evidence else []
+    said = promotion.message(model, version, before, None).splitlines()
+    path.write_text(promotion.with_version(text, version, file), encoding="utf-8")
+    try:
+        _git(root, "commit", "--quiet", "--message", "\n".join([*said[:2], *lines, *said[3:]]), "--", file)
+    except ToolError:
+        path.write_text(text, encoding="utf-8")
+        raise
+    return _git(root, "rev-parse", "HEAD")
+
+
+def promote_command(model: str, version: str, context: str | None) -> None:
+    """The command `homelab promote`."""
+    commit = promote(model, version, context)
+    stdout().print(
+        f"{promotion.subject(model, version)}: commit {commit[:12]}. `git push` makes it serve.", markup=False
+    )
+
+
+def _evidence(model: str, version: str, context: str | None) -> str:
+    if version == promotion.NONE_YET:
+        return ""
+    try:
+        with any_registry(context) as registry:
+            versions = {item.version: item for item in registry.versions(model)}
+    except HomelabError as error:
+        say(f"the registry cannot be asked, so the commit has no figures: {error.what}")
+        return ""
+    if version not in versions:
+        known = ", ".join(versions) or "none"
+        raise RepositoryError(f"the registry has no version {version} of {model}", fix=f"versions: {known}")
+    found = versions[version]
+    return f"{found.evidence or 'no figures'} on the holdout; the gate says {found.gate or 'nothing'}"
+
+
+def _git(root: Path, *arguments: Any) -> str:
+    done = subprocess.run(  # noqa: S603
+        ["git", "-C", str(root), *arguments],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if done.returncode:
+        raise ToolError(f"git fails: {done.stderr.strip()[:300]}", where=str(root), fix="mend it, and run this again")
+    return done.stdout.strip()

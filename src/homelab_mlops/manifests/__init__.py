@@ -1,0 +1,1 @@
+"""How a manifest is read: objects, quantities, schedules and networks. Everyone who reads one asks here."""

@@ -1,0 +1,1 @@
+"""What a model is: its spec, its parameters, how it scores, and what promotes it."""

@@ -1,0 +1,152 @@
+"""The demo: the whole pipeline twice, with an MLflow server on loopback that starts and ends with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from homelab_mlops.console import say, stdout
+from homelab_mlops.errors import TrackingError
+
+START_SECONDS = 60.0
+HOST = "127.0.0.1"
+
+
+def demo(folder: Path, model: str) -> None:
+    """Retrains ``model`` twice with different seeds, the second time against a champion, and shows what came of it.
+
+    Raises:
+        HomelabError: a step fails.
+    """
+    from homelab_mlops.model.spec import load_spec
+    from homelab_mlops.pipeline.retrain import retrain
+
+    spec = load_spec(model)
+    with mlflow_server(folder):
+        decisions = []
+        for _ in range(2):
+            seed = _versions(spec.name)
+            say(f"\n== {spec.name}, seed {seed}")
+            decisions.append(retrain(spec, folder / "work", "mlflow", {"seed": str(seed)}, source="demo"))
+    _show(folder, decisions)
+
+
+def ui(folder: Path, port: int) -> None:
+    """Serves what the demo made until it is stopped.
+
+    Raises:
+        TrackingError: the demo has not run, or the server does not start.
+    """
+    if not (folder / "mlflow.db").exists():
+        raise TrackingError("the demo has not run yet", where=str(folder), fix="run `make demo` first")
+    with mlflow_server(folder, port) as server:
+        say(f"MLflow shows what the demo made: http://{HOST}:{port}  (Ctrl-C ends it)")
+        server.wait()
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """An MLflow server with SQLite and a local artifact folder; `MLFLOW_TRACKING_URI` names it inside the block.
+
+    Raises:
+        TrackingError: it does not answer within a minute.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    port = port or _free_port()
+    log = folder / "mlflow.log"
+    settings = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"{HOST}:{port},localhost:{port}",
+    }
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{(folder / 'mlflow.db').resolve()}"]
+    command += ["--artifacts-destination", str((folder / "artifacts").resolve())]
+    with log.open("wb") as output:
+        server = subprocess.Popen(  # noqa: S603
+            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **settings}, start_new_session=True
+        )
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME")}
+    try:
+        _wait(server, port, log)
+        os.environ["MLFLOW_TRACKING_URI"] = f"http://{HOST}:{port}"
+        os.environ.pop("MLFLOW_TRACKING_USERNAME", None)
+        yield server
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        _stop(server)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    import httpx
+
+    say(f"starting an MLflow server on {HOST}:{port}")
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if httpx.get(f"http://{HOST}:{port}/health", timeout=2, trust_env=False).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise TrackingError("the MLflow server did not start", where=str(log), fix="read the end of that log")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    if server.poll() is None:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def _versions(name: str) -> int:
+    from homelab_mlops.pipeline import tracking
+
+    client = tracking.client()
+    with tracking.explained("counting the versions"):
+        return len(client.search_model_versions(f"name = '{name}'"))
+
+
+def _show(folder: Path, decisions: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(title="What the demo made")
+    for column in ("version", "alias", "holdout AUC", "gate", "why"):
+        table.add_column(column)
+    for decision in decisions:
+        registration, metric = decision["registration"], decision["metrics"]["challenger"][decision["metric"]]
+        failed = [reason["rule"] for reason in decision["reasons"] if not reason["passed"]]
+        why = (
+            f"not better than the {', '.join(failed)}"
+            if failed
+            else "better than " + (decision["champion"] or "the baseline")
+        )
+        table.add_row(
+            f"{registration['name']} {registration['version']}",
+            registration["alias"],
+            f"{metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]",
+            "promote" if decision["promote"] else "reject",
+            why,
+        )
+    stdout().print(table)
+    print(f"report:  {folder / 'work' / 'evaluate' / 'report.html'}")  # noqa: T201
+    print("MLflow:  make ui   (runs, curves, models)")  # noqa: T201

@@ -1,0 +1,502 @@
+"""Matches the objects of two sides by identity, and lists what differs, field by field."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from homelab_mlops.gitops.render import Manifest, parse
+from homelab_mlops.review.masking import HIDDEN, is_reference, is_secret_name, mask, mask_text, masked_object
+from homelab_mlops.review.normalise import (
+    CLUSTER_SCOPED,
+    HASHED,
+    KEYED,
+    ORDER_MATTERS,
+    QUANTITIES,
+    SETS,
+    generated_hash,
+    group,
+    is_built_in,
+    normalise,
+    quantity,
+)
+from homelab_mlops.review.sources import Side, Source, load
+
+Action = Literal["added", "removed", "changed", "orphaned"]
+Path = tuple[str, ...]
+MISSING = object()
+# Kinds whose lists mean what their names say; of any other the order counts.
+_KNOWN_GROUPS = ("argoproj.io", "bitnami.com")
+
+
+class Identity(NamedTuple):
+    """What the API server knows an object by, whichever version of its API is written."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {f'{self.namespace}/' if self.namespace else ''}{self.name}"
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One field; ``before`` and ``after`` are raw, ``shown`` is what may be printed of them."""
+
+    path: Path
+    before: Any
+    after: Any
+    shown: tuple[Any, Any]
+    note: str = ""
+
+    @property
+    def where(self) -> str:
+        """The path as people write it."""
+        text = ""
+        for part in self.path:
+            text += part if part.startswith("[") else f"{'.' if text else ''}{part}" if _plain(part) else f"[{part!r}]"
+        return text
+
+
+def _plain(part: str) -> bool:
+    return bool(part) and all(character.isalnum() or character in "-_/()" for character in part)
+
+
+@dataclass
+class Object:
+    """An object at one side."""
+
+    id: Identity
+    application: str
+    raw: Manifest
+    normal: Manifest
+
+
+@dataclass
+class Change:
+    """An object that is not the same at both sides."""
+
+    action: Action
+    id: Identity
+    application: str
+    before: Object | None
+    after: Object | None
+    fields: list[FieldChange] = field(default_factory=list)
+    why: str = ""
+
+    @property
+    def old(self) -> Manifest:
+        """The object before, normalised; empty where there was none."""
+        return self.before.normal if self.before else {}
+
+    @property
+    def new(self) -> Manifest:
+        """The object after, normalised; empty where there is none."""
+        return self.after.normal if self.after else {}
+
+    @property
+    def manifest(self) -> Manifest:
+        """The object, after the change where it is still there."""
+        return self.new or self.old
+
+
+@dataclass
+class Inventory:
+    """The objects of one side that a comparison has read; ``rest`` are texts that both sides share."""
+
+    side: Side
+    objects: list[Object]
+
+
+def compare(base: Side, head: Side) -> tuple[list[Change], Inventory, Inventory]:
+    """Every object that changes, in the order of Applications and objects."""
+    names = [*head.sources, *(name for name in base.sources if name not in head.sources)]
+    texts = {
+        side: {name: source.documents for name, source in both.sources.items()}
+        for side, both in enumerate((base, head))
+    }
+    pairs: tuple[list[tuple[Source, str]], list[tuple[Source, str]]] = ([], [])
+    for name in names:
+        counted = [Counter(texts[side].get(name, [])) for side in (0, 1)]
+        same_place = (
+            name in base.sources
+            and name in head.sources
+            and base.sources[name].namespace == head.sources[name].namespace
+        )
+        for index, side in enumerate((base, head)):
+            if name in side.sources:
+                left = counted[index] - counted[1 - index] if same_place else counted[index]
+                for text in side.sources[name].documents:
+                    if left[text] > 0:
+                        left[text] -= 1
+                        pairs[index].append((side.sources[name], text))
+    scoped = _cluster_scoped(base, head)
+    inventories = Inventory(base, _objects(pairs[0], scoped)), Inventory(head, _objects(pairs[1], scoped))
+    for index, side in enumerate((base, head)):
+        inventories[index].objects.extend(_root_objects(side, scoped))
+    _name_generated(*(item.objects for item in inventories))
+    return list(_changes(base, head, *inventories)), *inventories
+
+
+def everything(side: Side, other: Side, mark: re.Pattern[str]) -> list[Object]:
+    """All objects of a side whose text has the mark, so that only those are parsed."""
+    scoped = _cluster_scoped(side, other)
+    sources = side.sources.values()
+    return _objects([(source, text) for source in sources for text in source.documents if mark.search(text)], scoped)
+
+
+def _cluster_scoped(*sides: Side) -> set[tuple[str, str]]:
+    found = {("", kind) for kind in CLUSTER_SCOPED if kind in ("Namespace", "Node", "PersistentVolume")}
+    for side in sides:
+        for source in side.sources.values():
+            for text in source.documents:
+                if "kind: CustomResourceDefinition\n" in text and "scope: Cluster" in text:
+                    for item in load(text):
+                        spec = item.get("spec") or {}
+                        found.add((str(spec.get("group")), str((spec.get("names") or {}).get("kind"))))
+    return found
+
+
+def _objects(texts: list[tuple[Source, str]], scoped: set[tuple[str, str]]) -> list[Object]:
+    return [_object(source.name, item, source.namespace, scoped) for source, text in texts for item in load(text)]
+
+
+def _object(application: str, item: Manifest, namespace: str, scoped: set[tuple[str, str]]) -> Object:
+    normal = normalise(item, namespace, scoped)
+    metadata = normal["metadata"]
+    name = str(metadata.get("name") or metadata.get("generateName") or "")
+    return Object(
+        Identity(group(item), str(item["kind"]), str(metadata.get("namespace", "")), name), application, item, normal
+    )
+
+
+BOOTSTRAP = "homelab bootstrap"
+
+
+def _root_objects(side: Side, scoped: set[tuple[str, str]]) -> list[Object]:
+    """The root Applications themselves, which a person applies."""
+    sources = [side.sources[name] for name in side.roots]
+    return [_object(BOOTSTRAP, json.loads(json.dumps(item.application)), "default", scoped) for item in sources]
+
+
+def _name_generated(*sides: list[Object]) -> None:
+    """Gives a generated object the name that it was declared by, and its references the content's digest."""
+    for objects in sides:
+        taken = {item.id for item in objects}
+        stems: dict[Identity, list[Object]] = defaultdict(list)
+        for item in objects:
+            match = HASHED.match(item.id.name)
+            if match and item.id.kind in ("ConfigMap", "Secret") and generated_hash(item.raw) == match[2]:
+                stems[item.id._replace(name=match[1])].append(item)
+        renamed = {}
+        for stem, items in stems.items():
+            if len(items) == 1 and stem not in taken:
+                item = items[0]
+                renamed[(item.id.namespace, item.id.name)] = f"{stem.name} (content {item.id.name[-10:]})"
+                item.id = stem
+                item.normal["metadata"]["name"] = stem.name
+        for item in objects:
+            item.normal = _renamed(item.normal, item.id.namespace, renamed) if renamed else item.normal
+
+
+def _renamed(node: Any, namespace: str, names: dict[tuple[str, str], str]) -> Any:
+    if isinstance(node, dict):
+        return {key: _renamed(value, namespace, names) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_renamed(value, namespace, names) for value in node]
+    return names.get((namespace, node), node) if isinstance(node, str) else node
+
+
+def _changes(base: Side, head: Side, before: Inventory, after: Inventory) -> Iterator[Change]:
+    old, new = list(before.objects), list(after.objects)
+    pairs: list[tuple[Object | None, Object | None]] = []
+    for key in (lambda item: (item.application, item.id), lambda item: item.id):
+        waiting: dict[Any, list[Object]] = defaultdict(list)
+        for item in old:
+            waiting[key(item)].append(item)
+        left = []
+        for item in new:
+            found = waiting.get(key(item))
+            if found:
+                pairs.append((found.pop(0), item))
+            else:
+                left.append(item)
+        new, old = left, [item for items in waiting.values() for item in items]
+    pairs += [(None, item) for item in new] + [(item, None) for item in old]
+    order = {name: number for number, name in enumerate([BOOTSTRAP, *head.sources, *base.sources])}
+    found_changes = []
+    for was, now in pairs:
+        change = _change(was, now, base, head)
+        if change is not None:
+            found_changes.append(change)
+    yield from sorted(found_changes, key=lambda change: (order.get(change.application, 0), change.id.kind, change.id))
+
+
+def _change(was: Object | None, now: Object | None, base: Side, head: Side) -> Change | None:
+    if was and now:
+        fields = list(differences(was.normal, now.normal))
+        if was.application != now.application:
+            shown = (was.application, now.application)
+            fields.insert(0, FieldChange(("(Application)",), *shown, shown, "moved"))
+        return Change("changed", now.id, now.application, was, now, fields) if fields else None
+    if was is None:
+        return Change("added", now.id, now.application, None, now) if now else None
+    why = _why_it_stays(was, base, head)
+    return Change("orphaned" if why else "removed", was.id, was.application, was, None, why=why)
+
+
+def _why_it_stays(was: Object, base: Side, head: Side) -> str:
+    """Why an object that is no longer in git stays in the cluster; empty where it is deleted."""
+    options = sync_options(was.normal)
+    if was.application == BOOTSTRAP:
+        return "nothing deletes it: it was applied by `homelab bootstrap`"
+    if "Prune=false" in options or "Prune=confirm" in options:
+        return "its annotation says Prune=false"
+    hook = (was.normal["metadata"].get("annotations") or {}).get("argocd.argoproj.io/hook")
+    if hook:
+        return "it was a hook, which Argo CD does not prune"
+    source = head.sources.get(was.application)
+    if source is None:
+        gone = base.sources[was.application]
+        if not gone.cascades:
+            return f"its Application {was.application} goes without a finalizer, and leaves it behind"
+        return "its annotation says Delete=false" if "Delete=false" in options else ""
+    return "" if source.prunes else f"its Application {was.application} does not prune"
+
+
+def sync_options(manifest: Manifest) -> set[str]:
+    """The sync options that an object's annotation gives."""
+    annotations = (manifest.get("metadata") or {}).get("annotations") or {}
+    return {
+        part.strip() for part in str(annotations.get("argocd.argoproj.io/sync-options", "")).split(",") if part.strip()
+    }
+
+
+def differences(before: Manifest, after: Manifest) -> Iterator[FieldChange]:
+    """What differs between two normalised objects."""
+    kind = str(after.get("kind") or before.get("kind"))
+    yield from _Differ(kind, is_built_in(after) or group(after) in _KNOWN_GROUPS).walk((), before, after)
+
+
+class _Differ:
+    def __init__(self, kind: str, known: bool) -> None:
+        self.kind = kind
+        self.known = known
+
+    def walk(self, path: Path, before: Any, after: Any) -> Iterator[FieldChange]:
+        if type(before) is type(after) and before == after and not isinstance(before, (dict, list)):
+            return
+        if isinstance(before, dict) and isinstance(after, dict):
+            for key in [*before, *(key for key in after if key not in before)]:
+                yield from self.walk((*path, key), before.get(key, MISSING), after.get(key, MISSING))
+        elif isinstance(before, list) and isinstance(after, list):
+            yield from self.lists(path, before, after)
+        elif not self.equal(path, before, after):
+            if self.kind == "ConfigMap" and len(path) == 2 and path[0] in ("data", "binaryData"):
+                yield from self.text(path, before, after)
+            else:
+                yield self.field(path, before, after)
+
+    def equal(self, path: Path, before: Any, after: Any) -> bool:
+        if isinstance(before, dict) or isinstance(after, dict) or isinstance(before, list) or isinstance(after, list):
+            return False
+        if before is MISSING or after is MISSING:
+            return False
+        if type(before) is type(after) and before == after:
+            return True
+        numbers = isinstance(before, (int, float, str)) and isinstance(after, (int, float, str))
+        booleans = isinstance(before, bool) or isinstance(after, bool)
+        if numbers and not booleans and QUANTITIES.search(".".join(path)):
+            one, other = quantity(str(before)), quantity(str(after))
+            return one is not None and one == other
+        return False
+
+    def field(self, path: Path, before: Any, after: Any, note: str = "") -> FieldChange:
+        secret = self.kind == "Secret" and path[0] in ("data", "stringData")
+        sealed = self.kind == "SealedSecret" and path[:2] == ("spec", "encryptedData")
+        named = len(path) > 1 and path[-1] == "value" and path[-2].startswith("[") and is_secret_name(path[-2][1:-1])
+        if sealed:
+            return FieldChange(path, before, after, _words(before, after, "(sealed)"), note or "sealed anew")
+        shown = []
+        for value in (before, after):
+            if value is MISSING:
+                shown.append(MISSING)
+            else:
+                hide = secret or (named and not is_reference(value))
+                # An item of a set stands in its own path: there it is no name of a value.
+                names = tuple(part.strip("[]") for part in path if part != f"[{value}]")
+                shown.append(mask(value, names, secret=hide))
+        if shown[0] == shown[1] and shown[0] is not MISSING:
+            note = note or "another value"
+        return FieldChange(path, before, after, (shown[0], shown[1]), note)
+
+    def lists(self, path: Path, before: list[Any], after: list[Any]) -> Iterator[FieldChange]:
+        name = path[-1]
+        keys = KEYED.get(name) or self.rule_keys(path)
+        scalars = not any(isinstance(item, (dict, list)) for item in [*before, *after])
+        if keys is not None and self.known:
+            one, other = self.keyed(before, keys), self.keyed(after, keys)
+            if one is not None and other is not None and not (name == "env" and "$(" in json.dumps([before, after])):
+                yield from self.matched(path, one, other)
+                common = [key for key in one if key in other]
+                if name in ORDER_MATTERS and common != [key for key in other if key in one]:
+                    yield self.field((*path, "(order)"), list(one), list(other), "order")
+                return
+        if self.known and (name in SETS or self.is_schema_set(path)):
+            yield from self.sets(path, before, after)
+            return
+        if not self.known and keys is None and not scalars:
+            keys = ("name",)
+        if keys is not None:
+            one, other = self.keyed(before, keys), self.keyed(after, keys)
+            if one is not None and other is not None:
+                yield from self.matched(path, one, other)
+                if [key for key in one if key in other] != [key for key in other if key in one]:
+                    yield self.field((*path, "(order)"), list(one), list(other), "order")
+                return
+        if scalars:
+            if not (
+                len(before) == len(after) and all(self.equal(path, a, b) for a, b in zip(before, after, strict=True))
+            ):
+                yield self.field(path, before, after)
+            return
+        for index in range(max(len(before), len(after))):
+            values = (items[index] if index < len(items) else MISSING for items in (before, after))
+            yield from self.walk((*path, f"[{index}]"), *values)
+
+    def rule_keys(self, path: Path) -> tuple[str, ...] | None:
+        if path[-1] == "ports":
+            if self.kind == "Service":
+                return ("port", "protocol")
+            return ("containerPort", "protocol") if self.kind != "NetworkPolicy" else None
+        return None
+
+    def is_schema_set(self, path: Path) -> bool:
+        name = path[-1]
+        if self.kind in ("Role", "ClusterRole") and path == ("rules",):
+            return True
+        if self.kind == "NetworkPolicy" and name == "ports":
+            return True
+        if self.kind == "Ingress" and path == ("spec", "rules"):
+            return True
+        if self.kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration") and name == "rules":
+            return True
+        if self.kind == "CustomResourceDefinition" and name in ("required", "enum"):
+            return "openAPIV3Schema" in path
+        return name == "values" and any("matchExpressions" in part or "Expression" in part for part in path)
+
+    @staticmethod
+    def keyed(items: list[Any], keys: tuple[str, ...]) -> dict[str, Any] | None:
+        found: dict[str, Any] = {}
+        for item in items:
+            if not isinstance(item, dict):
+                return None
+            if keys == ("metadata",):
+                parts = [str((item.get("metadata") or {}).get("name", ""))]
+            elif keys[0] not in item:
+                return None
+            else:
+                parts = [str(item[key]) for key in keys if key in item]
+            name = "/".join(part for part in parts if part != "TCP")
+            if name in found:
+                return None
+            found[name] = item
+        return found
+
+    def matched(self, path: Path, before: dict[str, Any], after: dict[str, Any]) -> Iterator[FieldChange]:
+        for key in [*before, *(key for key in after if key not in before)]:
+            yield from self.walk((*path, f"[{key}]"), before.get(key, MISSING), after.get(key, MISSING))
+
+    def sets(self, path: Path, before: list[Any], after: list[Any]) -> Iterator[FieldChange]:
+        """Entries that are equal in any order cancel out; where one is left at each side, it is a change of it."""
+        rest = list(after)
+        gone = []
+        for item in before:
+            for index, other in enumerate(rest):
+                if type(item) is type(other) and not any(self.walk((*path, "[]"), item, other)):
+                    del rest[index]
+                    break
+            else:
+                gone.append(item)
+        if len(gone) == len(rest) == 1 and isinstance(gone[0], dict) and isinstance(rest[0], dict):
+            yield from self.walk((*path, f"[{_label(gone[0], before.index(gone[0]))}]"), gone[0], rest[0])
+            return
+        for item in gone:
+            yield self.field((*path, f"[{_label(item, before.index(item))}]"), item, MISSING)
+        for item in rest:
+            yield self.field((*path, f"[{_label(item, after.index(item))}]"), MISSING, item)
+
+    def text(self, path: Path, before: Any, after: Any) -> Iterator[FieldChange]:
+        """What differs in a text of a ConfigMap: the fields of a document, or lines."""
+        if isinstance(before, str) and isinstance(after, str):
+            one, other = _document(before), _document(after)
+            if isinstance(one, (dict, list)) and isinstance(other, (dict, list)) and type(one) is type(other):
+                inner = list(_Differ("", False).walk(path, one, other))
+                # Python takes 1, 1.0 and True for equal; the walk does not.
+                if inner:
+                    yield from inner
+                else:
+                    yield self.field(path, "before", "after", "the same values; comments or layout differ")
+                return
+            if "\n" in before.strip() or "\n" in after.strip():
+                name = path[-1]
+                if is_secret_name(name):
+                    yield FieldChange(path, before, after, (HIDDEN, HIDDEN), "another value")
+                    return
+                lines = _lines(mask_text(before), mask_text(after))
+                shown = lines or ("", "")
+                yield FieldChange(path, before, after, shown, "lines" if lines else "another value")
+                return
+        yield self.field(path, before, after)
+
+
+def _words(before: Any, after: Any, word: str) -> tuple[Any, Any]:
+    return (MISSING if before is MISSING else word, MISSING if after is MISSING else word)
+
+
+def _label(item: Any, index: int) -> str:
+    if isinstance(item, dict):
+        for key in ("name", "key", "kind", "host", "type", "resource", "port"):
+            if isinstance(item.get(key), (str, int)):
+                return str(item[key])
+        return str(index)
+    return str(mask_text(str(item)))[:60]
+
+
+def _document(text: str) -> Any:
+    try:
+        documents = parse(text)
+    except yaml.YAMLError:
+        return None
+    return documents[0] if len(documents) == 1 else None
+
+
+def _lines(before: str, after: str) -> tuple[str, str] | None:
+    """The lines that differ, of each side."""
+    gone, new = [], []
+    for line in difflib.ndiff(before.splitlines(), after.splitlines()):
+        if line.startswith("- "):
+            gone.append(line[2:])
+        elif line.startswith("+ "):
+            new.append(line[2:])
+    return ("\n".join(gone), "\n".join(new)) if gone or new else None
+
+
+def digest(value: Any) -> str:
+    """A short name of a value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def shown_object(item: Object) -> str:
+    """An object as YAML, credentials hidden."""
+    return yaml.dump(masked_object(item.raw), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)

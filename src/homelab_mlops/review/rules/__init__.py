@@ -1,0 +1,1 @@
+"""What of a change is dangerous: a file of rules for each subject."""

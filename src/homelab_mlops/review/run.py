@@ -1,0 +1,122 @@
+"""`homelab diff`: finds the two sides, reviews them, and prints or writes the result."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.location import SETTINGS, find_root
+from homelab_mlops.review.report import Report, review
+from homelab_mlops.review.trees import WORKING_TREE, Git, Tree
+
+_FETCH = "fetch it (`git fetch --unshallow origin`), or name a commit: `homelab diff BASE`"
+
+
+@contextmanager
+def sides(root: Path, base: str | None, head: str | None) -> Iterator[tuple[Tree, Tree]]:
+    """The two trees to compare, until the block ends; nothing of the clone changes.
+
+    Raises:
+        RepositoryError: it is no clone, or a commit is not here.
+    """
+    with tempfile.TemporaryDirectory(prefix="homelab-diff-", dir=_fast_folder()) as folder:
+        git = Git(root, Path(folder).resolve())
+        if head is None:
+            last, tip = git.commit("HEAD"), None
+            new = git.tree(WORKING_TREE, git.snapshot(), None)
+        else:
+            last = tip = _commit(git, head)
+            new = git.tree(_label(head, tip), tip, tip)
+        if base is None:
+            base_commit = _merge_base(git, root, last)
+            old = git.tree(_label("merge base", base_commit), base_commit, base_commit)
+        else:
+            base_commit = _commit(git, base)
+            old = git.tree(_label(base, base_commit), base_commit, base_commit)
+        yield old, new
+
+
+def _fast_folder() -> str | None:
+    """Memory, where there is plenty: hundreds of small files are written and deleted."""
+    memory = Path("/dev/shm")  # noqa: S108
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30:
+        return str(memory)
+    return None
+
+
+def _commit(git: Git, name: str) -> str:
+    commit = git.commit(name) or git.commit(f"origin/{name}")
+    if commit is None:
+        raise RepositoryError(f"the commit {name!r} is not here", where=str(git.root), fix=_FETCH)
+    return commit
+
+
+def _label(name: str, commit: str) -> str:
+    return commit[:10] if commit.startswith(name) else f"{name} ({commit[:10]})"
+
+
+def _merge_base(git: Git, root: Path, last: str | None) -> str:
+    declared = re.search(r"^branch:\s*[\"']?([^\s\"'#]+)", (root / SETTINGS).read_text(encoding="utf-8"), re.MULTILINE)
+    branch = declared[1] if declared else "main"
+    main = git.commit(f"origin/{branch}") or git.commit(branch)
+    found = git.merge_base(main, last) if main and last else None
+    if found is None:
+        what = f"the branch {branch!r} is not here" if main is None else f"no common commit with {branch!r} is here"
+        raise RepositoryError(what, where=str(git.root), fix=_FETCH)
+    return found
+
+
+def diff_command(
+    base: str | None,
+    head: str | None,
+    *,
+    output: str,
+    file: Path | None,
+    rest: Path | None,
+    fail_on: str | None,
+) -> bool:
+    """Prints or writes the review, and returns whether no flag is as bad as ``fail_on``."""
+    gc.disable()  # the command ends before it pays
+    with sides(find_root(), base, head) as (old, new):
+        report = review(old, new)
+    _write(report, output, file, rest)
+    return not report.fails(fail_on)
+
+
+def _write(report: Report, output: str, file: Path | None, rest: Path | None) -> None:
+    match output:
+        case "markdown":
+            from homelab_mlops.review.markdown import markdown
+
+            if rest is not None:
+                rest.write_text(markdown(report, None), encoding="utf-8")
+            text = markdown(report, rest=f"the whole review is in {rest.name}" if rest else "")
+        case "html":
+            from homelab_mlops.review.page import page
+
+            text = page(report)
+        case "json":
+            import json
+
+            text = json.dumps(report.as_json(), indent=2, ensure_ascii=False, default=str) + "\n"
+        case _:
+            from homelab_mlops.review.text import plain, styled
+
+            if file is None and sys.stdout.isatty():
+                from homelab_mlops.console import stdout
+
+                stdout().print(styled(report))
+                return
+            text = plain(report)
+    if file is None:
+        sys.stdout.write(text)
+    else:
+        file.write_text(text, encoding="utf-8")

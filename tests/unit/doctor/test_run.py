@@ -1,0 +1,307 @@
+"""`homelab doctor` as a person and a script call it: options, exit codes, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from homelab_mlops.doctor import store, tracking  # noqa: F401 - registers their checks
+from homelab_mlops.doctor.checks import BUDGET_SECONDS, CHECKS, DELETE_SECONDS, TIDY_SECONDS, Visit, examine
+from tests.conftest import HOMELAB, ROOT, clean_environment
+from tests.unit.doctor import network
+from tests.unit.doctor.lab import PARTS, PASSWORD, Lab, set_environment
+from tests.unit.doctor.network import Answer, Request
+
+Doctor = Callable[..., subprocess.CompletedProcess[str]]
+NOTHING_LISTENS = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def doctor(tmp_path: Path) -> Doctor:
+    """Runs `homelab doctor` outside of any clone and with no cluster, unless told otherwise."""
+
+    def run(*arguments: str, env: Mapping[str, str], folder: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        environment = clean_environment({"KUBECONFIG": "", "HOME": str(tmp_path), **env})
+        return subprocess.run(
+            [HOMELAB, "doctor", *arguments], capture_output=True, text=True, timeout=60, cwd=folder, env=environment
+        )
+
+    return run
+
+
+def answer(finished: subprocess.CompletedProcess[str]) -> Any:
+    assert "Traceback" not in finished.stderr, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def codes(finished: subprocess.CompletedProcess[str]) -> list[str]:
+    return [finding["code"] for finding in answer(finished)["findings"]]
+
+
+def test_a_healthy_stack_ends_with_0(lab: Lab, doctor: Doctor) -> None:
+    finished = doctor("--json", env=lab.healthy)
+    report = answer(finished)
+    assert (finished.returncode, report["status"], report["findings"]) == (0, "fine", [])
+    assert {"tracking", "store"} <= report["looked_at"].keys()
+
+
+def test_a_warning_ends_with_1(lab: Lab, doctor: Doctor) -> None:
+    env = lab.s3(**lab.user("s3:ListBucket", "s3:PutObject", "s3:GetObject", *PARTS))
+    finished = doctor("--json", env=env)
+    assert (finished.returncode, codes(finished), answer(finished)["status"]) == (1, ["STORE_DENIED_DELETE"], "warning")
+
+
+def test_what_is_broken_ends_with_2_and_says_code_place_and_fix(lab: Lab, doctor: Doctor) -> None:
+    env = lab.s3(AWS_SECRET_ACCESS_KEY="wrong-secret")
+    finished = doctor(env=env)
+    assert finished.returncode == 2
+    for words in ("STORE_WRONG_SECRET", "where: s3://mlflow/artifacts at", "fix:   check AWS_SECRET_ACCESS_KEY"):
+        assert words in finished.stdout
+    assert "wrong-secret" not in finished.stdout + finished.stderr
+    (finding,) = answer(doctor("--json", env=env))["findings"]
+    assert finding.keys() == {"code", "severity", "what", "where", "fix"}
+
+
+def test_a_step_goes_on_with_warnings_and_tries_again_where_time_may_help(lab: Lab, doctor: Doctor) -> None:
+    may_not_delete = lab.s3(**lab.user("s3:ListBucket", "s3:PutObject", "s3:GetObject", *PARTS))
+    environments = (may_not_delete, {"MLFLOW_TRACKING_URI": NOTHING_LISTENS}, lab.s3(AWS_SECRET_ACCESS_KEY="wrong"))
+    assert [doctor("--as-step", env=env).returncode for env in environments] == [0, 75, 2]
+
+
+def test_only_looks_for_one_fault(lab: Lab, doctor: Doctor) -> None:
+    env = {"MLFLOW_TRACKING_URI": NOTHING_LISTENS, **lab.s3(AWS_SECRET_ACCESS_KEY="wrong-secret")}
+    assert codes(doctor("--json", env=env)) == ["TRACKING_REFUSED", "STORE_WRONG_SECRET"]
+    only = doctor("--json", "--only", "STORE_WRONG_SECRET", env=env)
+    assert (only.returncode, codes(only)) == (2, ["STORE_WRONG_SECRET"])
+    other = doctor("--json", "--only", "STORE_WRONG_KEY", env=env)
+    assert (other.returncode, codes(other)) == (0, [])
+    kept_from = doctor("--json", "--only", "STORE_WRONG_KEY", env=lab.s3(NOTHING_LISTENS))
+    assert (kept_from.returncode, codes(kept_from)) == (2, ["STORE_REFUSED"])
+    misspelt = doctor("--only", "store_wrong_secrets", env=env)
+    assert misspelt.returncode == 2
+    assert "did you mean STORE_WRONG_SECRET?" in misspelt.stderr
+
+
+def test_in_cluster_leaves_cluster_and_repository_out(doctor: Doctor) -> None:
+    env = {"MLFLOW_TRACKING_URI": NOTHING_LISTENS}
+    outside, inside = (answer(doctor("--json", *options, env=env, folder=ROOT)) for options in ((), ("--in-cluster",)))
+    assert "gitops" in outside["looked_at"]
+    assert {*inside["looked_at"], *inside["not_looked_at"]} == {"tracking", "store"}
+    assert [finding["code"] for finding in inside["findings"]] == ["TRACKING_REFUSED"]
+
+
+def test_a_model_is_looked_at_with_its_table(lab: Lab, doctor: Doctor) -> None:
+    reader = lab.user("s3:ListBucket", "s3:GetObject", bucket="datasets")
+    env = {"AWS_ENDPOINT_URL_S3": lab.minio.endpoint, **reader}
+    assert codes(doctor("churn", "--in-cluster", "--json", env=env, folder=ROOT)) == ["STORE_NO_TABLE"]
+    unknown = doctor("no-such-model", env=env, folder=ROOT)
+    assert unknown.returncode == 2
+    assert "no-such-model" in unknown.stderr
+
+
+def test_a_login_in_an_address_is_not_shown(lab: Lab, doctor: Doctor) -> None:
+    for uri in (NOTHING_LISTENS, lab.guarded, "ftp://127.0.0.1"):
+        with_login = uri.replace("://", "://somebody:hidden-word@")
+        said = doctor("--json", env={"MLFLOW_TRACKING_URI": with_login})
+        assert said.returncode == 2
+        assert uri in said.stdout
+        assert "hidden-word" not in said.stdout + said.stderr
+
+
+def test_a_resolver_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tries of five seconds each are what the C library allows it."""
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_more: answered.wait(60))
+    set_environment(monkeypatch, {"MLFLOW_TRACKING_URI": "http://mlflow.example:5000"})
+    try:
+        report = examine(Visit(), ("tracking",))
+    finally:
+        answered.set()
+    (finding,) = report.findings
+    assert finding.code == "TRACKING_DNS"
+    assert "the resolver does not answer" in finding.what
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0])
+def test_a_slow_server_is_not_accused_of_anything(lab: Lab, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer takes its time: of what the doctor's own time does not suffice for, it says no more than that."""
+    slow = threading.Event()
+
+    def after_a_while(_request: Request) -> None:
+        slow.wait(seconds)
+
+    with (
+        network.proxy(lab.mlflow, after_a_while) as tracker,
+        network.proxy(lab.minio.endpoint, after_a_while) as behind,
+    ):
+        for env in ({"MLFLOW_TRACKING_URI": tracker}, lab.s3(behind)):
+            set_environment(monkeypatch, env)
+            report = examine(Visit(), ("tracking", "store"))
+            assert {finding.code for finding in report.findings} <= {"DOCTOR_OUT_OF_TIME"}
+
+
+def test_a_login_may_lie_where_mlflow_reads_it(lab: Lab, tmp_path: Path, doctor: Doctor) -> None:
+    env = {"MLFLOW_TRACKING_URI": lab.guarded, "HOME": str(tmp_path)}
+    assert codes(doctor("--json", env=env)) == ["TRACKING_LOGIN_MISSING"]
+    (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login admin password {PASSWORD}\n")
+    assert codes(doctor("--json", env=env)) == []
+    (tmp_path / ".netrc").unlink()
+    (tmp_path / ".mlflow").mkdir()
+    kept = f"[mlflow]\nmlflow_tracking_username = admin\nmlflow_tracking_password = {PASSWORD}\n"
+    (tmp_path / ".mlflow" / "credentials").write_text(kept)
+    assert codes(doctor("--json", env=env)) == []
+
+
+def test_a_bucket_that_is_none_is_no_fine_stack(lab: Lab, doctor: Doctor) -> None:
+    for options, env in ((["--store", "mlflow/artifacts"], lab.s3()), (["--store", "s3:///artifacts"], lab.s3())):
+        assert doctor(*options, env=env).returncode == 2
+
+
+def test_a_password_of_the_database_is_not_shown(doctor: Doctor) -> None:
+    uris = ("postgresql://mlflow:hidden/word@127.0.0.1:9/db", "mysql+pymysql://mlflow:hidden-word@127.0.0.1:nine/db")
+    for uri in uris:
+        said = doctor("--json", env={"MLFLOW_BACKEND_STORE_URI": uri})
+        assert said.returncode in {0, 2}
+        assert "hidden" not in said.stdout + said.stderr
+
+
+def test_a_check_that_fails_itself_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone it ends the command; beside a finding it is a line of what was not looked at."""
+
+    def fails(_visit: Visit) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setitem(CHECKS, "tracking.versions", replace(CHECKS["tracking.versions"], ask=fails))
+    set_environment(monkeypatch, {"MLFLOW_TRACKING_URI": lab.mlflow})
+    with pytest.raises(RuntimeError, match="a bug"):
+        examine(Visit(), ("tracking",))
+    set_environment(monkeypatch, {"MLFLOW_TRACKING_URI": lab.mlflow, **lab.s3(AWS_SECRET_ACCESS_KEY="wrong")})
+    report = examine(Visit(), ("tracking", "store"))
+    assert [finding.code for finding in report.findings] == ["STORE_WRONG_SECRET"]
+    assert any("tracking.versions failed itself" in reason for reason in report.not_looked_at["tracking"])
+
+
+def test_a_look_at_the_store_loads_no_library_of_a_training(lab: Lab) -> None:
+    """They take longer to import, on a machine that is busy, than the doctor has."""
+    command: list[str | Path] = [sys.executable, "-X", "importtime", HOMELAB, "doctor", "--in-cluster"]
+    finished = subprocess.run(command, capture_output=True, text=True, env=clean_environment(lab.healthy))
+    assert finished.returncode == 0, finished.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in finished.stderr.splitlines()}
+    assert "botocore.session" in loaded
+    assert loaded & {"pandas", "sklearn", "xgboost", "mlflow", "kubernetes"} == set()
+
+
+# The probe object.
+
+
+def left(lab: Lab, path: str) -> list[str]:
+    """What lies at the path of a request to the store, or is an unfinished upload to there."""
+    client, key = lab.minio.client(), urlsplit(path).path.removeprefix("/mlflow/")
+    found = client.list_objects_v2(Bucket="mlflow", Prefix=key).get("Contents", [])
+    unfinished = client.list_multipart_uploads(Bucket="mlflow", Prefix=key).get("Uploads", [])
+    return [str(item["Key"]) for item in (*found, *unfinished)]
+
+
+def test_there_is_one_probe_object_and_it_is_deleted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket that keeps old versions tells which objects there have been, through MLflow and beside it."""
+    client = lab.minio.client()
+    client.put_bucket_versioning(Bucket="mlflow", VersioningConfiguration={"Status": "Enabled"})
+    set_environment(monkeypatch, lab.healthy)
+    try:
+        report = examine(Visit(), ("tracking", "store"))
+        assert report.findings == []
+        listed = client.list_object_versions(Bucket="mlflow", Prefix="behind/")
+        kept = [item for kind in ("Versions", "DeleteMarkers") for item in listed.get(kind, [])]
+        probes = {item["Key"] for item in kept if "/homelab-doctor/" in item["Key"]}
+        for item in kept:
+            client.delete_object(Bucket="mlflow", Key=item["Key"], VersionId=item["VersionId"])
+    finally:
+        client.put_bucket_versioning(Bucket="mlflow", VersioningConfiguration={"Status": "Suspended"})
+    assert len(probes) == 1
+    assert [item["Key"] for item in listed.get("Versions", []) if item["IsLatest"]] == []
+
+
+class Hold:
+    """A proxy's rule: what ``held`` names waits until the test lets it go."""
+
+    def __init__(self, held: Callable[[Request], bool]) -> None:
+        self.held, self.path = held, ""
+        self.reached, self.let_go = threading.Event(), threading.Event()
+
+    def __call__(self, request: Request) -> Answer | None:
+        if self.held(request):
+            self.path = request.path
+            self.reached.set()
+            self.let_go.wait(60)
+        return None
+
+
+@pytest.fixture
+def hold(request: pytest.FixtureRequest) -> Iterator[Hold]:
+    made = Hold(request.param)
+    yield made
+    made.let_go.set()
+
+
+def reading_the_probe(request: Request) -> bool:
+    return request.method == "GET" and "/homelab-doctor/" in request.path
+
+
+def sending_a_part(request: Request) -> bool:
+    return request.method == "PUT" and "partNumber" in request.path
+
+
+@pytest.mark.parametrize("hold", [reading_the_probe, sending_a_part], indirect=True)
+def test_a_stopped_doctor_leaves_nothing_in_the_store(lab: Lab, hold: Hold, tmp_path: Path) -> None:
+    with network.proxy(lab.minio.endpoint, hold) as url:
+        stop(lab.s3(url), hold, tmp_path)
+    assert left(lab, hold.path) == []
+
+
+@pytest.mark.parametrize("hold", [reading_the_probe], indirect=True)
+def test_a_stopped_doctor_leaves_nothing_behind_mlflow(lab: Lab, hold: Hold, tmp_path: Path) -> None:
+    with network.proxy(lab.mlflow, hold) as url:
+        stop({"MLFLOW_TRACKING_URI": url}, hold, tmp_path)
+    probe = hold.path.partition("/homelab-doctor/")[2]
+    assert httpx.get(f"{lab.mlflow}{hold.path}", trust_env=False).status_code != 200
+    assert [path for path in lab.database.parent.rglob("*") if path.name == probe] == []
+
+
+def stop(env: Mapping[str, str], hold: Hold, folder: Path) -> None:
+    """Starts the doctor, interrupts it as Ctrl-C does while a request waits, and holds that it ends at once."""
+    environment = clean_environment({"KUBECONFIG": "", "HOME": str(folder), **env})
+    with subprocess.Popen(
+        [HOMELAB, "doctor"], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        assert hold.reached.wait(30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize("hold", [reading_the_probe, sending_a_part], indirect=True)
+def test_a_doctor_whose_time_is_over_leaves_nothing(lab: Lab, hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
+    with network.proxy(lab.minio.endpoint, hold) as url:
+        set_environment(monkeypatch, lab.s3(url))
+        report = examine(Visit(deadline=time.monotonic() + 3), ("store",))
+    assert hold.reached.is_set()
+    assert {finding.code for finding in report.findings} <= {"STORE_NO_ANSWER", "DOCTOR_OUT_OF_TIME"}
+    assert report.findings
+    assert left(lab, hold.path) == []
+
+
+def test_the_doctor_ends_in_ten_seconds() -> None:
+    """With a second to start Python; each part of its time is a deadline of the code."""
+    assert BUDGET_SECONDS + TIDY_SECONDS + DELETE_SECONDS <= 9

@@ -1,0 +1,142 @@
+"""What a user sees of `homelab diff`: the working tree, exit codes, no secret, a comment that fits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from homelab_mlops.review.markdown import LIMIT, markdown
+from homelab_mlops.review.page import page
+from homelab_mlops.review.text import plain
+from tests.conftest import HOMELAB, ROOT, clean_environment, refused
+from tests.unit.review.repository import commit, compared, edit, git, repository
+
+SECRET = "correct-horse-battery"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    root = repository(tmp_path / "clone")
+    (root / ".gitignore").write_text(".tools\nignored/\n")
+    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
+    commit(root, "The tree before")
+    return root
+
+
+def diff(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [HOMELAB, "diff", *arguments], cwd=root, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+
+
+def test_the_working_tree_and_nothing_of_it_is_touched(clone: Path) -> None:
+    volume, server = "overlays/homelab/store/volume.yaml", "base/store/server.yaml"
+    edit(clone, {"replace": {volume: {"10Gi": "20Gi"}}})
+    git(clone, "add", volume)
+    edit(
+        clone,
+        {
+            "replace": {
+                server: {"value: info": "value: debug"},
+                "base/store/kustomization.yaml": {"  - network.yaml\n": "  - network.yaml\n  - new.yaml\n"},
+            }
+        },
+    )
+    new = "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: new\n"
+    edit(clone, {"write": {"base/store/new.yaml": new, "ignored/secret.yaml": new}})
+    before = git(clone, "status", "--porcelain"), (clone / ".git/index").read_bytes(), git(clone, "count-objects")
+    found = diff(clone, "--output", "json")
+    assert found.returncode == 0, found.stderr
+    objects = {item["object"] for group in json.loads(found.stdout)["applications"] for item in group["items"]}
+    assert objects == {"PersistentVolumeClaim store/data", "Deployment store/web", "ServiceAccount store/new"}
+    assert before == (
+        git(clone, "status", "--porcelain"),
+        (clone / ".git/index").read_bytes(),
+        git(clone, "count-objects"),
+    )
+
+
+def test_exit_codes(clone: Path) -> None:
+    assert diff(clone, "--fail-on", "note").returncode == 0
+    edit(clone, {"replace": {"overlays/homelab/store/volume.yaml": {"10Gi": "8Gi"}}})
+    assert diff(clone, "--fail-on", "danger").returncode == 3
+    assert diff(clone).returncode == 0
+    refused(diff(clone, "0123456789"), "is not here")
+    git(clone, "branch", "--move", "other")
+    refused(diff(clone), "the branch 'main' is not here")
+
+
+def test_no_output_shows_a_secret(clone: Path) -> None:
+    base = git(clone, "rev-parse", "HEAD")
+    manifests = f"""
+apiVersion: v1
+kind: Secret
+metadata:
+  name: plain
+stringData:
+  anything: {SECRET}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: notes
+data:
+  api_token: {SECRET}
+  app.ini: |
+    [login]
+    password = {SECRET}
+  app.yaml: |
+    database:
+      password: {SECRET}
+      url: postgres://me:{SECRET}@database/me
+"""
+    edit(clone, {"write": {"base/store/secret.yaml": manifests}})
+    edit(
+        clone,
+        {"replace": {"base/store/kustomization.yaml": {"  - network.yaml\n": "  - network.yaml\n  - secret.yaml\n"}}},
+    )
+    edit(
+        clone,
+        {
+            "replace": {
+                "base/store/server.yaml": {"args: [serve,": f"args: [serve, --db-password={SECRET}, --token, {SECRET},"}
+            }
+        },
+    )
+    with_secret = commit(clone, "With a secret")
+    edit(
+        clone,
+        {
+            "replace": {
+                "base/store/secret.yaml": {SECRET: f"{SECRET}-2"},
+                "base/store/server.yaml": {SECRET: f"{SECRET}-2"},
+            }
+        },
+    )
+    for report in (compared(clone, base, with_secret), compared(clone, with_secret)):
+        assert report.levels["danger"] >= 1
+        for text in (plain(report), markdown(report, None), page(report), json.dumps(report.as_json())):
+            assert SECRET not in text
+
+
+def test_a_comment_is_bounded(clone: Path) -> None:
+    base = git(clone, "rev-parse", "HEAD")
+    many = "\n---\n".join(
+        f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: many-{number}\ndata:\n  text: {'x' * 500}"
+        for number in range(300)
+    )
+    edit(clone, {"write": {"base/store/many.yaml": many}})
+    edit(
+        clone,
+        {"replace": {"base/store/kustomization.yaml": {"  - network.yaml\n": "  - network.yaml\n  - many.yaml\n"}}},
+    )
+    report = compared(clone, base)
+    text = markdown(report, rest="review.md")
+    assert len(text) <= LIMIT
+    assert text.count("<details>") == text.count("</details>") == 1
+    assert text.count("```") % 2 == 0
+    assert "review.md" in text
+    assert "many-299" in markdown(report, None)
