@@ -34,7 +34,8 @@ $(VENV)/.dev: $(VENV)/.demo requirements/dev.txt
 	$(INSTALL) -r requirements/dev.txt
 	touch $@
 
-setup: $(VENV)/.dev ## Install everything that the other verbs need
+setup: $(VENV)/.dev ## Install everything that the other verbs need, with the program that seals credentials
+	$(BIN)/python -m homelab_mlops.gitops.tools kubeseal
 
 lint: $(VENV)/.dev ## Format check, lint and types
 	$(BIN)/ruff format --check .
