@@ -52,7 +52,7 @@ $(TOOLS)/%: $(VENV)/.demo
 	$(BIN)/python -m homelab_mlops.gitops.tools $*
 
 programs: $(VENV)/.demo ## Build the programs that the checks call, where PATH has none at that version
-	$(BIN)/python -m homelab_mlops.gitops.tools kustomize kubeconform kubeseal argo kube-score actionlint
+	$(BIN)/python -m homelab_mlops.gitops.tools kustomize kubeconform argo kube-score actionlint
 
 $(GRADERS)/.installed: $(UV) requirements/graders.txt
 	$(UV) venv --quiet --clear --python $(BIN)/python $(GRADERS)
@@ -67,7 +67,7 @@ crds: $(VENV)/.demo ## Write the workflows' CRDs from the pinned Go module
 	$(BIN)/python -m homelab_mlops.gitops.schemas
 
 test: $(VENV)/.dev lint check ## Lint, types, the check and every test that needs no cluster
-	$(BIN)/python -m homelab_mlops.gitops.tools minio
+	$(BIN)/python -m homelab_mlops.gitops.tools minio kubeseal
 	$(BIN)/pytest -n 2
 
 image: ## Build the four images for this machine's architecture, with the registry and tag that are pinned

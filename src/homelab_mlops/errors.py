@@ -85,4 +85,4 @@ class DoctorError(HomelabError):
 
 
 class ToolError(HomelabError):
-    """A program that is called (git, kustomize, kubeseal, ...) is missing or failed."""
+    """A program that is called (git, kustomize, Go, ...) is missing or failed."""

@@ -21,8 +21,8 @@ from kubernetes import client, config
 from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.cluster.run import seconds
 from homelab_mlops.doctor.cluster import PROVISIONED_WITHIN
-from homelab_mlops.gitops.secrets import kubeseal
-from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, make_sealing_key
+from homelab_mlops.gitops.secrets.encrypt import seal
+from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, make_sealing_key, read_certificate
 from tests.conftest import FIXTURES, HOMELAB, clean_environment
 from tests.e2e.conftest import Fork, green_at, noted, setting, took, until, workflow
 from tests.e2e.test_03_retraining import ended
@@ -563,26 +563,26 @@ def a_secret_was_sealed_for_another_key(lab: Lab) -> Iterator[Plain]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "other"
         key, _ = make_sealing_key(root, Path(folder) / "key.pem")
-        value = kubeseal.seal("any", name="moved", namespace=SPACE, certificate=key.certificate)
+        value = seal(b"any", name="moved", namespace=SPACE, public=read_certificate(key.certificate))
     yield from sealed(lab, value)
 
 
 @row("GITOPS_SEALED_WRONG_NAME")
 def a_secret_was_sealed_for_another_namespace(lab: Lab) -> Iterator[Plain]:
     certificate = lab.fork.root / CERTIFICATE
-    yield from sealed(lab, kubeseal.seal("any", name="moved", namespace="training", certificate=certificate))
+    yield from sealed(lab, seal(b"any", name="moved", namespace="training", public=read_certificate(certificate)))
 
 
 @row("GITOPS_SEALED_WRONG_NAME")
 def a_secret_was_sealed_for_another_name(lab: Lab) -> Iterator[Plain]:
     certificate = lab.fork.root / CERTIFICATE
-    yield from sealed(lab, kubeseal.seal("any", name="no-longer-here", namespace=SPACE, certificate=certificate))
+    yield from sealed(lab, seal(b"any", name="no-longer-here", namespace=SPACE, public=read_certificate(certificate)))
 
 
 @row("GITOPS_SEALED_DAMAGED")
 def a_sealed_value_has_lost_its_end(lab: Lab) -> Iterator[Plain]:
     certificate = lab.fork.root / CERTIFICATE
-    whole = kubeseal.seal("any", name="moved", namespace=SPACE, certificate=certificate)
+    whole = seal(b"any", name="moved", namespace=SPACE, public=read_certificate(certificate))
     yield from sealed(lab, whole[:-8])
 
 

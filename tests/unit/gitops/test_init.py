@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import stat
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from homelab_mlops.gitops import tools
 from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, find_sealing_key
 from homelab_mlops.gitops.secrets.table import load_table, read_sealed
 from tests.conftest import HOMELAB, ROOT, clean_environment, listing, refused
@@ -23,17 +26,18 @@ def fork(tmp_path: Path) -> Path:
     root = tmp_path / "fork"
     for folder in ("apps", "base", "clusters", "overlays", "workflows"):
         shutil.copytree(ROOT / folder, root / folder)
-    (root / ".tools").symlink_to(ROOT / ".tools")
     return root
 
 
 @pytest.fixture
 def run(fork: Path) -> Run:
-    """The command line in the fork, of a user with an empty home."""
+    """The command line in the fork, of a user with an empty home and no program on PATH."""
     home = fork.parent / "home"
+    empty = fork.parent / "bin"
+    empty.mkdir()
 
     def command(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        env = {**clean_environment(), "HOME": str(home), "XDG_CONFIG_HOME": ""}
+        env = {**clean_environment(), "HOME": str(home), "XDG_CONFIG_HOME": "", "PATH": str(empty)}
         return subprocess.run(
             [HOMELAB, *arguments],
             cwd=fork,
@@ -75,6 +79,24 @@ def test_a_fork_is_initialised_once(fork: Path, run: Run) -> None:
     again = run("init", "--yes")
     assert again.stdout.startswith("Nothing to do"), again.stdout
     assert b"".join(listing(fork / "overlays").values()) + b"".join(listing(fork / "clusters").values()) == written
+
+
+def test_kubeseal_opens_what_init_and_seal_wrote(fork: Path, run: Run) -> None:
+    run("init", "--yes")
+    run("seal", "--rotate", "s3-mlflow")
+    run("seal", "backup-target", "URL", "-n", "minio", stdin="URL=s3://me:secret@far/away\n")
+    data = plain(fork)
+    for spec in load_table(fork).secrets:
+        key_file = fork.parent / "home/.config/homelab-mlops/homelab/sealing-key.pem"
+        opened = subprocess.run(
+            [tools.find("kubeseal", ROOT), "--recovery-unseal", "--recovery-private-key", key_file],
+            input=(fork / spec.path).read_bytes(),
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
+        values = json.loads(opened.stdout)["data"]
+        assert {key: base64.b64decode(value or "").decode() for key, value in values.items()} == data[spec.id]
 
 
 def test_a_refused_answer_leaves_everything(fork: Path, run: Run) -> None:

@@ -48,7 +48,7 @@ def find_sealing_key(root: Path, key_file: Path | None) -> SealingKey:
         if key_file is not None:
             raise RepositoryError("there is no such key file", where=str(key_file))
         return SealingKey(certificate, None)
-    if _read_private(private).public_key() != _public_key(certificate):
+    if read_private(private).public_key() != _certificate_of(certificate).public_key():
         raise RepositoryError(
             f"the private key does not belong to {CERTIFICATE}",
             where=str(private),
@@ -79,7 +79,7 @@ def make_sealing_key(root: Path, key_file: Path | None) -> tuple[SealingKey, boo
         key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
         _write_private(private, key)
     else:
-        key = _read_private(private)
+        key = read_private(private)
     write_file(certificate, _self_signed(key))
     return SealingKey(certificate, private), is_new
 
@@ -104,7 +104,12 @@ def _write_private(path: Path, key: rsa.RSAPrivateKey) -> None:
     write_file(path, pem, mode=0o600)
 
 
-def _read_private(path: Path) -> rsa.RSAPrivateKey:
+def read_private(path: Path) -> rsa.RSAPrivateKey:
+    """The private sealing key.
+
+    Raises:
+        RepositoryError: others can read the file, or it is not an unencrypted RSA key.
+    """
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise RepositoryError("the private sealing key can be read by others", where=str(path), fix=f"chmod 600 {path}")
     try:
@@ -116,11 +121,26 @@ def _read_private(path: Path) -> rsa.RSAPrivateKey:
     return key
 
 
-def _public_key(certificate: Path) -> object:
+def read_certificate(path: Path) -> rsa.RSAPublicKey:
+    """The public key that values are sealed for.
+
+    Raises:
+        RepositoryError: the file is not a certificate of an RSA key, or the certificate has expired.
+    """
+    certificate = _certificate_of(path)
+    if certificate.not_valid_after_utc < datetime.datetime.now(datetime.UTC):
+        raise RepositoryError(f"the certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}", where=str(path))
+    public = certificate.public_key()
+    if not isinstance(public, rsa.RSAPublicKey):
+        raise RepositoryError("the sealing key has to be an RSA key", where=str(path))
+    return public
+
+
+def _certificate_of(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+        return x509.load_pem_x509_certificate(path.read_bytes())
     except ValueError as error:
-        raise RepositoryError("not a PEM certificate", where=str(certificate)) from error
+        raise RepositoryError("not a PEM certificate", where=str(path)) from error
 
 
 def _self_signed(key: rsa.RSAPrivateKey) -> bytes:

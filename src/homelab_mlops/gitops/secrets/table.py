@@ -12,16 +12,16 @@ import re
 import secrets
 import string
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
 import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.secrets import kubeseal
-from homelab_mlops.gitops.secrets.sealing_key import SealingKey
+from homelab_mlops.gitops.secrets.encrypt import seal, unseal
+from homelab_mlops.gitops.secrets.sealing_key import SealingKey, read_certificate, read_private
 from homelab_mlops.gitops.settings import CLUSTER
 from homelab_mlops.gitops.strict_yaml import read_model
 
@@ -176,9 +176,13 @@ def read_sealed(root: Path, table: SecretTable, key: SealingKey) -> dict[str, Se
     Raises:
         RepositoryError: a file is not a SealedSecret, or the private key that opens it is not here.
     """
-    specs = [spec for spec in table.secrets if (root / spec.path).is_file()]
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(zip((spec.id for spec in specs), pool.map(lambda spec: _read(root, spec, key), specs), strict=True))
+    encrypted = [(spec, _encrypted(root, spec)) for spec in table.secrets if (root / spec.path).is_file()]
+    if not any(texts for _, texts in encrypted):
+        return {spec.id: Sealed({}, {}) for spec, _ in encrypted}
+    if key.private is None:
+        raise RepositoryError("the private sealing key is not on this machine", fix="name it with --key-file")
+    private = read_private(key.private)
+    return {spec.id: Sealed(texts, _opened(spec, texts, private)) for spec, texts in encrypted}
 
 
 def everything_is_sealed(root: Path, table: SecretTable) -> bool:
@@ -215,6 +219,8 @@ def seal_values(
 ) -> dict[Path, str]:
     """The files, with their new text, that make what is sealed hold ``values``; what is right stays as it is."""
 
+    public = read_certificate(key.certificate)
+
     def sealed_secret(spec: SecretSpec) -> str:
         old = sealed.get(spec.id, Sealed({}, {}))
         encrypted = {}
@@ -222,14 +228,10 @@ def seal_values(
             if name in old.encrypted and old.data.get(name) == value:
                 encrypted[name] = old.encrypted[name]
             else:
-                encrypted[name] = kubeseal.seal(
-                    value, name=spec.name, namespace=spec.namespace, certificate=key.certificate
-                )
+                encrypted[name] = seal(value.encode(), namespace=spec.namespace, name=spec.name, public=public)
         return render_sealed_secret(spec, encrypted)
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        texts = list(pool.map(sealed_secret, table.secrets))
-    return changed_files(root, table, texts)
+    return changed_files(root, table, map(sealed_secret, table.secrets))
 
 
 def skeletons(root: Path, table: SecretTable) -> dict[Path, str]:
@@ -310,17 +312,16 @@ def _encrypted(root: Path, spec: SecretSpec) -> dict[str, str]:
         ) from error
 
 
-def _read(root: Path, spec: SecretSpec, key: SealingKey) -> Sealed:
-    encrypted = _encrypted(root, spec)
-    if not encrypted:
-        return Sealed({}, {})
-    manifest = {
-        "apiVersion": "bitnami.com/v1alpha1",
-        "kind": "SealedSecret",
-        "metadata": {"name": spec.name, "namespace": spec.namespace},
-        "spec": {"encryptedData": encrypted},
-    }
-    return Sealed(encrypted, kubeseal.unseal(json.dumps(manifest), key, str(spec.path)))
+def _opened(spec: SecretSpec, encrypted: dict[str, str], private: rsa.RSAPrivateKey) -> dict[str, str]:
+    data = {}
+    for key, text in encrypted.items():
+        try:
+            data[key] = unseal(text, namespace=spec.namespace, name=spec.name, private=private).decode()
+        except RepositoryError as error:
+            raise RepositoryError(error.what, where=f"{spec.path}: {key}", fix=error.fix) from error
+        except UnicodeDecodeError as error:
+            raise RepositoryError("the value is not UTF-8 text", where=f"{spec.path}: {key}") from error
+    return data
 
 
 def _random(alphabet: str, length: int) -> str:
