@@ -34,8 +34,7 @@ $(VENV)/.dev: $(VENV)/.demo requirements/dev.txt
 	$(INSTALL) -r requirements/dev.txt
 	touch $@
 
-setup: $(VENV)/.dev ## Install everything that the other verbs need, with the program that seals credentials
-	$(BIN)/python -m homelab_mlops.gitops.tools kubeseal
+setup: $(VENV)/.dev ## Install everything that the other verbs need
 
 lint: $(VENV)/.dev ## Format check, lint and types
 	$(BIN)/ruff format --check .
