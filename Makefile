@@ -15,6 +15,8 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
 TOOLS := .tools/bin
 GRADERS := .tools/graders
 E2E ?= tests/e2e
+# More options of pytest for `make test`.
+PYTEST ?=
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,7 +69,7 @@ crds: $(VENV)/.demo ## Write the workflows' CRDs from the pinned Go module
 
 test: $(VENV)/.dev lint check ## Lint, types, the check and every test that needs no cluster
 	$(BIN)/python -m homelab_mlops.gitops.tools minio kubeseal
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --durations 10 --tb=short $(PYTEST)
 
 image: ## Build the four images for this machine's architecture, with the registry and tag that are pinned
 	registry=$$(sed -n 's/^imageRegistry: //p' clusters/homelab/settings.yaml)
@@ -80,7 +82,7 @@ bootstrap: programs ## Bring the platform up on the cluster of the current kubec
 	$(BIN)/homelab bootstrap
 
 e2e: $(VENV)/.dev programs ## The whole platform on the cluster of the current context; tests/e2e/conftest.py names its settings
-	$(BIN)/pytest $(E2E) --timeout 2400 -x -v
+	$(BIN)/pytest $(E2E) --timeout 2400 -x -v --tb=short
 
 bench: $(VENV)/.dev ## Measure what the README and docs/ quote
 	$(BIN)/python tests/benchmarks/quality.py

@@ -6,20 +6,23 @@ ingress controller; ``HOMELAB_E2E_ARGO_CD`` the release of Argo CD to pin, where
 commands say what only the owner of the machines can: ``HOMELAB_E2E_RESTART_NODE`` kills kubelet and containerd and
 starts them again, ``HOMELAB_E2E_NEW_CLUSTER`` replaces the cluster by an empty one. Pictures are left in
 ``HOMELAB_E2E_PICTURES``. With ``HOMELAB_E2E_FORK``, a folder, a run goes on with the fork of an earlier one, and so
-with its cluster.
+with its cluster. The names of the tests that failed are written to the file ``HOMELAB_E2E_FAILED``.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
+from kubernetes import client, config
 
 from homelab_mlops.clients.kubernetes import Cluster
 from tests.conftest import HOMELAB, ROOT, clean_environment
@@ -56,21 +59,45 @@ def noted(what: str, figure: str) -> None:
     FIGURES.append((what, figure))
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed and (file := SETTINGS.get("HOMELAB_E2E_FAILED")):
+        with Path(file).open("a") as failed:
+            failed.write(f"{report.nodeid}\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A client's connection that is closed late is told, and decides nothing here.
+    config.addinivalue_line("filterwarnings", "default::pytest.PytestUnraisableExceptionWarning")
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("measured on this cluster")
     for what, figure in FIGURES:
         terminalreporter.write_line(f"{figure:>12}  {what}")
 
 
-def until(what: str, condition: Callable[[], Result | None], seconds: float, pause: float = 1.0) -> Result:
-    """The first true value of ``condition``."""
+def until(what: str, condition: Callable[[], Result | None], *, seconds: float = 900, pause: float = 1.0) -> Result:
+    """The first true value of ``condition``; the deadline is for what never comes, not for what is slow."""
     deadline = time.monotonic() + seconds
     while True:
-        value = condition()
-        if value:
-            return value
+        try:
+            if value := condition():
+                return value
+        except httpx.TransportError as error:
+            print(f"{what}: {error!r}")
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
         time.sleep(pause)
+
+
+@contextmanager
+def api_client(configuration: client.Configuration | None = None) -> Iterator[client.ApiClient]:
+    """The API server, as the kubeconfig or ``configuration`` reaches it; its connections are closed at the end."""
+    api = client.ApiClient(configuration) if configuration else config.new_client_from_config()
+    try:
+        yield api
+    finally:
+        api.rest_client.pool_manager.clear()
+        api.close()
 
 
 class Fork:
@@ -83,6 +110,16 @@ class Fork:
         self.domain = setting("DOMAIN", "homelab.test")
         self.repository = setting("REPOSITORY")
         self._push = setting("PUSH", self.repository)
+
+    def make(self) -> None:
+        """Clones the working tree's commit and makes it this user's."""
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.root)], check=True)
+        (self.root / ".tools").symlink_to(ROOT / ".tools")
+        (self.root / ".git/info/exclude").write_text(".tools\n")
+        release = SETTINGS.get("HOMELAB_E2E_ARGO_CD")
+        pinned = ["--argo-cd-version", release] if release else []
+        self.homelab("init", "--yes", "--repository", self.repository, "--domain", self.domain, *pinned)
+        self.push("Make it mine")
 
     def homelab(self, *arguments: str, timeout: float = 1800, expect: int | None = 0) -> str:
         """Runs the command line; returns what it printed, to standard output and then to standard error."""
@@ -117,10 +154,21 @@ class Fork:
         self.git("push", "--quiet", "--force", self._push, "HEAD:refs/heads/main")
         return self.git("rev-parse", "HEAD")
 
-    def revert(self) -> str:
-        self.git("revert", "--no-edit", "HEAD")
+    def revert(self, commit: str = "HEAD") -> str:
+        """Undoes a commit by another one and pushes it; returns that one."""
+        self.git("reset", "--quiet", "--hard")
+        self.git("revert", "--no-edit", commit)
         self.git("push", "--quiet", self._push, "HEAD:refs/heads/main")
         return self.git("rev-parse", "HEAD")
+
+    @contextmanager
+    def pushed(self, message: str) -> Iterator[str]:
+        """Commits every edit and pushes it; gives the commit, and reverts it at the end, whatever happened."""
+        commit = self.push(message)
+        try:
+            yield commit
+        finally:
+            self.revert(commit)
 
     def password(self, credential: str) -> tuple[str, str]:
         shown = dict(line.split("=", 1) for line in self.homelab("seal", "--show", credential).split())
@@ -145,20 +193,55 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
     earlier = SETTINGS.get("HOMELAB_E2E_FORK")
     fork = Fork(Path(earlier) if earlier else tmp_path_factory.mktemp("fork"))
     if fork.root.is_dir():
+        # A test that was broken off may have left edits.
+        fork.git("reset", "--quiet", "--hard")
+        fork.git("clean", "--quiet", "--force", "-d")
         return fork
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(fork.root)], check=True)
-    (fork.root / ".tools").symlink_to(ROOT / ".tools")
-    (fork.root / ".git/info/exclude").write_text(".tools\n")
-    release = SETTINGS.get("HOMELAB_E2E_ARGO_CD")
-    pinned = ["--argo-cd-version", release] if release else []
-    fork.homelab("init", "--yes", "--repository", fork.repository, "--domain", fork.domain, *pinned)
-    fork.push("Make it mine")
+    try:
+        fork.make()
+    except BaseException:
+        shutil.rmtree(fork.root, ignore_errors=True)
+        raise
     return fork
+
+
+@pytest.fixture(autouse=True)
+def _no_edit_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a failed test has edited and not pushed is not pushed by the next one."""
+    fork: Fork | None = request.getfixturevalue("fork") if "fork" in request.fixturenames else None
+    yield
+    if fork is not None:
+        fork.git("reset", "--quiet", "--hard")
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     return Cluster()
+
+
+@pytest.fixture(scope="session")
+def platform(fork: Fork, cluster: Cluster) -> Cluster:
+    """A cluster with the platform on it; a file that runs first on an empty cluster brings it up."""
+    if not applications(cluster):
+        fork.homelab("bootstrap", "--yes", "--deadline", "1500")
+    commit = fork.git("rev-parse", "HEAD")
+    until("all green", lambda: green_at(cluster, commit))
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def trained(fork: Fork, platform: Cluster) -> Cluster:
+    """A cluster whose registry holds a version of churn."""
+    if not versions(fork):
+        fork.homelab("data", "push", "churn")
+        fork.homelab("run", "churn")
+    return platform
+
+
+def versions(fork: Fork) -> list[dict[str, Any]]:
+    """The registered versions of churn, oldest first."""
+    found = fork.mlflow("model-versions/search", filter="name = 'churn'").get("model_versions", [])
+    return sorted(found, key=lambda version: int(version["version"]))
 
 
 def applications(cluster: Cluster) -> dict[str, tuple[str, str, str]]:
@@ -178,6 +261,15 @@ def green_at(cluster: Cluster, commit: str) -> bool:
     return bool(found) and all(state == ("Synced", "Healthy", commit) for state in found)
 
 
+ENDED = ("Succeeded", "Failed", "Error")
+
+
+def ended(cluster: Cluster, name: str) -> dict[str, Any] | None:
+    """The workflow, once it has ended."""
+    found = workflow(cluster, name)
+    return found if found.get("status", {}).get("phase") in ENDED else None
+
+
 def workflow(cluster: Cluster, name: str) -> dict[str, Any]:
     found = cluster.get("argoproj.io/v1alpha1", "Workflow", name, "training")
     assert found is not None, name
@@ -192,7 +284,6 @@ def run_pod(
     *,
     command: list[str] | None = None,
     volumes: dict[str, str] | None = None,
-    seconds: float = 300,
 ) -> str:
     """What a pod prints that holds to the restricted Pod Security; ``volumes`` are claims by their path in it."""
     claims = (volumes or {}).items()
@@ -240,7 +331,7 @@ def run_pod(
         assert found is not None, name
         return str(found["status"]["phase"])
 
-    until(f"the end of pod {namespace}/{name}", lambda: phase() in {"Succeeded", "Failed"}, seconds)
+    until(f"the end of pod {namespace}/{name}", lambda: phase() in {"Succeeded", "Failed"})
     said, how = cluster.log(name, namespace, "main", 1000), phase()
     cluster.delete("v1", "Pod", name, namespace)
     assert how == "Succeeded", said

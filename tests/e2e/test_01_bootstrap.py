@@ -53,7 +53,7 @@ def test_it_stays_green_for_three_reconciliations(fork: Fork, cluster: Cluster) 
 def test_running_it_again_changes_nothing(fork: Fork, cluster: Cluster) -> None:
     generations = {pod["metadata"]["uid"] for pod in cluster.find("v1", "Pod", "argo-cd")}
     started = time.monotonic()
-    printed = fork.homelab("bootstrap", "--yes", "--deadline", "300")
+    printed = fork.homelab("bootstrap", "--yes", "--deadline", "900")
     took("bootstrap of what is there already", time.monotonic() - started)
     assert "sealing key: in place" in printed
     assert {pod["metadata"]["uid"] for pod in cluster.find("v1", "Pod", "argo-cd")} == generations

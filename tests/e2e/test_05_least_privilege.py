@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import httpx
 import pytest
 from botocore.exceptions import ClientError
-from kubernetes import client, config
+from kubernetes import client
 
 from homelab_mlops.clients.kubernetes import Cluster
-from tests.e2e.conftest import Fork
+from tests.e2e.conftest import Fork, api_client
 
 
 @pytest.fixture
-def as_training() -> client.ApiClient:
+def as_training() -> Iterator[client.ApiClient]:
     """The API server, asked with the token of the ServiceAccount of a retraining's steps."""
-    core = client.CoreV1Api(config.new_client_from_config())
     request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[]))
-    granted = core.create_namespaced_service_account_token("retrain", "training", request).status
-    assert granted is not None
     configuration = client.Configuration()
-    configuration.host = core.api_client.configuration.host
-    configuration.ssl_ca_cert = core.api_client.configuration.ssl_ca_cert
-    configuration.api_key = {"authorization": f"Bearer {granted.token}"}
-    return client.ApiClient(configuration)
+    with api_client() as api:
+        granted = client.CoreV1Api(api).create_namespaced_service_account_token("retrain", "training", request).status
+        configuration.host = api.configuration.host
+        configuration.ssl_ca_cert = api.configuration.ssl_ca_cert
+        assert granted is not None
+        configuration.api_key = {"authorization": f"Bearer {granted.token}"}
+        with api_client(configuration) as restricted:
+            yield restricted
 
 
+@pytest.mark.usefixtures("platform")
 def test_a_step_of_a_retraining_reaches_nothing_else(as_training: client.ApiClient) -> None:
     core, custom = client.CoreV1Api(as_training), client.CustomObjectsApi(as_training)
     spec = client.V1PodSpec(containers=[client.V1Container(name="mine", image="registry.invalid/mine:1")])
@@ -48,7 +50,8 @@ def test_a_step_of_a_retraining_reaches_nothing_else(as_training: client.ApiClie
         assert refused.value.status == 403
 
 
-def test_mlflows_user_of_the_store_has_its_bucket_only(cluster: Cluster) -> None:
+def test_mlflows_user_of_the_store_has_its_bucket_only(trained: Cluster) -> None:
+    cluster = trained
     secret = cluster.get("v1", "Secret", "mlflow-s3", "mlflow")
     assert secret is not None
     keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
@@ -69,6 +72,7 @@ def test_mlflows_user_of_the_store_has_its_bucket_only(cluster: Cluster) -> None
             assert anybody.get(f"http://127.0.0.1:{port}/mlflow").status_code == 403
 
 
+@pytest.mark.usefixtures("platform")
 def test_nobody_gets_in_without_a_password(fork: Fork) -> None:
     assert fork.page("mlflow", "/health").status_code == 200
     assert fork.page("mlflow", "/api/2.0/mlflow/experiments/search?max_results=1").status_code == 401

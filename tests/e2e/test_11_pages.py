@@ -16,8 +16,7 @@ import pytest
 from PIL import Image
 
 from homelab_mlops.clients.kubernetes import Cluster
-from tests.e2e.conftest import SETTINGS, Fork, applications, setting
-from tests.e2e.test_03_retraining import versions
+from tests.e2e.conftest import SETTINGS, Fork, applications, setting, versions
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
@@ -72,7 +71,8 @@ def photograph(address: str, picture: Path, profile: Path) -> Image.Image:
     return Image.open(picture).convert("RGB")
 
 
-def test_the_dashboard_lists_every_application_as_green(fork: Fork, cluster: Cluster) -> None:
+def test_the_dashboard_lists_every_application_as_green(fork: Fork, platform: Cluster) -> None:
+    cluster = platform
     secret = cluster.get("v1", "Secret", "argocd-initial-admin-secret", "argo-cd")
     assert secret is not None
     login = {"username": "admin", "password": base64.b64decode(secret["data"]["password"]).decode()}
@@ -91,6 +91,7 @@ def test_the_dashboard_lists_every_application_as_green(fork: Fork, cluster: Clu
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
+@pytest.mark.usefixtures("trained")
 def test_a_browser_shows_a_plot_of_the_run(fork: Fork, pictures: Path, tmp_path: Path) -> None:
     run = versions(fork)[0]["run_id"]
     experiment = fork.mlflow("runs/get", run_id=run)["run"]["info"]["experiment_id"]

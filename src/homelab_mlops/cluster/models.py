@@ -36,7 +36,7 @@ class ModelStatus:
         """Why git and the registry differ, or nothing."""
         if UNKNOWN in (self.git, self.registry) or self.git in (self.registry, "none"):
             return ""
-        return f"git names version {self.git}, and the alias champion is {self.registry}"
+        return f"git names version {self.git}, but the alias champion is {self.registry}"
 
 
 def versions_in_git(root: Path) -> dict[str, str]:
