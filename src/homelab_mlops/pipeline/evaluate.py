@@ -16,16 +16,17 @@ from homelab_mlops.errors import EvaluationError
 from homelab_mlops.model.scoring import Scorer
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline import result as rows
-from homelab_mlops.pipeline.fit import targets
+from homelab_mlops.pipeline.fit import counting, targets, weights_of
 from homelab_mlops.pipeline.gate import Opponent, Reason, judge, linear_baseline, trivial_baseline
 from homelab_mlops.pipeline.ingest import load_ingested, read
-from homelab_mlops.pipeline.metrics import Array, Interval, holdout_metrics
-from homelab_mlops.pipeline.split import row_ids, split_rows
+from homelab_mlops.pipeline.metrics import Array, Interval, Rows, holdout_metrics
+from homelab_mlops.pipeline.split import group_ids, groups_of, row_ids, split_rows
 from homelab_mlops.pipeline.train import labelled
 from homelab_mlops.pipeline.validate import check_table, refuse
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 FEWEST_ROWS = 50
+FEWEST_GROUPS = 10
 
 
 def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout: str | None = None) -> dict[str, Any]:
@@ -54,25 +55,31 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
     held_out = frame[split.holdout] if holdout is None else _external(spec, holdout, work)
     ids = row_ids(held_out, spec)
     _refuse_trained(ids, trained, held_out, spec)
+    _refuse_trained_groups(held_out, frame[split.train | split.validation], spec)
+    _refuse_too_little(held_out, spec)
+    drawn = Rows(weights_of(held_out, spec), groups_of(held_out, spec))
 
     scorer = Scorer.load(folder / rows.MODEL)
     truth, predicted = targets(held_out, spec), scorer.predict(held_out)
-    metrics = {"challenger": holdout_metrics(spec.task, truth, predicted, spec.gate.resamples)}
+    metrics = {"challenger": holdout_metrics(spec.task, truth, predicted, spec.gate.resamples, rows=drawn)}
     train_rows, everything = frame[split.train], np.ones(len(held_out), dtype=bool)
     baselines = {"trivial": trivial_baseline(spec, train_rows, len(held_out))}
     if spec.gate.baseline == "linear":
         baselines["linear"] = linear_baseline(spec, train_rows, held_out)
     for name, answer in baselines.items():
-        metrics[f"{name} baseline"] = holdout_metrics(spec.task, truth, answer, spec.gate.resamples)
+        metrics[f"{name} baseline"] = holdout_metrics(spec.task, truth, answer, spec.gate.resamples, rows=drawn)
     pictures = {"challenger": predicted}
 
-    opponent, note = _champion(spec, folder, champion, held_out, ids)
+    opponent, note = _champion(spec, folder, champion, held_out, frame)
     if opponent is not None:
-        metrics["champion"] = holdout_metrics(spec.task, truth[opponent.rows], opponent.predicted, spec.gate.resamples)
+        seen = opponent.rows
+        metrics["champion"] = holdout_metrics(
+            spec.task, truth[seen], opponent.predicted, spec.gate.resamples, rows=drawn[seen]
+        )
         if opponent.rows.all():
             pictures["champion"] = opponent.predicted
     baseline = Opponent(f"{spec.gate.baseline} baseline", baselines[spec.gate.baseline], everything)
-    reasons = [*judge(spec, truth, predicted, baseline, opponent), *([note] if note else [])]
+    reasons = [*judge(spec, truth, predicted, baseline, opponent, drawn), *([note] if note else [])]
     decision = {
         "model": spec.name,
         "row": record["row"],
@@ -84,6 +91,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
             "rows": len(held_out),
             "source": holdout or "holdout part",
             "compared": int(opponent.rows.sum()) if opponent else 0,
+            "groups": None if drawn.groups is None else len(np.unique(drawn.groups)),
         },
         "metrics": {
             who: {name: asdict(interval) for name, interval in values.items()} for who, values in metrics.items()
@@ -91,7 +99,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
         "confidence": spec.gate.confidence,
     }
     with step_folder(work, "evaluate") as output:
-        _draw(output / "plots", spec, truth, pictures)
+        _draw(output / "plots", spec, truth, pictures, drawn.weights)
         write_json(output / "decision.json", decision)
         (output / "report.html").write_text(
             _report(spec, record, decision, metrics, [folder, output]), encoding="utf-8"
@@ -120,18 +128,53 @@ def _refuse_trained(ids: Array, trained: Array, held_out: pd.DataFrame, spec: Mo
             where=f"the first is {what}",
             fix="take the rows out of the holdout, or give the rows a `data.key` that tells them apart",
         )
-    if len(ids) < FEWEST_ROWS:
+
+
+def _refuse_trained_groups(held_out: pd.DataFrame, trained: pd.DataFrame, spec: ModelSpec) -> None:
+    """Refuses rows of an external holdout whose group the training has rows of."""
+    if spec.split.group is None:
+        return
+    leaked = np.isin(group_ids(held_out, spec.split.group), group_ids(trained, spec.split.group))
+    if leaked.any():
+        first = held_out[spec.split.group].iloc[int(np.flatnonzero(leaked)[0])]
+        count = f"{int(leaked.sum()):,} of {len(leaked):,} holdout rows"
         raise EvaluationError(
-            f"the holdout has {len(ids)} rows; {FEWEST_ROWS} are the least",
+            f"{count} are of a {spec.split.group} that occurs in training: the metrics would be too good",
+            where=f"the first is {first}",
+            fix="take these rows out of the holdout",
+        )
+
+
+def _refuse_too_little(held_out: pd.DataFrame, spec: ModelSpec) -> None:
+    if len(held_out) < FEWEST_ROWS:
+        raise EvaluationError(
+            f"the holdout has {len(held_out)} rows; {FEWEST_ROWS} are the least",
+            where=spec.name,
+            fix="bring more rows, or a larger `split.holdout`",
+        )
+    groups = groups_of(held_out, spec)
+    if groups is not None and len(np.unique(groups)) < FEWEST_GROUPS:
+        raise EvaluationError(
+            f"the holdout has {len(np.unique(groups))} groups of split.group; {FEWEST_GROUPS} are the least",
+            where=spec.name,
+            fix="bring more of them, or a larger `split.holdout`",
+        )
+    absent = sorted(set(spec.target.labels or []) - set(counting(held_out, spec)[spec.target.column]))
+    if spec.task == "binary" and absent:
+        raise EvaluationError(
+            f"no row of the holdout has the label {absent[0]!r}: an AUC needs both",
             where=spec.name,
             fix="bring more rows, or a larger `split.holdout`",
         )
 
 
 def _champion(
-    spec: ModelSpec, folder: Path, champion: Path | None, held_out: pd.DataFrame, ids: Array
+    spec: ModelSpec, folder: Path, champion: Path | None, held_out: pd.DataFrame, table: pd.DataFrame
 ) -> tuple[Opponent | None, Reason | None]:
-    """The champion's predictions on the rows that it has not trained on, or why it cannot be compared."""
+    """The champion's predictions on the rows that it has not trained on, or why it cannot be compared.
+
+    With groups these are the rows of groups of which it has trained on no row of ``table``, the ingested one.
+    """
     from homelab_mlops.pipeline import registry
 
     if champion is not None:
@@ -142,9 +185,13 @@ def _champion(
         found = None
     if found is None:
         return None, None
-    unseen = ~np.isin(ids, found.trained)
-    if unseen.sum() < FEWEST_ROWS:
-        seen = f"the {found.name} has trained on {int((~unseen).sum()):,} of the {len(ids):,} holdout rows"
+    unseen = ~np.isin(row_ids(held_out, spec), found.trained)
+    if spec.split.group is not None:
+        known = table[np.isin(row_ids(table, spec), found.trained)]
+        unseen &= ~np.isin(group_ids(held_out, spec.split.group), group_ids(known, spec.split.group))
+    left = counting(held_out[unseen], spec)[spec.target.column]
+    if unseen.sum() < FEWEST_ROWS or (spec.task == "binary" and left.nunique() < 2):
+        seen = f"the {found.name} has trained on {int((~unseen).sum()):,} of the {len(unseen):,} holdout rows"
         text = f"{seen}; no fair comparison is left. Keep `split.seed`, or promote by hand"
         return None, Reason("champion", passed=False, text=text)
     try:
@@ -155,15 +202,16 @@ def _champion(
         )
 
 
-def _draw(folder: Path, spec: ModelSpec, truth: Array, predictions: dict[str, Array]) -> None:
+def _draw(folder: Path, spec: ModelSpec, truth: Array, predictions: dict[str, Array], weights: Array | None) -> None:
     from homelab_mlops.pipeline import plots
 
     folder.mkdir()
     if spec.task == "binary":
-        plots.roc(folder / "roc.png", truth, predictions)
-        plots.calibration(folder / "calibration.png", truth, predictions)
+        plots.roc(folder / "roc.png", truth, predictions, weights)
+        plots.calibration(folder / "calibration.png", truth, predictions, weights)
     elif spec.task == "multiclass":
-        plots.confusion(folder / "confusion.png", truth, predictions["challenger"], spec.target.labels or [])
+        labels = spec.target.labels or []
+        plots.confusion(folder / "confusion.png", truth, predictions["challenger"], labels, weights)
     else:
         plots.residuals(folder / "residuals.png", truth, predictions["challenger"])
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 
-from homelab_mlops.errors import ParameterError
+from homelab_mlops.errors import DataError, ParameterError
 from homelab_mlops.model.parameters import Parameter
 from homelab_mlops.model.scoring import ATTRIBUTE, Description, Input, Scorer, encode
 from homelab_mlops.model.spec import ModelSpec
@@ -67,6 +67,29 @@ def targets(frame: pd.DataFrame, spec: ModelSpec) -> np.ndarray[Any, np.dtype[np
     return np.asarray(pd.Categorical(column, categories=spec.target.labels).codes, dtype=np.float64)
 
 
+def weights_of(frame: pd.DataFrame, spec: ModelSpec) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """How much each row counts, shape ``[rows]``; None where all count equally.
+
+    Raises:
+        DataError: every weight of these rows is zero.
+    """
+    if spec.data.weight is None:
+        return None
+    weights = frame[spec.data.weight].to_numpy(dtype=np.float64)
+    if not weights.any():
+        raise DataError(
+            f"all {len(weights):,} weights of a part of the rows are zero: no row of it counts",
+            where=f"data.weight: {spec.data.weight}",
+            fix="check the column, or leave `data.weight` out",
+        )
+    return weights
+
+
+def counting(frame: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
+    """The rows whose weight is not zero."""
+    return frame if spec.data.weight is None else frame[frame[spec.data.weight] > 0]
+
+
 def describe(spec: ModelSpec, train: pd.DataFrame) -> Description:
     """What the model takes and gives; categories that the specification leaves open are those of ``train``."""
     inputs = []
@@ -110,6 +133,7 @@ def _matrix(
     return xgb.QuantileDMatrix(
         encode(frame, description.inputs),
         label=targets(frame, spec),
+        weight=weights_of(frame, spec),
         ref=reference,
         enable_categorical=True,
         nthread=parameters["nthread"].value,

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from homelab_mlops.model.spec import LOWER_IS_BETTER, ModelSpec
-from homelab_mlops.pipeline.fit import targets
-from homelab_mlops.pipeline.metrics import Interval, paired_difference, weighted_metric
+from homelab_mlops.model.spec import ModelSpec
+from homelab_mlops.model.tasks import LOWER_IS_BETTER
+from homelab_mlops.pipeline.fit import targets, weights_of
+from homelab_mlops.pipeline.metrics import Interval, Rows, paired_difference, weighted_metric
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -37,7 +38,12 @@ class Opponent:
 
 
 def judge(
-    spec: ModelSpec, truth: Array, challenger: Array, baseline: Opponent, champion: Opponent | None
+    spec: ModelSpec,
+    truth: Array,
+    challenger: Array,
+    baseline: Opponent,
+    champion: Opponent | None,
+    rows: Rows = Rows(),  # noqa: B008 - frozen
 ) -> list[Reason]:
     """Every condition of the gate; the challenger is promoted when all hold.
 
@@ -45,7 +51,7 @@ def judge(
     one-sided lower bound of the improvement, at ``gate.confidence``, has to be above zero, or above ``gate.margin``.
     """
     gate = spec.gate
-    value = weighted_metric(gate.metric, truth, challenger)(np.ones(len(truth)))
+    value = weighted_metric(gate.metric, truth, challenger)(rows.weighted(np.ones(len(truth))))
     reasons = []
     if gate.floor is not None:
         lower = gate.metric in LOWER_IS_BETTER
@@ -54,26 +60,40 @@ def judge(
         reasons.append(
             Reason("floor", bool(passed), f"{gate.metric} is {value:.4f}; {wanted} {gate.floor:g} is wanted")
         )
-    reasons.append(_better(spec, truth, challenger, baseline, 0.0, "baseline"))
+    reasons.append(_better(spec, truth, challenger, baseline, 0.0, "baseline", rows))
     if champion is not None:
-        reasons.append(_better(spec, truth, challenger, champion, gate.margin, "champion"))
+        reasons.append(_better(spec, truth, challenger, champion, gate.margin, "champion", rows))
     return reasons
 
 
-def improvement(spec: ModelSpec, truth: Array, challenger: Array, opponent: Opponent) -> Interval:
+def improvement(
+    spec: ModelSpec,
+    truth: Array,
+    challenger: Array,
+    opponent: Opponent,
+    rows: Rows = Rows(),  # noqa: B008 - frozen
+) -> Interval:
     """By how much the challenger is better, positive is better whatever the metric, with one-sided bounds."""
     seen = opponent.rows
     sign = -1.0 if spec.gate.metric in LOWER_IS_BETTER else 1.0
     difference = paired_difference(
-        spec.gate.metric, truth[seen], challenger[seen], opponent.predicted, spec.gate.resamples, spec.gate.confidence
+        spec.gate.metric,
+        truth[seen],
+        challenger[seen],
+        opponent.predicted,
+        spec.gate.resamples,
+        spec.gate.confidence,
+        rows=rows[seen],
     )
     if sign > 0:
         return difference
     return Interval(-difference.value, -difference.high, -difference.low)
 
 
-def _better(spec: ModelSpec, truth: Array, challenger: Array, opponent: Opponent, margin: float, rule: str) -> Reason:
-    gain = improvement(spec, truth, challenger, opponent)
+def _better(
+    spec: ModelSpec, truth: Array, challenger: Array, opponent: Opponent, margin: float, rule: str, rows: Rows
+) -> Reason:
+    gain = improvement(spec, truth, challenger, opponent, rows)
     text = (
         f"{spec.gate.metric} improves on the {opponent.name} by {gain.value:+.4f}, with {spec.gate.confidence:.0%} "
         f"confidence by more than {gain.low:+.4f}; more than {margin:g} is wanted"
@@ -83,12 +103,12 @@ def _better(spec: ModelSpec, truth: Array, challenger: Array, opponent: Opponent
 
 def trivial_baseline(spec: ModelSpec, train: pd.DataFrame, rows: int) -> Array:
     """The same answer for every row: the mean, or the share of each label in ``train``; shape as of a model's."""
-    known = targets(train, spec)
+    known, weights = targets(train, spec), weights_of(train, spec)
     if spec.task != "multiclass":
-        return np.full(rows, known.mean())
+        return np.full(rows, np.average(known, weights=weights))
     assert spec.target.labels is not None  # noqa: S101 - the specification was validated
-    shares = np.bincount(known.astype(int), minlength=len(spec.target.labels)) / len(known)
-    return np.tile(shares, (rows, 1))
+    counts = np.bincount(known.astype(int), weights=weights, minlength=len(spec.target.labels))
+    return np.tile(counts / counts.sum(), (rows, 1))
 
 
 def linear_baseline(spec: ModelSpec, train: pd.DataFrame, holdout: pd.DataFrame) -> Array:
@@ -109,7 +129,8 @@ def linear_baseline(spec: ModelSpec, train: pd.DataFrame, holdout: pd.DataFrame)
     )
     model = Ridge() if spec.task == "regression" else LogisticRegression(max_iter=500, tol=1e-3)
     pipeline = make_pipeline(columns, model)
-    pipeline.fit(_plain(train, numbers, categories), targets(train, spec))
+    weights = {f"{pipeline.steps[-1][0]}__sample_weight": weights_of(train, spec)}
+    pipeline.fit(_plain(train, numbers, categories), targets(train, spec), **weights)
     inputs = _plain(holdout, numbers, categories)
     if spec.task == "regression":
         return np.asarray(pipeline.predict(inputs))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from homelab_mlops.model.spec import METRICS, Task
+from homelab_mlops.model.tasks import METRICS, Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Weighted = Callable[[Array], float]
@@ -86,24 +86,61 @@ def _auc(truth: Array, predicted: Array) -> Weighted:
     return area
 
 
-def resamples(rows: int, count: int, seed: int) -> Iterator[Array]:
-    """``count`` bootstrap resamples as weights, shape ``[rows]`` each, the same ones for the same seed."""
+def resamples(rows: int, count: int, seed: int, groups: Array | None = None) -> Iterator[Array]:
+    """``count`` bootstrap resamples as how often each row was drawn, shape ``[rows]``, the same ones for the same seed.
+
+    Args:
+        groups: the group of each row, shape ``[rows]``; then whole groups are drawn (the cluster bootstrap), since rows
+            of one group are no independent evidence.
+    """
     generator = np.random.default_rng(seed)
+    if groups is None:
+        for _ in range(count):
+            yield np.bincount(generator.integers(0, rows, rows), minlength=rows)
+        return
+    names, group_of = np.unique(groups, return_inverse=True)
     for _ in range(count):
-        yield np.bincount(generator.integers(0, rows, rows), minlength=rows)
+        yield np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names))[group_of]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How much the rows of a holdout count, and which are drawn together; shape ``[rows]`` each.
+
+    ``weights`` None: all count equally. ``groups`` None: each row stands for itself.
+    """
+
+    weights: Array | None = None
+    groups: Array | None = None
+
+    def __getitem__(self, mask: Array) -> Rows:
+        return Rows(*(None if part is None else part[mask] for part in (self.weights, self.groups)))
+
+    def weighted(self, drawn: Array) -> Array:
+        """The weights of the rows of a resample."""
+        return drawn if self.weights is None else drawn * self.weights
 
 
 def holdout_metrics(
-    task: Task, truth: Array, predicted: Array, count: int, confidence: float = 0.95, seed: int = 0
+    task: Task,
+    truth: Array,
+    predicted: Array,
+    count: int,
+    confidence: float = 0.95,
+    seed: int = 0,
+    rows: Rows = Rows(),
 ) -> dict[str, Interval]:
     """Every metric of the task with its two-sided interval."""
     metrics = {name: weighted_metric(name, truth, predicted) for name in METRICS[task]}
     drawn = np.array(
-        [[metric(weights) for metric in metrics.values()] for weights in resamples(len(truth), count, seed)]
+        [
+            [metric(rows.weighted(drawn)) for metric in metrics.values()]
+            for drawn in resamples(len(truth), count, seed, rows.groups)
+        ]
     )
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
-    everything = np.ones(len(truth))
+    everything = rows.weighted(np.ones(len(truth)))
     return {
         name: Interval(metric(everything), float(low[index]), float(high[index]))
         for index, (name, metric) in enumerate(metrics.items())
@@ -111,14 +148,22 @@ def holdout_metrics(
 
 
 def paired_difference(
-    metric: str, truth: Array, ours: Array, theirs: Array, count: int, confidence: float, seed: int = 0
+    metric: str,
+    truth: Array,
+    ours: Array,
+    theirs: Array,
+    count: int,
+    confidence: float,
+    seed: int = 0,
+    rows: Rows = Rows(),
 ) -> Interval:
     """``metric`` of ``ours`` minus that of ``theirs`` on the same rows and resamples; ``low`` is a one-sided bound.
 
     With probability ``confidence`` the true difference is above ``low``, and with the same below ``high``.
     """
     first, second = weighted_metric(metric, truth, ours), weighted_metric(metric, truth, theirs)
-    drawn = np.array([first(weights) - second(weights) for weights in resamples(len(truth), count, seed)])
+    weights = (rows.weighted(drawn) for drawn in resamples(len(truth), count, seed, rows.groups))
+    drawn = np.array([first(each) - second(each) for each in weights])
     low, high = np.nanquantile(drawn, [1 - confidence, confidence])
-    everything = np.ones(len(truth))
+    everything = rows.weighted(np.ones(len(truth)))
     return Interval(first(everything) - second(everything), float(low), float(high))

@@ -64,16 +64,15 @@ def importance(path: Path, gains: Mapping[str, float], most: int = 20) -> None:
     _save(path, draw, (6.4, 1.2 + 0.26 * max(len(ranked), 3)))
 
 
-def roc(path: Path, truth: Array, predictions: Mapping[str, Array]) -> None:
-    """The ROC curve of each model, ``truth`` 0 and 1, shape ``[rows]``."""
+def roc(path: Path, truth: Array, predictions: Mapping[str, Array], weights: Array | None = None) -> None:
+    """The ROC curve of each model, ``truth`` 0 and 1, shape ``[rows]``; ``weights`` say how much each row counts."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
     def draw(axes: Axes) -> None:
         for (name, predicted), color in zip(predictions.items(), (BLUE, ORANGE, GREY), strict=False):
-            false_positive, true_positive, _ = roc_curve(truth, predicted)
-            axes.plot(
-                false_positive, true_positive, color=color, label=f"{name}: {roc_auc_score(truth, predicted):.4f}"
-            )
+            false_positive, true_positive, _ = roc_curve(truth, predicted, sample_weight=weights)
+            area = roc_auc_score(truth, predicted, sample_weight=weights)
+            axes.plot(false_positive, true_positive, color=color, label=f"{name}: {area:.4f}")
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
         axes.set(title="ROC on the holdout", xlabel="false positive rate", ylabel="true positive rate")
         axes.legend(frameon=False, loc="lower right")
@@ -81,19 +80,30 @@ def roc(path: Path, truth: Array, predictions: Mapping[str, Array]) -> None:
     _save(path, draw)
 
 
-def calibration(path: Path, truth: Array, predictions: Mapping[str, Array]) -> None:
-    """Predicted against observed share of positives in ten equally filled bins."""
-    from sklearn.calibration import calibration_curve
+def calibration(path: Path, truth: Array, predictions: Mapping[str, Array], weights: Array | None = None) -> None:
+    """Predicted against observed share of positives in ten bins of equally many rows."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
         for (name, predicted), color in zip(predictions.items(), (BLUE, ORANGE, GREY), strict=False):
-            observed, expected = calibration_curve(truth, predicted, n_bins=10, strategy="quantile")
+            expected, observed = _shares(truth, predicted, np.ones(len(truth)) if weights is None else weights)
             axes.plot(expected, observed, marker="o", markersize=4, color=color, label=name)
         axes.set(title="Calibration on the holdout", xlabel="predicted probability", ylabel="observed share")
         axes.legend(frameon=False)
 
     _save(path, draw)
+
+
+def _shares(truth: Array, predicted: Array, weights: Array, bins: int = 10) -> tuple[list[float], list[float]]:
+    """The mean prediction and the share of positives in each bin that has weight."""
+    edges = np.quantile(predicted, np.linspace(0, 1, bins + 1)[1:-1])
+    bin_of = np.searchsorted(edges, predicted)
+    filled = [number for number in range(bins) if weights[bin_of == number].any()]
+    expected, observed = (
+        [float(np.average(values[bin_of == number], weights=weights[bin_of == number])) for number in filled]
+        for values in (predicted, truth)
+    )
+    return expected, observed
 
 
 def residuals(path: Path, truth: Array, predicted: Array) -> None:
@@ -107,11 +117,12 @@ def residuals(path: Path, truth: Array, predicted: Array) -> None:
     _save(path, draw)
 
 
-def confusion(path: Path, truth: Array, predicted: Array, labels: Sequence[str]) -> None:
+def confusion(path: Path, truth: Array, predicted: Array, labels: Sequence[str], weights: Array | None = None) -> None:
     """How often each label was taken for which, as shares of the true label."""
     counts = np.zeros((len(labels), len(labels)))
-    np.add.at(counts, (truth.astype(int), predicted.argmax(axis=1)), 1)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    np.add.at(counts, (truth.astype(int), predicted.argmax(axis=1)), 1 if weights is None else weights)
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
 
     def draw(axes: Axes) -> None:
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

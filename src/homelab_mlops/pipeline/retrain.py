@@ -11,7 +11,7 @@ from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.register import register
 from homelab_mlops.pipeline.tracking_check import check_tracking
-from homelab_mlops.pipeline.train import Tracking, train
+from homelab_mlops.pipeline.train import Tracking, parameters_of, train
 from homelab_mlops.pipeline.validate import validate
 
 
@@ -29,6 +29,7 @@ def retrain(
     Returns:
         The decision, with the registration under ``registration`` where there is one.
     """
+    parameters_of(spec, overrides)
     check_tracking(spec.name, tracking)
     ingest(spec, work, source, as_of)
     validate(spec, work)

@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, HomelabError, ParameterError
-from homelab_mlops.model.parameters import from_environment, resolve
+from homelab_mlops.model.hyperparameters import from_environment
+from homelab_mlops.model.parameters import resolve
 from homelab_mlops.model.scoring import as_text
 from homelab_mlops.model.spec import (
     BooleanFeature,
@@ -34,8 +35,8 @@ from homelab_mlops.model.spec import (
     NumberFeature,
     RandomSplit,
     Target,
-    Task,
 )
+from homelab_mlops.model.tasks import Task
 from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline.fit import prepare
 from homelab_mlops.pipeline.sources import local_files

@@ -158,6 +158,8 @@ def typed(frame: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
             columns[name] = _fitting(series, _timestamps(series))
         elif name == spec.target.column:
             columns[name] = _fitting(series, _numbers(series)) if spec.task == "regression" else as_text(series)
+        elif name == spec.data.weight:
+            columns[name] = _fitting(series, _numbers(series))
         elif feature is None or feature.type == "category":
             columns[name] = as_text(series)
         elif feature.type == "boolean":

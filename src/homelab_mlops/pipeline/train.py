@@ -36,12 +36,21 @@ def train(spec: ModelSpec, work: Path, tracking: Tracking, overrides: Mapping[st
         TrackingError: the tracking server does not work.
         DataError, ParameterError: the data or the parameters cannot be used.
     """
-    parameters = resolve(spec.task, spec.train, os.environ, overrides)
+    parameters = parameters_of(spec, overrides)
     prepared, manifest, holdout = _prepared(spec, work, parameters)
     with step_folder(work, "train") as folder:
         record = train_row(folder, spec, manifest, parameters, prepared, tracking, holdout)
     say(f"train: {work / 'train'}")
     return record
+
+
+def parameters_of(spec: ModelSpec, overrides: Mapping[str, str]) -> dict[str, Parameter]:
+    """The effective parameters of a training, held against the task and the gate before any row is read.
+
+    Raises:
+        ParameterError: one cannot be used.
+    """
+    return resolve(spec.task, spec.train, os.environ, overrides, gate_metric=spec.gate.metric)
 
 
 def _prepared(spec: ModelSpec, work: Path, parameters: Mapping[str, Parameter]) -> tuple[Prepared, dict[str, Any], int]:

@@ -83,6 +83,12 @@ def check_table(frame: pd.DataFrame, spec: ModelSpec) -> list[dict[str, Any]]:
     columns[spec.target.column] = pa.Column(checks=_target_checks(pa, spec), nullable=True)
     for key in spec.data.key:
         columns.setdefault(key, pa.Column(nullable=False))
+    if spec.data.weight is not None:
+        columns[spec.data.weight] = pa.Column(checks=_weight_checks(pa), nullable=True)
+    if spec.split.group is not None and spec.split.group not in columns:
+        columns[spec.split.group] = pa.Column(
+            checks=[pa.Check(lambda s: s.notna(), error="the group is present", ignore_na=False)], nullable=True
+        )
     schema = pa.DataFrameSchema(columns, checks=_table_checks(pa, spec))
     try:
         schema.validate(frame, lazy=True)
@@ -136,6 +142,16 @@ def _target_checks(pa: Any, spec: ModelSpec) -> list[Any]:
         checks.append(pa.Check(lambda s: ~np.isinf(_numbers(s)), error="the target is finite", ignore_na=False))
         checks.append(pa.Check(lambda s: s.nunique() > 1, error="the target is not constant", ignore_na=False))
     return checks
+
+
+def _weight_checks(pa: Any) -> list[Any]:
+    return [
+        pa.Check(lambda s: s.notna(), error="the weight is present", ignore_na=False),
+        pa.Check(lambda s: _is_number(s, "number"), error="the weight is a number", ignore_na=False),
+        pa.Check(lambda s: ~np.isinf(_numbers(s)), error="the weight is finite", ignore_na=False),
+        pa.Check(lambda s: ~(_numbers(s) < 0), error="the weight is not negative", ignore_na=False),
+        pa.Check(lambda s: bool(_numbers(s).ne(0).any()), error="not every weight is zero", ignore_na=False),
+    ]
 
 
 def _table_checks(pa: Any, spec: ModelSpec) -> list[Any]:

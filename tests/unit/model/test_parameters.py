@@ -9,7 +9,8 @@ import pytest
 
 from homelab_mlops.errors import ParameterError
 from homelab_mlops.model import parameters
-from homelab_mlops.model.parameters import cpu_limit, from_environment, resolve
+from homelab_mlops.model.hyperparameters import from_environment
+from homelab_mlops.model.parameters import cpu_limit, resolve
 
 
 def value(name: str, *, spec: dict[str, object] | None = None, env: dict[str, str] | None = None, **cli: str) -> object:
