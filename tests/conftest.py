@@ -25,6 +25,9 @@ ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
 HOMELAB = Path(sys.executable).with_name("homelab")
 
+# A deadline in seconds for what never ends; nothing fails because the machine is slow.
+PATIENCE = 300.0
+
 Homelab = Callable[..., subprocess.CompletedProcess[str]]
 # What a developer's shell may hold and no test may see.
 STEERING = ("SM_", "MLFLOW_", "AWS_", "HOMELAB_")
@@ -51,14 +54,12 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def homelab() -> Homelab:
     """Runs the command line as a user does, in the repository's root."""
 
-    def run(
-        *arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = 120
-    ) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [HOMELAB, *map(str, arguments)],
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE,
             cwd=ROOT,
             env=clean_environment(env),
             check=False,
@@ -95,7 +96,7 @@ def started(command: list[str | Path], ready: str, log: Path, env: Mapping[str, 
             command, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(env), start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 httpx.get(ready, trust_env=False, timeout=2).raise_for_status()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HOMELAB, ROOT, clean_environment
+from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment
 
 DOCUMENTS = sorted(
     path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("requirements/*.md")] if path.is_file()
@@ -39,7 +39,7 @@ def test_the_commands_run(section: str, tmp_path: Path, mlflow_uri: str) -> None
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=3 * PATIENCE,
     )
     assert finished.returncode == 0, finished.stderr
 

@@ -16,7 +16,7 @@ from typing import Any
 from homelab_mlops.console import say, stdout
 from homelab_mlops.errors import TrackingError
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 HOST = "127.0.0.1"
 
 
@@ -57,7 +57,7 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[subprocess.
     """An MLflow server with SQLite and a local artifact folder; `MLFLOW_TRACKING_URI` names it inside the block.
 
     Raises:
-        TrackingError: it does not answer within a minute.
+        TrackingError: it does not answer within three minutes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = port or _free_port()

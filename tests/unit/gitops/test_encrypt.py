@@ -18,7 +18,7 @@ from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops import tools
 from homelab_mlops.gitops.secrets.encrypt import seal, unseal
 from homelab_mlops.gitops.secrets.sealing_key import SealingKey, make_sealing_key, read_certificate, read_private
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 STRICT = {"namespace": "mlflow", "name": "mlflow-s3"}
 
@@ -38,7 +38,7 @@ def private(key: SealingKey) -> rsa.RSAPrivateKey:
 
 def kubeseal(*arguments: str | Path, stdin: bytes) -> bytes:
     command = [tools.find("kubeseal", ROOT), *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, check=True, timeout=60).stdout
+    return subprocess.run(command, input=stdin, capture_output=True, check=True, timeout=PATIENCE).stdout
 
 
 def test_kubeseal_opens_what_is_sealed_here(key: SealingKey) -> None:

@@ -16,7 +16,7 @@ import yaml
 from homelab_mlops.gitops import tools
 from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, find_sealing_key
 from homelab_mlops.gitops.secrets.table import load_table, read_sealed
-from tests.conftest import HOMELAB, ROOT, clean_environment, listing, refused
+from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment, listing, refused
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -46,7 +46,7 @@ def run(fork: Path) -> Run:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
     return command
@@ -93,7 +93,7 @@ def test_kubeseal_opens_what_init_and_seal_wrote(fork: Path, run: Run) -> None:
             input=(fork / spec.path).read_bytes(),
             capture_output=True,
             check=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
         values = json.loads(opened.stdout)["data"]
         assert {key: base64.b64decode(value or "").decode() for key, value in values.items()} == data[spec.id]

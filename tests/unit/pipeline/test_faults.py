@@ -16,7 +16,6 @@ from homelab_mlops.pipeline.ingest import ingest
 from tests.conftest import FIXTURES, ROOT, Homelab, Store, free_port, listing, mlflow_with, refused
 
 TABLES = FIXTURES / "tables"
-SOON = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refused_to_train(homelab: Homelab, work: Path, env: dict[str, str], expected: str) -> None:
     before = listing(work)
-    refused(homelab("train", "churn", "--work", work, "--tracking", "mlflow", env=env, timeout=SOON), expected)
+    refused(homelab("train", "churn", "--work", work, "--tracking", "mlflow", env=env), expected)
     assert before == listing(work)
 
 
@@ -190,6 +189,6 @@ def test_a_store_that_does_not_give_the_table(
     source: str, change: dict[str, str], expected: str, homelab: Homelab, tmp_path: Path, minio: Store
 ) -> None:
     env = {**minio.env, **change}
-    finished = homelab("ingest", TABLES / "model.yaml", "--work", tmp_path, "--source", source, env=env, timeout=SOON)
+    finished = homelab("ingest", TABLES / "model.yaml", "--work", tmp_path, "--source", source, env=env)
     refused(finished, expected)
     assert listing(tmp_path) == {}

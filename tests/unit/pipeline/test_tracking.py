@@ -27,7 +27,7 @@ from homelab_mlops.pipeline.retrain import retrain
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.sync import sync
 from homelab_mlops.pipeline.train import train
-from tests.conftest import HOMELAB, ROOT, Homelab, clean_environment, listing, refused
+from tests.conftest import HOMELAB, PATIENCE, ROOT, Homelab, clean_environment, listing, refused
 
 CHURN = load_spec(str(ROOT / "workflows/models/churn"))
 QUICK = {"num_round": "80", "eta": "0.1"}
@@ -194,9 +194,9 @@ def test_replay(server: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest
         replay("churn")
 
 
-def until(found: Callable[[], Any], seconds: float = 60) -> Any:
+def until(found: Callable[[], Any]) -> Any:
     """What ``found`` returns, once that is something."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if value := found():
             return value
@@ -225,7 +225,7 @@ def test_a_signal_ends_a_training(
     training = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     run_id = until(lambda: running(server, name))
     training.send_signal(number)
-    _, messages = training.communicate(timeout=5)
+    _, messages = training.communicate(timeout=PATIENCE)
     assert training.returncode == code
     assert "Traceback" not in messages
     assert server.get_run(run_id).info.status == "KILLED"
@@ -267,7 +267,7 @@ def test_a_server_that_dies_costs_the_file_way_nothing(tmp_path: Path) -> None:
         training = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         run_id = until(lambda: running(tracking.client(), "churn"))
         os.killpg(process.pid, signal.SIGKILL)
-        _, messages = training.communicate(timeout=120)
+        _, messages = training.communicate(timeout=PATIENCE)
     assert training.returncode == 0, messages
     assert "homelab sync" in messages
     assert not (work / "train" / "run.json").exists()
@@ -296,7 +296,7 @@ def test_a_server_that_dies_is_waited_for_and_then_an_error(tmp_path: Path) -> N
         training = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         until(lambda: running(tracking.client(), "churn"))
         os.killpg(process.pid, signal.SIGKILL)
-        _, messages = training.communicate(timeout=120)
+        _, messages = training.communicate(timeout=PATIENCE)
     assert training.returncode == os.EX_TEMPFAIL
     assert messages.count("error: ") == 1
     assert "Traceback" not in messages

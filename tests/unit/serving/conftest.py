@@ -19,7 +19,7 @@ from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.register import register
 from homelab_mlops.pipeline.train import train
-from tests.conftest import FIXTURES, HOMELAB, ROOT, clean_environment, free_port
+from tests.conftest import FIXTURES, HOMELAB, PATIENCE, ROOT, clean_environment, free_port
 
 MODELS = {
     "churn": ROOT / "workflows/models/churn",
@@ -54,7 +54,7 @@ class Served:
     def ask(self, path: str, **arguments: Any) -> httpx.Response:
         method = arguments.pop("method", "POST")
         arguments.setdefault("auth", LOGIN)
-        return httpx.request(method, f"{self.url}{path}", trust_env=False, timeout=60, **arguments)
+        return httpx.request(method, f"{self.url}{path}", trust_env=False, timeout=PATIENCE, **arguments)
 
     @property
     def memory(self) -> int:
@@ -84,7 +84,7 @@ def serving(name: str, version: str, folder: Path, env: Mapping[str, str], *, re
         )
     served = Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}/metrics", process, log)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while ready:
             try:
                 if served.ask("/ping", method="GET").status_code == httpx.codes.OK:

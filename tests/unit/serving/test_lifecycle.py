@@ -20,7 +20,7 @@ from homelab_mlops.errors import TrackingError
 from homelab_mlops.model.demo_tables import built_in
 from homelab_mlops.pipeline.demo import mlflow_server
 from homelab_mlops.serving.alias import follow
-from tests.conftest import Store, free_port
+from tests.conftest import PATIENCE, Store, free_port
 from tests.unit.serving.conftest import Registered, serving
 
 MANIFEST = """
@@ -34,8 +34,8 @@ spec:
 """
 
 
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -58,7 +58,7 @@ def test_a_version_that_the_registry_lacks_ends_with_the_reason(
 ) -> None:
     env = {"MLFLOW_TRACKING_URI": mlflow_uri}
     with serving(registered["churn"].name, "99", tmp_path, env, ready=False) as served:
-        assert served.process.wait(60) == 1
+        assert served.process.wait(PATIENCE) == 1
         (error, *_) = served.log.read_text().splitlines()
         assert error.startswith("error: the registry lacks served-churn version 99")
 
@@ -70,7 +70,7 @@ def test_a_model_that_fails_its_example_is_never_ready(
     version = broken_version(registered["churn"], mlflow_uri, tmp_path)
     env = {"MLFLOW_TRACKING_URI": mlflow_uri}
     with serving(registered["churn"].name, version, tmp_path, env, ready=False) as served:
-        assert served.process.wait(60) == 1
+        assert served.process.wait(PATIENCE) == 1
         assert "it does not answer its input example" in served.log.read_text()
     # Nor does the alias follow git to it.
     folder = tmp_path / "models"
@@ -107,7 +107,7 @@ def test_mlflow_down_at_start_is_waited_for(tmp_path: Path) -> None:
         assert "MLflow cannot be reached" in answer.json()["message"]
         with mlflow_server(tmp_path / "mlflow", port):
             # It answers now, and has no such model.
-            assert served.process.wait(60) == 1
+            assert served.process.wait(PATIENCE) == 1
     assert "the registry lacks any version 1" in served.log.read_text()
 
 
@@ -133,7 +133,7 @@ def test_no_request_fails_while_it_leaves(registered: dict[str, Registered], tmp
     """Asked to end under load it answers on, tells its clients to connect elsewhere, and ends with 0."""
     model, body = registered["churn"], {"dataframe_records": [row()]}
     failures: list[str] = []
-    closed = threading.Event()
+    answered, closed = threading.Event(), threading.Event()
     with serving(model.name, model.version, tmp_path, {"MLFLOW_TRACKING_URI": mlflow_uri}) as leaving:
 
         def load() -> None:
@@ -142,6 +142,7 @@ def test_no_request_fails_while_it_leaves(registered: dict[str, Registered], tmp
             ) as client:
                 while not closed.is_set():
                     answer = client.post("/invocations", json=body)
+                    answered.set()
                     if answer.status_code != 200:
                         failures.append(answer.text)
                     if answer.headers.get("connection") == "close":
@@ -149,14 +150,14 @@ def test_no_request_fails_while_it_leaves(registered: dict[str, Registered], tmp
 
         thread = threading.Thread(target=load)
         thread.start()
-        time.sleep(0.3)
+        assert answered.wait(PATIENCE)
         os.kill(leaving.process.pid, signal.SIGTERM)
-        thread.join(20)
+        thread.join(PATIENCE)
         assert closed.is_set()
         assert failures == []
         assert leaving.ask("/ping", method="GET").status_code == 503
         assert leaving.ask("/invocations", json=body).status_code == 200
-        assert leaving.process.wait(30) == 0
+        assert leaving.process.wait(PATIENCE) == 0
 
 
 def test_a_sample_of_the_requests_goes_to_the_bucket(
@@ -167,7 +168,7 @@ def test_a_sample_of_the_requests_goes_to_the_bucket(
     with serving(model.name, model.version, tmp_path, env) as served:
         answer = served.ask("/rows", json=row()).json()
         os.kill(served.process.pid, signal.SIGTERM)
-        assert served.process.wait(60) == 0
+        assert served.process.wait(PATIENCE) == 0
     store = minio.client()
     (found,) = store.list_objects_v2(Bucket="datasets", Prefix=f"requests/{model.name}/")["Contents"]
     content = store.get_object(Bucket="datasets", Key=found["Key"])["Body"].read()
