@@ -116,6 +116,8 @@ class Fork:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.root)], check=True)
         (self.root / ".tools").symlink_to(ROOT / ".tools")
         (self.root / ".git/info/exclude").write_text(".tools\n")
+        self.git("config", "user.name", "e2e")
+        self.git("config", "user.email", "e2e@invalid")
         release = SETTINGS.get("HOMELAB_E2E_ARGO_CD")
         pinned = ["--argo-cd-version", release] if release else []
         self.homelab("init", "--yes", "--repository", self.repository, "--domain", self.domain, *pinned)
@@ -134,9 +136,13 @@ class Fork:
         return text
 
     def git(self, *arguments: str) -> str:
-        identity = ["-c", "user.name=e2e", "-c", "user.email=e2e@invalid", "-c", "safe.directory=*"]
         done = subprocess.run(
-            ["git", *identity, *arguments], cwd=self.root, capture_output=True, text=True, timeout=120, check=False
+            ["git", "-c", "safe.directory=*", *arguments],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

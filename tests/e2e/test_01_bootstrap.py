@@ -8,6 +8,7 @@ import time
 
 from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.gitops.render import render_all
+from tests import readme
 from tests.e2e.conftest import Fork, applications, green_at, took
 
 RECONCILIATION = 12.0
@@ -24,7 +25,8 @@ def pulling(cluster: Cluster) -> float:
 
 def test_an_empty_cluster_becomes_green(fork: Fork, cluster: Cluster) -> None:
     started = time.monotonic()
-    printed = fork.homelab("bootstrap", "--yes", "--deadline", "1500")
+    (command,) = readme.commands("**3. Push, then bootstrap.**")
+    printed = fork.homelab(*command, "--yes", "--deadline", "1500")
     took("bootstrap to all Synced and Healthy, image pulls included", time.monotonic() - started)
     (argo_cd,) = re.findall(r"^Argo CD: ready \((\d+) s\)", printed, re.MULTILINE)
     took("of this, Argo CD itself", float(argo_cd))

@@ -11,6 +11,7 @@ import pytest
 
 from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.cluster.run import seconds
+from tests import readme
 from tests.e2e.conftest import ENDED, Fork, ended, green_at, noted, took, until, versions
 
 WORKFLOW = "argoproj.io/v1alpha1", "Workflow"
@@ -154,7 +155,10 @@ def test_no_pod_but_mlflows_holds_the_keys_of_its_artifacts(platform: Cluster) -
 @pytest.mark.usefixtures("trained")
 def test_another_run_is_another_version_with_its_own_verdict(fork: Fork) -> None:
     *_, last = versions(fork)
-    printed = fork.homelab("run", "churn")
+    push, run, status = readme.commands("**4. Retrain.**")
+    assert "7043 rows" in fork.homelab(*push)
+    printed = fork.homelab(*run)
+    assert "Succeeded" in fork.homelab(*status)
     assert f"churn version {int(last['version']) + 1} is the" in printed
     assert f"http://mlflow.{fork.domain}/" in printed
     first, second = versions(fork)[-2:]

@@ -19,6 +19,7 @@ import yaml
 
 from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.model.demo_tables import built_in
+from tests import readme
 from tests.conftest import HOMELAB, clean_environment
 from tests.e2e.conftest import Fork, applications, ended, green_at, setting, took, until, versions
 
@@ -231,6 +232,23 @@ def test_a_better_model_takes_over_under_load_and_a_revert_brings_it_back(
     finally:
         fork.revert(reverted)
     until("the better version again", lambda: client.version() == better == alias(fork))
+
+
+def test_a_person_promotes_by_hand(fork: Fork, cluster: Cluster, client: Client) -> None:
+    version = named(fork)
+    other = another(fork, version)
+    models, (*promote, _) = readme.commands("### Promotion, serving, rollback")
+    assert f"{version}" in fork.homelab(*models)
+    fork.homelab(*promote, other)
+    assert named(fork) == other
+    fork.git("push", "--quiet", fork.repository, "HEAD:refs/heads/main")
+    promoted = fork.git("rev-parse", "HEAD")
+    try:
+        until("the version promoted by hand serves", lambda: client.version() == other == alias(fork))
+    finally:
+        fork.revert(promoted)
+    until("the version before", lambda: client.version() == version == alias(fork))
+    until("green after the revert", lambda: green_at(cluster, fork.git("rev-parse", "HEAD")))
 
 
 def test_a_model_that_is_no_better_is_not_proposed(fork: Fork) -> None:

@@ -1,0 +1,125 @@
+"""The README's commands that make a fork, on a clone and a git server on loopback."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import readme
+from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment
+from tests.unit.promotion import git_server
+
+HERE = {"init", "seal", "diff"}
+# A section of the README whose commands tests/unit/test_readme.py runs as they stand.
+AS_THEY_STAND = {"ingest", "validate", "train", "evaluate", "retrain", "sync", "replay", "doctor"}
+# What needs a cluster, and the end-to-end file that runs the README's command.
+ON_A_CLUSTER = {
+    "bootstrap": "test_01_bootstrap.py",
+    "data": "test_03_retraining.py",
+    "run": "test_03_retraining.py",
+    "status": "test_03_retraining.py",
+    "models": "test_07_promotion.py",
+    "promote": "test_07_promotion.py",
+}
+
+
+class Person:
+    """Someone with a clone and an empty home."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.clone, self.home = folder / "clone", folder / "home"
+        self.home.mkdir()
+        login = base64.b64encode(f"{git_server.USERNAME}:{git_server.TOKEN}".encode()).decode()
+        settings = {"http.extraHeader": f"Authorization: Basic {login}", "user.name": "me", "user.email": "me@invalid"}
+        self.env = {
+            **clean_environment(),
+            "HOME": str(self.home),
+            "XDG_CONFIG_HOME": "",
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "PATH": f"{HOMELAB.parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_CONFIG_COUNT": str(len(settings)),
+            **{f"GIT_CONFIG_KEY_{number}": key for number, key in enumerate(settings)},
+            **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(settings.values())},
+        }
+        subprocess.run(["git", "clone", "--quiet", url, self.clone], env=self.env, check=True)
+
+    def types(self, command: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=self.clone,
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A git server with this tree as the one commit of its repository."""
+    folder = tmp_path_factory.mktemp("server")
+    tree, bare = folder / "tree", folder / "me/homelab.git"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tree / name)
+    identity = ["-c", "user.name=upstream", "-c", "user.email=upstream@invalid"]
+    steps: tuple[list[str | Path], ...] = (
+        ["init", "--quiet", "--initial-branch", "main", tree],
+        ["-C", tree, "add", "--all"],
+        ["-C", tree, *identity, "commit", "--quiet", "--message", "The platform"],
+        ["clone", "--quiet", "--bare", tree, bare],
+        ["-C", bare, "config", "http.receivepack", "true"],
+    )
+    for arguments in steps:
+        subprocess.run(["git", *arguments], check=True)
+    with git_server.serving(folder) as forge:
+        yield forge.url
+
+
+def test_a_fork_is_made_pushed_sealed_and_reviewed(server: str, tmp_path: Path) -> None:
+    me = Person(tmp_path, server)
+    typed, shown = readme.blocks("**1. Make the fork yours.**")[:2]
+    assert typed.splitlines()[-1] == "homelab init"
+    printed = me.types(f"homelab init --yes --repository {server} --domain home.example.org")
+    for line in shown.replace("~", str(me.home)).splitlines():
+        assert line.removesuffix("...") in printed
+
+    push, *then = readme.blocks("**3. Push, then bootstrap.**")[0].splitlines()
+    assert then == ["homelab bootstrap"]
+    me.types(push)
+    assert me.types("git rev-parse HEAD") == me.types("git ls-remote origin main").split()[0] + "\n"
+
+    secrets = readme.README.read_text().partition("### Secrets")[2].partition("\n###")[0]
+    show, rotate, own = re.findall(r"`(homelab seal [^`]+)`", secrets)
+    before = me.types(show)
+    assert re.fullmatch(r"(?s)username=admin\npassword=\S{20,}\n", before), before
+    me.types(rotate)
+    assert own == "homelab seal NAME KEY -n NAMESPACE"
+    me.types("homelab seal backup-target URL -n minio", stdin="URL=s3://me:secret@far/away\n")
+    assert me.types(show) == before
+
+    review = readme.README.read_text().partition("### Review a change")[2].partition("\n###")[0]
+    assert "`homelab diff`" in review
+    said = me.types("homelab diff")
+    assert "minio-users" in said
+    assert "backup-target" in said
+    assert "secret@far" not in said
+
+
+def test_every_command_that_the_readme_names_is_run() -> None:
+    assert readme.verbs() == HERE | AS_THEY_STAND | ON_A_CLUSTER.keys()
+    for verb, file in ON_A_CLUSTER.items():
+        text = (ROOT / "tests/e2e" / file).read_text()
+        assert "readme.commands(" in text, verb
