@@ -167,7 +167,7 @@ SUBJECTS = {
         r"api/2\.0/mlflow", {"clients/mlflow.py"}, {"doctor/tracking.py", "serving/source.py"}
     ),
     "S3's error codes": Subject(
-        r"^SignatureDoesNotMatch$", {"clients/s3.py"}, {"doctor/store.py", "pipeline/sources.py"}
+        r"^SignatureDoesNotMatch$", {"clients/s3.py"}, {"doctor/store_client.py", "pipeline/sources.py"}
     ),
 }
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -19,6 +20,30 @@ READER = "serving", "mlflow-reader"
 MLFLOW = "mlflow", "app.kubernetes.io/name=mlflow", 5000
 SECONDS = 15.0
 HOLDOUT = "homelab.holdout."
+
+
+def tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, without a slash at its end.
+
+    Raises:
+        TrackingError: it is not set, or is no http address.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip().rstrip("/")
+    if not uri:
+        raise TrackingError(
+            "there is no tracking server: MLFLOW_TRACKING_URI is not set",
+            where="environment",
+            fix="export MLFLOW_TRACKING_URI=http://..., or train with `--tracking files`",
+        )
+    address = urlsplit(uri)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise TrackingError(
+            "the tracking server is not an http:// or https:// address",
+            where=f"MLFLOW_TRACKING_URI={uri}",
+            fix="run an MLflow server and name its address, or train with `--tracking files`",
+            code="TRACKING_URI",
+        )
+    return uri
 
 
 class Version(NamedTuple):

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from homelab_mlops.doctor.faults import FAULTS, Finding
+from homelab_mlops.doctor.faults import FAULTS
+from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.errors import DoctorError
 
 # What the checks may take together; with the start of Python it stays under ten.

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from homelab_mlops.doctor.checks import Visit
-from homelab_mlops.doctor.faults import Finding
+from homelab_mlops.doctor.finding import Finding
 
 RESOLVE_SECONDS = 4.0
 CONNECT_SECONDS = 3.0

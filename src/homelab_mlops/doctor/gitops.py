@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import os
 import re
@@ -15,12 +14,11 @@ from typing import Any
 import yaml
 
 from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
-from homelab_mlops.doctor.faults import Finding
+from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.schedules import cron_findings
 from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.secrets import unseal
 
-# The length of the AES key that Sealed Secrets makes for each value.
-_SESSION_KEY = 32
 DECLARED = ("apps", "base", "clusters", "overlays", "workflows")
 _PRIVATE_KEY = re.compile(r"^\s*-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s*$", re.MULTILINE)
 # What git greps for in the history, so in a dialect that it shares with Python.
@@ -257,12 +255,14 @@ def _identities(root: Path) -> list[tuple[str, str]]:
 def unsealable(
     document: dict[str, Any], keys: list[bytes], where: str, others: list[tuple[str, str]]
 ) -> Iterator[Finding]:
-    """Why a SealedSecret does not decrypt with the private ``keys`` (PEM): at most one finding."""
+    """Why a SealedSecret does not decrypt with the private ``keys`` (PEM): at most one finding.
+
+    ``others`` are namespaces and names that its values may have been sealed for instead.
+    """
     metadata = document.get("metadata", {})
-    namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
-    about = f"SealedSecret {namespace}/{name}"
-    privates = [_loaded(key) for key in keys]
-    own = _label(metadata, namespace, name)
+    about = f"SealedSecret {metadata.get('namespace', '')}/{metadata.get('name', '')}"
+    privates = [unseal.load_private_key(key) for key in keys]
+    own = unseal.label_of(metadata)
     for entry, text in sorted((document.get("spec", {}).get("encryptedData") or {}).items()):
         if not text:
             continue  # a skeleton that `homelab init` fills
@@ -270,99 +270,33 @@ def unsealable(
             content = base64.b64decode(str(text), validate=True)
         except ValueError:
             content = b""
-        if not 2 < int.from_bytes(content[:2]) + 2 < len(content):
+        if not unseal.is_sealed(content):
             yield Finding("GITOPS_SEALED_DAMAGED", where, f"{about}: {entry} is no sealed value", about=about)
             return
-        if any(_opens(content, private, own) for private in privates):
-            if any(_decrypts(content, private, own) for private in privates):
+        if any(unseal.opens(content, private, own) for private in privates):
+            if any(unseal.decrypts(content, private, own) for private in privates):
                 continue
             yield Finding("GITOPS_SEALED_DAMAGED", where, f"{about}: {entry} is damaged", about=about)
             return
-        bound = next((found for private in privates if (found := _bound_to(content, private))), None)
-        if bound is None:
+        digest = next((found for private in privates if (found := unseal.label_digest(content, private))), None)
+        if digest is None:
             yield Finding("GITOPS_SEALED_WRONG_KEY", where, f"{about}: {entry} was sealed for another key", about=about)
             return
-        names = {*others, *((space, name) for space, _ in others), *((namespace, known) for _, known in others)}
-        labels = ["", *sorted({space for space, _ in names}), *sorted(f"{space}/{known}" for space, known in names)]
-        label = next((label for label in labels if hashlib.sha256(label.encode()).digest() == bound), None)
-        scope = "the whole cluster" if label == "" else repr(label) if label else "another name or namespace"
+        scope = _scope_of(digest, metadata, others)
         what = f"{about}: {entry} was sealed for {scope}, so it does not decrypt here"
         yield Finding("GITOPS_SEALED_WRONG_NAME", where, what, about=about)
         return
 
 
-@functools.lru_cache(maxsize=8)
-def _loaded(key: bytes) -> Any:
-    """A private key; OpenSSL takes 0.2 s to check one of 4096 bits, which is too long for each of many files."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    return load_pem_private_key(key, password=None)
-
-
-def _label(metadata: dict[str, Any], namespace: str, name: str) -> bytes:
-    """What a value is bound to, by the scope of its SealedSecret."""
-    notes = metadata.get("annotations") or {}
-    if notes.get("sealedsecrets.bitnami.com/cluster-wide") == "true":
-        return b""
-    if notes.get("sealedsecrets.bitnami.com/namespace-wide") == "true":
-        return namespace.encode()
-    return f"{namespace}/{name}".encode()
-
-
-def _session_key(content: bytes, private: Any, label: bytes) -> bytes | None:
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import padding
-
-    length = int.from_bytes(content[:2])
-    scheme = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label or None)
-    try:
-        return bytes(private.decrypt(content[2 : 2 + length], scheme))
-    except ValueError:
-        return None
-
-
-def _bound_to(content: bytes, private: Any) -> bytes | None:
-    """The SHA-256 of the label that a value was sealed with; None where it was sealed for another key.
-
-    OpenSSL refuses another key and another label alike, so OAEP's padding (RFC 8017, 7.1.2) is undone here: what does
-    not depend on the label says whether the key is the right one.
-    """
-    numbers, size = private.private_numbers(), hashlib.sha256().digest_size
-    sealed = int.from_bytes(content[2 : 2 + int.from_bytes(content[:2])])
-    by_q = pow(sealed, numbers.dmq1, numbers.q)
-    by_p = pow(sealed, numbers.dmp1, numbers.p)
-    block = (by_q + (by_p - by_q) * numbers.iqmp % numbers.p * numbers.q).to_bytes(private.key_size // 8)
-    seed, data = block[1 : 1 + size], block[1 + size :]
-    seed = _xor(seed, _mgf1(data, size))
-    data = _xor(data, _mgf1(seed, len(data)))
-    label, rest, session = data[:size], data[size:-_SESSION_KEY], data[-_SESSION_KEY:]
-    fits = block[0] == 0 and rest == bytes(len(rest) - 1) + b"\x01" and len(session) == _SESSION_KEY
-    return label if fits else None
-
-
-def _mgf1(seed: bytes, length: int) -> bytes:
-    blocks = (hashlib.sha256(seed + number.to_bytes(4)).digest() for number in range(length // 32 + 1))
-    return b"".join(blocks)[:length]
-
-
-def _xor(one: bytes, other: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(one, other, strict=True))
-
-
-def _opens(content: bytes, private: Any, label: bytes) -> bool:
-    return _session_key(content, private, label) is not None
-
-
-def _decrypts(content: bytes, private: Any, label: bytes) -> bool:
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    session = _session_key(content, private, label)
-    try:
-        AESGCM(session or b"").decrypt(bytes(12), content[2 + int.from_bytes(content[:2]) :], None)
-    except (InvalidTag, ValueError):
-        return False
-    return True
+def _scope_of(digest: bytes, metadata: dict[str, Any], others: list[tuple[str, str]]) -> str:
+    """In words, what a value was sealed for whose label has this SHA-256."""
+    namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
+    names = {*others, *((space, name) for space, _ in others), *((namespace, known) for _, known in others)}
+    labels = ["", *sorted({space for space, _ in names}), *sorted(f"{space}/{known}" for space, known in names)]
+    label = next((label for label in labels if hashlib.sha256(label.encode()).digest() == digest), None)
+    if label is None:
+        return "another name or namespace"
+    return repr(label) if label else "the whole cluster"
 
 
 @check("gitops", "CLUSTER_CRON_*")

@@ -69,7 +69,7 @@ def groups_of(options: Options) -> tuple[str, ...]:
     # An image that has the pipeline only can look at no more either.
     if options.in_cluster or not importlib.util.find_spec("kubernetes"):
         return IN_CLUSTER
-    from homelab_mlops.doctor import cluster, gitops  # noqa: F401
+    from homelab_mlops.doctor import cluster, gitops, sync, workloads  # noqa: F401
 
     return GROUPS
 

@@ -6,7 +6,7 @@ import zoneinfo
 from collections.abc import Iterator
 from typing import Any
 
-from homelab_mlops.doctor.faults import Finding
+from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.gitops.policies import fires
 
 

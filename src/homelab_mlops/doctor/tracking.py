@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import importlib.util
-import netrc
 import re
-import ssl
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
-from homelab_mlops.doctor import connection, store
-from homelab_mlops.doctor.checks import PATIENCE_SECONDS, NotLookedAtError, Visit, check, out_of_time
-from homelab_mlops.doctor.faults import Finding
+from homelab_mlops.doctor import connection, store, store_client
+from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
+from homelab_mlops.doctor.finding import Finding
+from homelab_mlops.doctor.tracking_client import ask, message_of, refused, tls_of, tracking_uri, with_message
 
-ANSWER_SECONDS = 5.0
 # Above 8 MiB, where boto3 begins to send in parts; and above the 1 MiB that nginx allows where nobody says otherwise.
 LARGE = 8 * 1024 * 1024 + 1
 _SMALL = b"homelab\n"
@@ -30,18 +27,6 @@ _OTHER_SCHEMA = re.compile(
     re.IGNORECASE,
 )
 _UPLOADS = "/api/2.0/mlflow-artifacts"
-
-
-def tracking_uri(visit: Visit) -> str:
-    """``MLFLOW_TRACKING_URI``, without a slash at its end.
-
-    Raises:
-        NotLookedAtError: it is not set.
-    """
-    uri = visit.variable("MLFLOW_TRACKING_URI").rstrip("/")
-    if not uri:
-        raise NotLookedAtError("MLFLOW_TRACKING_URI is not set")
-    return uri
 
 
 @check("tracking", "TRACKING_URI")
@@ -63,7 +48,7 @@ def address(visit: Visit) -> Iterator[Finding]:
 )
 def reachable(visit: Visit) -> None:
     """Whether name, port and TLS lead to a server."""
-    connection.connect(visit, "TRACKING", tracking_uri(visit), _tls(visit))
+    connection.connect(visit, "TRACKING", tracking_uri(visit), tls_of(visit))
 
 
 @check(
@@ -83,14 +68,14 @@ def answers(visit: Visit) -> Iterator[Finding]:
     """Whether it is an MLflow that knows us and can read its database."""
     uri = tracking_uri(visit)
     search = "/api/2.0/mlflow/experiments/search"
-    response = _ask(visit, "POST", search, json={"max_results": 1, "view_type": "ACTIVE_ONLY"})
-    yield from _refused(visit, response)
+    response = ask(visit, "POST", search, json={"max_results": 1, "view_type": "ACTIVE_ONLY"})
+    yield from refused(visit, response)
     if response.status_code >= 400 and _OTHER_SCHEMA.search(response.text):
-        raise Finding("TRACKING_SCHEMA_BEHIND", uri, _with_message("TRACKING_SCHEMA_BEHIND", response))
+        raise Finding("TRACKING_SCHEMA_BEHIND", uri, with_message("TRACKING_SCHEMA_BEHIND", response))
     # A web server that knows no POST answers 501; what MLflow itself refuses comes as JSON with a message.
     status = response.status_code
-    if (status in (429, 500) or status > 501) or _message(response):
-        what = f"the tracking server fails with status {status}{_message(response)}"
+    if (status in (429, 500) or status > 501) or message_of(response):
+        what = f"the tracking server fails with status {status}{message_of(response)}"
         raise Finding("TRACKING_SERVER_FAILS", uri, what)
     location = response.headers.get("location", "")
     if connection.leads_to_tls(uri, status, location):
@@ -112,7 +97,7 @@ def _lists_experiments(response: httpx.Response) -> bool:
 @check("tracking", "TRACKING_CLIENT_NEWER", "TRACKING_SERVER_NEWER", after=[answers])
 def versions(visit: Visit) -> Iterator[Finding]:
     """Whether client and server are the same release; another patch release is no matter."""
-    response = _ask(visit, "GET", "/version")
+    response = ask(visit, "GET", "/version")
     try:
         ours = metadata.version("mlflow-skinny")
     except metadata.PackageNotFoundError:
@@ -211,7 +196,7 @@ def artifact_root(visit: Visit) -> None:
     if not found:
         # An experiment of before the server was set right says nothing of those that are made now.
         search = {"max_results": 50, "view_type": "ACTIVE_ONLY", "order_by": ["creation_time DESC"]}
-        response = _ask(visit, "POST", "/api/2.0/mlflow/experiments/search", json=search)
+        response = ask(visit, "POST", "/api/2.0/mlflow/experiments/search", json=search)
         every = response.json().get("experiments", []) if response.status_code == 200 else []
         found = ([one for one in every if _is_served(one)] or every)[:1]
     if not found:
@@ -236,16 +221,16 @@ def _is_served(experiment: dict[str, Any]) -> bool:
 def _experiment(visit: Visit, name: str) -> dict[str, Any] | None:
     """The experiment, or None where there is none."""
     uri, path = tracking_uri(visit), "/api/2.0/mlflow/experiments/get-by-name"
-    response = _ask(visit, "GET", path, params={"experiment_name": name})
+    response = ask(visit, "GET", path, params={"experiment_name": name})
     if response.status_code == 404 and visit.may_create:
         _make_experiment(visit, name)
-        response = _ask(visit, "GET", path, params={"experiment_name": name})
+        response = ask(visit, "GET", path, params={"experiment_name": name})
     if response.status_code == 404:
         return None
-    for finding in _refused(visit, response):
+    for finding in refused(visit, response):
         raise finding
     if response.status_code != 200:
-        what = f"the experiment {name!r} cannot be opened: status {response.status_code}{_message(response)}"
+        what = f"the experiment {name!r} cannot be opened: status {response.status_code}{message_of(response)}"
         raise Finding("TRACKING_SERVER_FAILS", uri, what)
     experiment: dict[str, Any] = response.json()["experiment"]
     if experiment.get("lifecycle_stage") == "deleted":
@@ -265,20 +250,20 @@ def _make_experiment(visit: Visit, name: str) -> None:
         Finding: it may not be made, or its artifacts are not served.
     """
     uri, experiments = tracking_uri(visit), "/api/2.0/mlflow/experiments"
-    served = _ask(visit, "GET", f"{_UPLOADS}/artifacts", params={"path": ""})
+    served = ask(visit, "GET", f"{_UPLOADS}/artifacts", params={"path": ""})
     if served.status_code == 503 and "--no-serve-artifacts" in served.text:
         raise Finding("TRACKING_NOT_PROXIED", uri)
-    created = _ask(visit, "POST", f"{experiments}/create", json={"name": name})
-    for finding in _refused(visit, created):
+    created = ask(visit, "POST", f"{experiments}/create", json={"name": name})
+    for finding in refused(visit, created):
         raise finding
     if created.status_code != 200:
         return
     body = created.json()
-    made = _ask(visit, "GET", f"{experiments}/get", params=body).json()["experiment"]
+    made = ask(visit, "GET", f"{experiments}/get", params=body).json()["experiment"]
     if not _is_served(made):
         aside = {**body, "new_name": f"{name}-{body['experiment_id']}"}
-        _ask(visit, "POST", f"{experiments}/update", json=aside)
-        _ask(visit, "POST", f"{experiments}/delete", json=body)
+        ask(visit, "POST", f"{experiments}/update", json=aside)
+        ask(visit, "POST", f"{experiments}/delete", json=body)
         raise Finding("TRACKING_NOT_PROXIED", f"{uri}, {made['artifact_location']}")
 
 
@@ -288,7 +273,7 @@ def _make_experiment(visit: Visit, name: str) -> None:
     "TRACKING_UPLOAD_TOO_LARGE",
     "STORE_DENIED_DELETE",
     "TRACKING_FORBIDDEN",
-    *store.NAMED_BY_MLFLOW,
+    *store_client.NAMED_BY_MLFLOW,
     after=[artifact_root, store.endpoint, store.reachable, store.credentials, store.usable],
 )
 def artifacts(visit: Visit) -> Iterator[Finding]:
@@ -311,11 +296,11 @@ def _written_and_read(visit: Visit, path: str, probe: str) -> Iterator[Finding]:
         raise _why_not(visit, written, probe, "TRACKING_PROXY_CANNOT_WRITE", where)
     if visit.stopped.is_set():
         return
-    read = _ask(visit, "GET", path)
+    read = ask(visit, "GET", path)
     if read.status_code != 200 or read.content != _SMALL:
-        raise store.named_by_mlflow(_message(read)) or Finding("TRACKING_PROXY_CANNOT_READ", where)
+        raise store_client.named_by_mlflow(message_of(read)) or Finding("TRACKING_PROXY_CANNOT_READ", where)
     # Before something large is written, which would stay. MLflow says that it is deleted where the store refused it.
-    if _ask(visit, "DELETE", path).status_code >= 400 or _ask(visit, "GET", path).status_code == 200:
+    if ask(visit, "DELETE", path).status_code >= 400 or ask(visit, "GET", path).status_code == 200:
         what = "MLflow may not delete in its artifact store: the doctor's probe object stays"
         yield Finding("STORE_DENIED_DELETE", where, what)
         return
@@ -330,7 +315,7 @@ def _written_and_read(visit: Visit, path: str, probe: str) -> Iterator[Finding]:
 def _put(visit: Visit, path: str, content: bytes) -> httpx.Response | None:
     """The answer to an upload; None where MLflow waited in vain for its store."""
     try:
-        return _ask(visit, "PUT", path, content=content, seconds=6.0)
+        return ask(visit, "PUT", path, content=content, seconds=6.0)
     except Finding as finding:
         if finding.code == "TRACKING_NO_ANSWER":
             return None
@@ -345,7 +330,7 @@ def _why_not(visit: Visit, response: httpx.Response | None, probe: str, code: st
     if response is not None:
         if response.status_code == 413:
             return Finding("TRACKING_UPLOAD_TOO_LARGE", where)
-        for finding in _refused(visit, response):
+        for finding in refused(visit, response):
             return finding
         if trouble := _of_mlflows_store(visit, probe):
             return trouble
@@ -356,135 +341,24 @@ def _why_not(visit: Visit, response: httpx.Response | None, probe: str, code: st
 
 def _of_mlflows_store(visit: Visit, probe: str) -> Finding | None:
     """What MLflow says of its store when it is asked to list in it."""
-    listed = _ask(visit, "GET", f"{_UPLOADS}/artifacts", params={"path": probe.rpartition("/")[0]})
-    return store.named_by_mlflow(_message(listed)) if listed.status_code >= 400 else None
+    listed = ask(visit, "GET", f"{_UPLOADS}/artifacts", params={"path": probe.rpartition("/")[0]})
+    return store_client.named_by_mlflow(message_of(listed)) if listed.status_code >= 400 else None
 
 
 def _may_not_delete(visit: Visit, path: str) -> bool:
-    return _ask(visit, "DELETE", path).status_code in (401, 403)
+    return ask(visit, "DELETE", path).status_code in (401, 403)
 
 
 def _may_not_write(visit: Visit, probe: str) -> Iterator[Finding]:
     """Asks to end an upload that never began: whoever may write gets another answer than 403."""
     folder, _, name = probe.rpartition("/")
     body = {"path": name, "upload_id": "none"}
-    response = _ask(visit, "POST", f"{_UPLOADS}/mpu/abort/{folder}", json=body)
+    response = ask(visit, "POST", f"{_UPLOADS}/mpu/abort/{folder}", json=body)
     # Where no experiment of a model is there yet, the training makes its own, in which it may write.
     if response.status_code == 403 and visit.shared["own"]:
-        yield from _refused(visit, response)
+        yield from refused(visit, response)
 
 
 def _delete(visit: Visit, path: str) -> None:
     with contextlib.suppress(Finding):
-        _ask(visit, "DELETE", path)
-
-
-def _tls(visit: Visit) -> ssl.SSLContext:
-    if urlsplit(tracking_uri(visit)).scheme == "http":
-        return ssl.create_default_context()
-    insecure = visit.variable("MLFLOW_TRACKING_INSECURE_TLS").lower() in ("true", "1")
-    bundle = visit.variable("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-    context = connection.tls_context("TRACKING", "" if insecure else bundle, insecure=insecure)
-    if own := visit.variable("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
-        try:
-            context.load_cert_chain(own)
-        except OSError as error:
-            what = f"TLS fails: the client's certificate cannot be read: {error.strerror or error}"
-            raise Finding("TRACKING_TLS_FAILS", own, what, "correct MLFLOW_TRACKING_CLIENT_CERT_PATH") from error
-    return context
-
-
-def _login(visit: Visit) -> httpx.Auth | None:
-    """What MLflow's client would log in with: the address, the environment, ~/.mlflow/credentials, or ~/.netrc."""
-    address = urlsplit(tracking_uri(visit))
-    if address.username:
-        return httpx.BasicAuth(unquote(address.username), unquote(address.password or ""))
-    # As they are: a line end at the end of one is a part of it, and the server refuses it.
-    user, password = (visit.env.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
-    kept = configparser.ConfigParser(interpolation=None)
-    with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
-        kept.read(Path.home() / ".mlflow" / "credentials")
-    user = user or kept.get("mlflow", "mlflow_tracking_username", fallback="")
-    password = password or kept.get("mlflow", "mlflow_tracking_password", fallback="")
-    if user:
-        return httpx.BasicAuth(user, password)
-    with contextlib.suppress(netrc.NetrcParseError, OSError):
-        known = netrc.netrc(visit.variable("NETRC") or Path.home() / ".netrc").authenticators(address.hostname or "")
-        return httpx.BasicAuth(known[0], known[2]) if known and not _token(visit) else None
-    return None
-
-
-def _token(visit: Visit) -> str:
-    """The bearer token.
-
-    Raises:
-        Finding: it cannot be sent.
-    """
-    token = visit.env.get("MLFLOW_TRACKING_TOKEN", "")
-    if not connection.fits_a_header(token):
-        what = "the tracking server rejects the credentials: the token holds what no token can, such as a line end"
-        raise Finding("TRACKING_LOGIN_WRONG", "MLFLOW_TRACKING_TOKEN", what, "set MLFLOW_TRACKING_TOKEN anew")
-    return token
-
-
-def _client(visit: Visit) -> httpx.Client:
-    if "client" not in visit.shared:
-        token = _token(visit)
-        try:
-            visit.shared["client"] = httpx.Client(
-                base_url=tracking_uri(visit),
-                auth=_login(visit),
-                # No connection is used again: a server that failed may have closed it.
-                headers={"Connection": "close", **({"Authorization": f"Bearer {token}"} if token else {})},
-                verify=_tls(visit),
-                trust_env=True,
-            )
-        except ImportError as error:
-            raise NotLookedAtError(f"the tracking server, behind a proxy of the environment: {error}") from None
-    client: httpx.Client = visit.shared["client"]
-    return client
-
-
-def _ask(visit: Visit, method: str, path: str, *, seconds: float = ANSWER_SECONDS, **arguments: Any) -> httpx.Response:
-    uri = tracking_uri(visit)
-    allowed, to_connect = visit.seconds(seconds), visit.seconds(connection.CONNECT_SECONDS)
-    limits = httpx.Timeout(allowed, connect=to_connect)
-    shown = path.partition("/homelab-doctor")[0]
-    try:
-        return _client(visit).request(method, path, timeout=limits, **arguments)
-    except httpx.TimeoutException as error:
-        if min(allowed, to_connect) < PATIENCE_SECONDS:
-            raise out_of_time(f"{uri}{shown}") from error
-        if isinstance(error, httpx.ConnectTimeout):
-            raise Finding("TRACKING_TIMEOUT", uri) from error
-        what = f"the tracking server does not answer {shown} in time"
-        raise Finding("TRACKING_NO_ANSWER", uri, what) from error
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise connection.breaks_off("TRACKING", uri, error) from error
-
-
-def _refused(visit: Visit, response: httpx.Response) -> Iterator[Finding]:
-    uri = tracking_uri(visit)
-    if "Invalid Host header" in response.text[:300]:
-        name = urlsplit(uri).netloc.rpartition("@")[2]
-        fix = f"add {name!r} to MLFLOW_SERVER_ALLOWED_HOSTS of the server, with and without port"
-        raise Finding("TRACKING_HOST_HEADER", uri, fix=fix)
-    if response.status_code == 401:
-        given = "authorization" in response.request.headers
-        raise Finding("TRACKING_LOGIN_WRONG" if given else "TRACKING_LOGIN_MISSING", uri)
-    if response.status_code == 403:
-        raise Finding("TRACKING_FORBIDDEN", f"{uri}{response.request.url.path.partition('/homelab-doctor')[0]}")
-    yield from ()
-
-
-def _message(response: httpx.Response) -> str:
-    """What MLflow says of a failure, with a colon before it; nothing where it says nothing."""
-    try:
-        text = str(response.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        return ""
-    return f": {' '.join(text.split())[:240]}"
-
-
-def _with_message(code: str, response: httpx.Response) -> str:
-    return Finding(code, "").what + _message(response)
+        ask(visit, "DELETE", path)

@@ -89,8 +89,8 @@ def train(
     """
     import os
 
+    from homelab_mlops.doctor.preflight import check_tracking
     from homelab_mlops.model.spec import load_spec
-    from homelab_mlops.pipeline.tracking_check import check_tracking
 
     spec = load_spec(model) if model else None
     overrides = _overrides(parameters, seed)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from homelab_mlops.doctor.preflight import check_tracking
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.register import register
-from homelab_mlops.pipeline.tracking_check import check_tracking
 from homelab_mlops.pipeline.train import Tracking, parameters_of, train
 from homelab_mlops.pipeline.validate import validate
 

@@ -21,6 +21,7 @@ import pandas as pd
 import pyarrow as pa
 
 from homelab_mlops.console import say
+from homelab_mlops.doctor.preflight import check_tracking
 from homelab_mlops.errors import DataError, HomelabError, ParameterError
 from homelab_mlops.model.hyperparameters import from_environment
 from homelab_mlops.model.parameters import resolve
@@ -42,7 +43,6 @@ from homelab_mlops.pipeline.fit import prepare
 from homelab_mlops.pipeline.sources import local_files
 from homelab_mlops.pipeline.split import row_ids, split_rows
 from homelab_mlops.pipeline.tables import content_sha256, read_raw, select, typed
-from homelab_mlops.pipeline.tracking_check import check_tracking
 from homelab_mlops.pipeline.train import Tracking, labelled, train_row
 from homelab_mlops.pipeline.validate import check_table, refuse
 

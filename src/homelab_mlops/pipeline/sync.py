@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from homelab_mlops.console import say
+from homelab_mlops.doctor.preflight import check_tracking
 from homelab_mlops.errors import StorageError
 from homelab_mlops.pipeline import result as rows
-from homelab_mlops.pipeline.tracking_check import check_tracking
 from homelab_mlops.pipeline.workdir import read_json
 
 
