@@ -16,6 +16,7 @@ from homelab_mlops.doctor.commands import app as doctor
 from homelab_mlops.errors import HomelabError, StorageError
 from homelab_mlops.gitops.commands import app as gitops
 from homelab_mlops.pipeline.commands import app as pipeline
+from homelab_mlops.review.commands import app as review
 from homelab_mlops.serving.commands import app as serving
 from homelab_mlops.storage.commands import app as storage
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(pipeline)
 app.add_typer(serving)
 app.add_typer(gitops)
+app.add_typer(review)
 app.add_typer(doctor)
 app.add_typer(storage, name="storage", hidden=True)
 

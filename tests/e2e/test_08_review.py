@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from homelab_mlops.clients.kubernetes import Cluster
-from homelab_mlops.gitops.policies import identity
-from homelab_mlops.gitops.render import Manifest, render_all
+from homelab_mlops.gitops.render import render_all
+from homelab_mlops.manifests.objects import Manifest, identity
 from tests.e2e.conftest import Fork, green_at, took, until
 
 # Changes of one push touch no object of each other, so that each object tells which change reached it.

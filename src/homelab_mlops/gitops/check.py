@@ -13,8 +13,9 @@ from typing import Any
 
 from homelab_mlops.errors import ToolError
 from homelab_mlops.gitops import schemas, tools
-from homelab_mlops.gitops.policies import Finding, Repository, check, memory_requests
+from homelab_mlops.gitops.policies import Finding, Repository, check, requests
 from homelab_mlops.gitops.render import Rendered, render_all
+from homelab_mlops.manifests.quantities import say_quantity
 
 CANARY = """
 apiVersion: apps/v1
@@ -53,7 +54,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     objects: int = 0
     not_rendered: dict[str, str] = field(default_factory=dict)
-    memory_mib: int = 0
+    requests: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def check_repository(root: Path) -> Report:
         findings,
         sum(len(item.manifests) for item in rendered),
         {item.name: item.unreachable for item in rendered if item.unreachable},
-        memory_requests(repository),
+        {resource: say_quantity(resource, value) for resource, value in vars(requests(repository)).items()},
         time.monotonic() - start,
     )
 
@@ -160,6 +161,7 @@ def check_command(as_json: bool) -> bool:
         say(f"not rendered: {name}, whose upstream cannot be reached from here: {address}")
     say(
         f"check: {report.objects} objects, {len(report.findings)} findings, "
-        f"memory requests {report.memory_mib} MiB, {report.seconds:.1f} s"
+        f"requests: {', '.join(f'{resource} {value}' for resource, value in report.requests.items())}, "
+        f"{report.seconds:.1f} s"
     )
     return not report.findings

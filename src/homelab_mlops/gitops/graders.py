@@ -23,8 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from homelab_mlops.console import print_json, say
 from homelab_mlops.errors import ToolError
 from homelab_mlops.gitops import tools
-from homelab_mlops.gitops.policies import UPSTREAM
-from homelab_mlops.gitops.render import render_all
+from homelab_mlops.gitops.render import ARGO_CD, render_all
 from homelab_mlops.gitops.settings import find_root
 from homelab_mlops.gitops.strict_yaml import read_model
 
@@ -80,7 +79,7 @@ def grade(root: Path) -> tuple[list[Graded], list[Acceptance]]:
         rendered = Path(folder) / "rendered"
         rendered.mkdir()
         for application in render_all(root):
-            if application.name != UPSTREAM:
+            if application.name != ARGO_CD:
                 (rendered / f"{application.name}.yaml").write_text(application.text, encoding="utf-8")
         graders: list[Callable[[Path, Path], Iterator[Graded]]] = [
             _checkov,

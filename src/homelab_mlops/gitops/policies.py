@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from homelab_mlops.errors import HomelabError
-from homelab_mlops.gitops.render import Manifest, Rendered, applications, read_yaml
+from homelab_mlops.gitops.render import ARGO_CD, Rendered, applications, read_yaml
+from homelab_mlops.manifests.objects import SERVERS, WORKLOADS, Container, Manifest, identity, is_workflow, pod_specs
+from homelab_mlops.manifests.objects import containers as containers_of
+from homelab_mlops.manifests.quantities import Requests, say_quantity, sum_requests
+from homelab_mlops.manifests.schedules import fires
 
-MEMORY_BUDGET_MIB = 1536
 DNS_PORT = 53
-UPSTREAM = "argo-cd"
-WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 # The root declares Applications, and the workflow controller what it may do where workflows run.
 NAMESPACES_BESIDE = {"homelab": "argo-cd", "argo-workflows": "training"}
-SERVERS = ("Deployment", "StatefulSet", "DaemonSet")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Repository:
     def manifests(self, *kinds: str) -> Iterator[tuple[str, Manifest]]:
         """Every object of the given kinds with the Application it belongs to; upstream's own install left out."""
         for application in self.rendered:
-            if application.name != UPSTREAM:
+            if application.name != ARGO_CD:
                 for manifest in application.manifests:
                     if not kinds or manifest["kind"] in kinds:
                         yield application.name, manifest
@@ -69,107 +69,65 @@ def check(repository: Repository) -> list[Finding]:
     return [Finding(name, where, what) for name, function in POLICIES.items() for where, what in function(repository)]
 
 
-def identity(manifest: Manifest) -> str:
-    """An object as people name it: ``Deployment mlflow/mlflow``."""
-    metadata = manifest["metadata"]
-    namespace = metadata.get("namespace")
-    return f"{manifest['kind']} {f'{namespace}/' if namespace else ''}{metadata.get('name')}"
-
-
-@dataclass(frozen=True)
-class Container:
-    """A container with the security context of its pod."""
-
-    where: str
-    kind: str
-    spec: dict[str, Any]
-    pod: dict[str, Any]
-    is_init: bool
-
-    def security(self, key: str) -> Any:
-        own = (self.spec.get("securityContext") or {}).get(key)
-        return own if own is not None else (self.pod.get("securityContext") or {}).get(key)
-
-
-def containers(repository: Repository) -> Iterator[Container]:
-    """Every container of workloads and of workflow templates, defaults merged in."""
+def containers(repository: Repository) -> Iterator[tuple[str, Container]]:
+    """Every container of workloads and of workflow templates, with the words that name it."""
     for _, manifest in repository.manifests(*WORKLOADS, "WorkflowTemplate"):
-        where = identity(manifest)
-        if manifest["kind"] == "WorkflowTemplate":
-            spec = manifest["spec"]
-            defaults = (spec.get("templateDefaults") or {}).get("container") or {}
-            for template in spec["templates"]:
-                own = template.get("container") or template.get("script")
-                if own is not None:
-                    name = f"{where} step {template['name']}"
-                    yield Container(name, "WorkflowTemplate", {**defaults, **own}, spec, False)
-            continue
-        pod = pod_spec(manifest)
-        for key, is_init in (("containers", False), ("initContainers", True)):
-            for spec in pod.get(key, []):
-                yield Container(f"{where} container {spec['name']}", manifest["kind"], spec, pod, is_init)
-
-
-def pod_spec(manifest: Manifest) -> dict[str, Any]:
-    """The pod that a workload starts."""
-    spec = manifest["spec"]
-    if manifest["kind"] == "CronJob":
-        spec = spec["jobTemplate"]["spec"]
-    found: dict[str, Any] = spec["template"]["spec"]
-    return found
+        word = "step" if is_workflow(manifest) else "container"
+        for container in containers_of(manifest):
+            yield f"{identity(manifest)} {word} {container.name}", container
 
 
 @policy
 def security_context(repository: Repository) -> Problems:
-    for container in containers(repository):
+    for where, container in containers(repository):
         if container.security("runAsNonRoot") is not True:
-            yield container.where, "runAsNonRoot is not true"
+            yield where, "runAsNonRoot is not true"
         if container.security("runAsUser") in (None, 0):
-            yield container.where, "runAsUser names no user, or root"
+            yield where, "runAsUser names no user, or root"
         if (container.security("seccompProfile") or {}).get("type") != "RuntimeDefault":
-            yield container.where, "seccompProfile is not RuntimeDefault"
+            yield where, "seccompProfile is not RuntimeDefault"
         own = container.spec.get("securityContext") or {}
         if own.get("readOnlyRootFilesystem") is not True:
-            yield container.where, "readOnlyRootFilesystem is not true"
+            yield where, "readOnlyRootFilesystem is not true"
         if own.get("allowPrivilegeEscalation") is not False:
-            yield container.where, "allowPrivilegeEscalation is not false"
+            yield where, "allowPrivilegeEscalation is not false"
         capabilities = own.get("capabilities") or {}
         if "ALL" not in capabilities.get("drop", []) or capabilities.get("add"):
-            yield container.where, "not all capabilities are dropped"
+            yield where, "not all capabilities are dropped"
         if own.get("privileged") or container.pod.get("hostNetwork") or container.pod.get("hostPID"):
-            yield container.where, "it is privileged, or shares the host's network or processes"
+            yield where, "it is privileged, or shares the host's network or processes"
         if any("hostPath" in volume for volume in container.pod.get("volumes", [])):
-            yield container.where, "it mounts a folder of the host"
+            yield where, "it mounts a folder of the host"
 
 
 @policy
 def resources(repository: Repository) -> Problems:
-    for container in containers(repository):
+    for where, container in containers(repository):
         given = container.spec.get("resources") or {}
         for resource in ("cpu", "memory"):
             if resource not in given.get("requests", {}):
-                yield container.where, f"it requests no {resource}"
+                yield where, f"it requests no {resource}"
         if "memory" not in given.get("limits", {}):
-            yield container.where, "it has no memory limit"
+            yield where, "it has no memory limit"
 
 
 @policy
 def probes(repository: Repository) -> Problems:
-    for container in containers(repository):
+    for where, container in containers(repository):
         if container.kind in SERVERS and not container.is_init:
             for probe in ("readinessProbe", "livenessProbe"):
                 if probe not in container.spec:
-                    yield container.where, f"it has no {probe}"
+                    yield where, f"it has no {probe}"
 
 
 @policy
 def exact_images(repository: Repository) -> Problems:
-    for container in containers(repository):
+    for where, container in containers(repository):
         image = container.spec.get("image", "")
         if not re.search(r":[\w][\w.-]*$|@sha256:[0-9a-f]{64}$", image) or re.search(r":(latest|main|stable)$", image):
-            yield container.where, f"the image {image!r} has no exact tag"
+            yield where, f"the image {image!r} has no exact tag"
         if "/" not in image:
-            yield container.where, f"the image {image!r} names no registry"
+            yield where, f"the image {image!r} names no registry"
 
 
 @policy
@@ -250,9 +208,9 @@ def bound_accounts(repository: Repository) -> Problems:
 @policy
 def service_accounts(repository: Repository) -> Problems:
     for _, manifest in repository.manifests(*WORKLOADS, "WorkflowTemplate"):
-        spec = manifest["spec"] if manifest["kind"] == "WorkflowTemplate" else pod_spec(manifest)
-        if spec.get("serviceAccountName") in (None, "default"):
-            yield identity(manifest), "it has no ServiceAccount of its own"
+        for spec in [manifest["spec"]] if is_workflow(manifest) else pod_specs(manifest):
+            if spec.get("serviceAccountName") in (None, "default"):
+                yield identity(manifest), "it has no ServiceAccount of its own"
 
 
 @policy
@@ -264,17 +222,17 @@ def no_plain_secrets(repository: Repository) -> Problems:
         if any(key.startswith("sealedsecrets.bitnami.com/") and "wide" in key for key in annotations):
             yield identity(manifest), "its scope is wider than strict"
     secret_like = re.compile(r"password|secret|token|api_?key|private_?key", re.IGNORECASE)
-    for container in containers(repository):
+    for where, container in containers(repository):
         for item in container.spec.get("env") or []:
             if secret_like.search(item["name"]) and item.get("value"):
-                yield container.where, f"the variable {item['name']} has its value in plain text"
+                yield where, f"the variable {item['name']} has its value in plain text"
 
 
 @policy
 def protected_data(repository: Repository) -> Problems:
     for application in repository.rendered:
         for manifest in application.manifests:
-            upstream = application.name == UPSTREAM and manifest["kind"] == "CustomResourceDefinition"
+            upstream = application.name == ARGO_CD and manifest["kind"] == "CustomResourceDefinition"
             if manifest["kind"] in ("PersistentVolumeClaim", "Namespace", "CustomResourceDefinition") and not upstream:
                 options = manifest["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-options", "")
                 if not {"Prune=false", "Delete=false"} <= set(options.split(",")):
@@ -325,55 +283,6 @@ def workflows(repository: Repository) -> Problems:
         yield identity(manifest), "a Workflow in git would run again at each sync: make it a WorkflowTemplate"
 
 
-_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
-_NAMES: tuple[dict[str, int], ...] = (
-    {},
-    {},
-    {},
-    dict(
-        zip(
-            ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
-            range(1, 13),
-            strict=True,
-        )
-    ),
-    dict(zip(["sun", "mon", "tue", "wed", "thu", "fri", "sat"], range(7), strict=True)),
-)
-_SHORT = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-
-
-def fires(schedule: str) -> bool:
-    """Whether there is a minute at which the schedule, five fields or a name such as ``@daily``, fires."""
-    schedule = re.sub(r"^(?:CRON_TZ|TZ)=\S+ +", "", schedule)
-    fields = schedule.split()
-    if len(fields) != len(_RANGES):
-        return schedule in _SHORT or re.fullmatch(r"@every (\d+(\.\d+)?(h|m|s|ms))+", schedule) is not None
-    values = [
-        _values(field.lower(), *limits, names) for field, limits, names in zip(fields, _RANGES, _NAMES, strict=True)
-    ]
-    if not all(values):
-        return False
-    _, _, days, months, weekdays = values
-    longest = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
-    return (fields[4] not in "*?" and bool(weekdays)) or any(min(days) <= longest.get(month, 31) for month in months)
-
-
-def _values(field: str, low: int, high: int, names: dict[str, int]) -> set[int]:
-    found: set[int] = set()
-    for part in field.split(","):
-        numbers = re.sub(r"[a-z]+", lambda word: str(names.get(word[0], word[0])), part)
-        match = re.fullmatch(r"(\*|\?|\d+)(?:-(\d+))?(?:/([1-9]\d*))?", numbers)
-        if match is None:
-            return set()
-        anything = match[1] in "*?"
-        first = low if anything else int(match[1])
-        last = high if anything else int(match[2] or (high if match[3] else first))
-        if not low <= first <= last <= high:
-            return set()
-        found.update(range(first, last + 1, int(match[3] or 1)))
-    return found
-
-
 @policy
 def jobs(repository: Repository) -> Problems:
     for _, manifest in repository.manifests("Job"):
@@ -382,32 +291,19 @@ def jobs(repository: Repository) -> Problems:
 
 
 @policy
-def memory(repository: Repository) -> Problems:
-    total = memory_requests(repository)
-    if total > MEMORY_BUDGET_MIB:
-        yield "the platform", f"its memory requests are {total} MiB; at most {MEMORY_BUDGET_MIB} are allowed"
+def budgets(repository: Repository) -> Problems:
+    from homelab_mlops.gitops.settings import SETTINGS, load_settings
+
+    requested = vars(requests(repository))
+    for resource, budget in load_settings(repository.root).budgets.amounts.items():
+        if requested[resource] > budget:
+            total, most = (say_quantity(resource, value) for value in (requested[resource], budget))
+            yield "the platform", f"its {resource} requests are {total}; the budget in {SETTINGS} is {most}"
 
 
-def memory_requests(repository: Repository) -> int:
-    """What all servers request together, and the largest step of a workflow with its executor, in MiB."""
-    servers = 0
-    for _, manifest in repository.manifests(*SERVERS):
-        pod = pod_spec(manifest)
-        running = sum(_mebibytes(item) for item in pod["containers"])
-        starting = max((_mebibytes(item) for item in pod.get("initContainers", [])), default=0)
-        servers += max(running, starting) * int(manifest["spec"].get("replicas", 1))
-    steps = [_mebibytes(item.spec) for item in containers(repository) if item.kind == "WorkflowTemplate"]
-    executor = 32 if steps else 0
-    return servers + max(steps, default=0) + executor
-
-
-_UNITS = {"Ki": 1 / 1024, "Mi": 1, "Gi": 1024, "": 1 / 2**20}
-
-
-def _mebibytes(container: dict[str, Any]) -> int:
-    text = str(((container.get("resources") or {}).get("requests") or {}).get("memory", "0"))
-    match = re.fullmatch(r"(\d+)(Ki|Mi|Gi|)", text)
-    return round(int(match[1]) * _UNITS[match[2]]) if match else 0
+def requests(repository: Repository) -> Requests:
+    """What all Applications request, Argo CD's own left out."""
+    return sum_requests(manifest for _, manifest in repository.manifests())
 
 
 @policy
@@ -427,7 +323,7 @@ def names(repository: Repository) -> Problems:
             continue
         if not (repository.root / "apps" / f"{name}.yaml").is_file():
             yield f"Application {name}", f"its file is not apps/{name}.yaml"
-        expected = "clusters/homelab/argo-cd" if name == UPSTREAM else f"overlays/homelab/{name}"
+        expected = "clusters/homelab/argo-cd" if name == ARGO_CD else f"overlays/homelab/{name}"
         if spec["source"]["path"] != expected:
             yield f"Application {name}", f"it renders {spec['source']['path']}, not {expected}"
         if spec["destination"].get("namespace") != name:

@@ -7,14 +7,15 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops import tools
+from homelab_mlops.manifests.objects import Manifest
 
-Manifest = dict[str, Any]
+ARGO_CD = "argo-cd"
+"""The Application of Argo CD itself, which upstream writes."""
 ROOT_APPLICATION = Path("clusters/homelab/root.yaml")
 SECONDS = 60.0
 # Builds run beside each other, and end before collecting garbage pays, unless a tree is very large.

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.location import CLUSTER as CLUSTER
 from homelab_mlops.gitops.location import SETTINGS as SETTINGS
 from homelab_mlops.gitops.location import find_root as find_root
 from homelab_mlops.gitops.strict_yaml import read_model
+from homelab_mlops.manifests.quantities import quantity
 
 ARGO_CD = Path("clusters") / CLUSTER / "argo-cd" / "kustomization.yaml"
 DECLARED = ("apps", "clusters", "overlays", "workflows")
 _HOST = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _RELEASE = re.compile(r"(github\.com/argoproj/argo-cd[^\s?]*\?ref=)(v\d+\.\d+\.\d+)")
+
+
+def _is_quantity(text: str) -> str:
+    if (quantity(text) or 0) <= 0:
+        raise ValueError(f"{text!r} is no amount such as 1536Mi, 2 or 100Gi")
+    return text
+
+
+Amount = Annotated[str, AfterValidator(_is_quantity)]
+
+
+class Budgets(BaseModel):
+    """What all Applications together may request, Argo CD's own left out, as Kubernetes writes quantities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    memory: Amount
+    cpu: Amount
+    storage: Amount
+
+    @property
+    def amounts(self) -> dict[str, Decimal]:
+        """Bytes of memory, cores of CPU and bytes of storage."""
+        return {name: quantity(value) or Decimal(0) for name, value in self}
 
 
 class Settings(BaseModel):
@@ -45,6 +71,7 @@ class Settings(BaseModel):
             description="registry and folder of the project's own images",
         ),
     ]
+    budgets: Budgets
 
 
 def load_settings(root: Path) -> Settings:

@@ -13,7 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from homelab_mlops.gitops.render import Manifest, parse
+from homelab_mlops.gitops.render import ARGO_CD, parse
+from homelab_mlops.manifests.objects import Manifest, group, is_built_in
+from homelab_mlops.manifests.quantities import Requests, quantity, sum_requests
 from homelab_mlops.review.masking import HIDDEN, is_reference, is_secret_name, mask, mask_text, masked_object
 from homelab_mlops.review.normalise import (
     CLUSTER_SCOPED,
@@ -23,10 +25,7 @@ from homelab_mlops.review.normalise import (
     QUANTITIES,
     SETS,
     generated_hash,
-    group,
-    is_built_in,
     normalise,
-    quantity,
 )
 from homelab_mlops.review.sources import Side, Source, load
 
@@ -153,6 +152,15 @@ def everything(side: Side, other: Side, mark: re.Pattern[str]) -> list[Object]:
     scoped = _cluster_scoped(side, other)
     sources = side.sources.values()
     return _objects([(source, text) for source in sources for text in source.documents if mark.search(text)], scoped)
+
+
+_REQUESTING = re.compile(r"\b(requests|limits):|^kind: (Cluster)?WorkflowTemplate$", re.MULTILINE)
+
+
+def request_sums(side: Side, other: Side) -> Requests:
+    """What all Applications of a side request, Argo CD's own left out."""
+    found = everything(side, other, _REQUESTING)
+    return sum_requests(item.normal for item in found if item.application != ARGO_CD)
 
 
 def _cluster_scoped(*sides: Side) -> set[tuple[str, str]]:
@@ -317,7 +325,7 @@ class _Differ:
         numbers = isinstance(before, (int, float, str)) and isinstance(after, (int, float, str))
         booleans = isinstance(before, bool) or isinstance(after, bool)
         if numbers and not booleans and QUANTITIES.search(".".join(path)):
-            one, other = quantity(str(before)), quantity(str(after))
+            one, other = quantity(before), quantity(after)
             return one is not None and one == other
         return False
 

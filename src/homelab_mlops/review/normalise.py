@@ -8,11 +8,9 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
-from functools import cache
 from typing import Any
 
-from homelab_mlops.gitops.render import Manifest
+from homelab_mlops.manifests.objects import Manifest, entries, get, group, is_built_in, pod_specs
 
 CLUSTER_SCOPED = {
     "APIService", "CSIDriver", "CSINode", "CertificateSigningRequest", "ClusterRole", "ClusterRoleBinding",
@@ -21,8 +19,6 @@ CLUSTER_SCOPED = {
     "StorageClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration",
     "VolumeAttributesClass", "VolumeSnapshotClass", "ClusterIssuer",
 }  # fmt: skip
-BUILT_IN = re.compile(r"^(apps|batch|autoscaling|policy|[a-z.]+\.k8s\.io)?$")
-WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Pod")
 # In these lists an entry is known by this field, and the order of entries means nothing.
 KEYED: dict[str, tuple[str, ...]] = {
     "containers": ("name",),
@@ -60,54 +56,7 @@ QUANTITIES = re.compile(
     r"(^|\.)(requests|limits|hard|capacity|overhead|default|defaultRequest|max|min|maxLimitRequestRatio)\.[^.]*$"
     r"|\.(sizeLimit|divisor)$"
 )
-_QUANTITY = re.compile(r"^([+-]?[0-9.]+)(?:([eE][+-]?\d+)|(m|u|n|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei))?$")
-_UNITS = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 HASHED = re.compile(r"^(.+)-([2456789bcdfghkmt]{10})$")
-
-
-@cache
-def quantity(text: str) -> Decimal | None:
-    """The value of a Kubernetes quantity such as ``1Gi`` or ``500m``, or None where it is none."""
-    match = _QUANTITY.match(text)
-    if match is None:
-        return None
-    try:
-        number = Decimal(match[1] + (match[2] or ""))
-    except InvalidOperation:
-        return None
-    unit = match[3] or ""
-    if unit in _BINARY:
-        return number * Decimal(1024 ** _BINARY[unit])
-    return number.scaleb(_UNITS.get(unit, 0))
-
-
-def group(manifest: Manifest) -> str:
-    """The API group of an object; empty for the core."""
-    return str(manifest.get("apiVersion", "")).rpartition("/")[0]
-
-
-def is_built_in(manifest: Manifest) -> bool:
-    """Whether the API server itself knows the kind, and fills in its defaults."""
-    return BUILT_IN.match(group(manifest)) is not None
-
-
-def pod_specs(manifest: Manifest) -> list[dict[str, Any]]:
-    """The pod specifications of a workload, or that of a workflow's template."""
-    spec = manifest.get("spec")
-    if not isinstance(spec, dict):
-        return []
-    match manifest.get("kind"):
-        case "CronJob":
-            spec = ((spec.get("jobTemplate") or {}).get("spec") or {}).get("template") or {}
-        case "Pod":
-            return [spec]
-        case kind if kind in WORKLOADS:
-            spec = spec.get("template") or {}
-        case _:
-            return []
-    found = spec.get("spec") if isinstance(spec, dict) else None
-    return [found] if isinstance(found, dict) else []
 
 
 def normalise(manifest: Manifest, namespace: str, cluster_scoped: set[tuple[str, str]]) -> Manifest:
@@ -139,14 +88,8 @@ def _without_nulls(node: Any) -> Any:
 
 
 def _mapping(parent: Any, *keys: str) -> dict[str, Any] | None:
-    for key in keys:
-        parent = parent.get(key) if isinstance(parent, dict) else None
-    return parent if isinstance(parent, dict) else None
-
-
-def _items(parent: Any, key: str) -> list[dict[str, Any]]:
-    found = parent.get(key) if isinstance(parent, dict) else None
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    found = get(parent, *keys)
+    return found if isinstance(found, dict) else None
 
 
 def _defaults(node: dict[str, Any] | None, **values: Any) -> None:
@@ -191,7 +134,7 @@ def _stateful_set(_: Manifest, spec: dict[str, Any]) -> None:
             _defaults(strategy.setdefault("rollingUpdate", {}), partition=0)
     _defaults(spec.setdefault("persistentVolumeClaimRetentionPolicy", {}), whenDeleted="Retain", whenScaled="Retain")
     _drop(spec, "minReadySeconds", 0)
-    for claim in _items(spec, "volumeClaimTemplates"):
+    for claim in entries(get(spec, "volumeClaimTemplates")):
         _defaults(claim, apiVersion="v1", kind="PersistentVolumeClaim")
         _defaults(_mapping(claim, "spec"), volumeMode="Filesystem")
 
@@ -221,7 +164,7 @@ def _cron_job(manifest: Manifest, spec: dict[str, Any]) -> None:
 
 def _service(_: Manifest, spec: dict[str, Any]) -> None:
     _defaults(spec, type="ClusterIP", sessionAffinity="None", internalTrafficPolicy="Cluster")
-    for port in _items(spec, "ports"):
+    for port in entries(get(spec, "ports")):
         port.setdefault("protocol", "TCP")
         if "port" in port:
             port.setdefault("targetPort", port["port"])
@@ -232,10 +175,10 @@ def _network_policy(_: Manifest, spec: dict[str, Any]) -> None:
     spec.setdefault("policyTypes", ["Ingress", *(["Egress"] if spec.get("egress") else [])])
     for key in ("ingress", "egress"):
         _drop(spec, key, [])
-        for rule in _items(spec, key):
+        for rule in entries(get(spec, key)):
             for inside in ("from", "to", "ports"):
                 _drop(rule, inside, [])
-            for port in _items(rule, "ports"):
+            for port in entries(get(rule, "ports")):
                 port.setdefault("protocol", "TCP")
 
 
@@ -249,7 +192,7 @@ def _volume(_: Manifest, spec: dict[str, Any]) -> None:
 
 def _binding(manifest: Manifest, _: dict[str, Any]) -> None:
     _defaults(_mapping(manifest, "roleRef"), apiGroup="rbac.authorization.k8s.io")
-    for subject in _items(manifest, "subjects"):
+    for subject in entries(get(manifest, "subjects")):
         core = subject.get("kind") == "ServiceAccount"
         subject.setdefault("apiGroup", "" if core else "rbac.authorization.k8s.io")
 
@@ -347,14 +290,14 @@ def _fill_pod(pod: dict[str, Any]) -> None:
     if "serviceAccount" in pod and pod.get("serviceAccountName", pod["serviceAccount"]) == pod["serviceAccount"]:
         pod["serviceAccountName"] = pod.pop("serviceAccount")
     for key in ("containers", "initContainers"):
-        for container in _items(pod, key):
+        for container in entries(get(pod, key)):
             _fill_container(container)
-    for volume in _items(pod, "volumes"):
+    for volume in entries(get(pod, "volumes")):
         for key in ("configMap", "secret", "projected", "downwardAPI"):
             _defaults(_mapping(volume, key), defaultMode=0o644)
-        for source in _items(_mapping(volume, "projected"), "sources"):
+        for source in entries(get(_mapping(volume, "projected"), "sources")):
             _defaults(_mapping(source, "serviceAccountToken"), expirationSeconds=3600)
-        _fill_fields(_items(_mapping(volume, "downwardAPI"), "items"), "fieldRef")
+        _fill_fields(entries(get(_mapping(volume, "downwardAPI"), "items")), "fieldRef")
         _defaults(_mapping(volume, "hostPath"), type="")
 
 
@@ -377,13 +320,13 @@ def _fill_container(container: dict[str, Any]) -> None:
         _drop(container, key, {})
     for key in ("stdin", "stdinOnce", "tty"):
         _drop(container, key, False)
-    for port in _items(container, "ports"):
+    for port in entries(get(container, "ports")):
         port.setdefault("protocol", "TCP")
-    _fill_fields(_items(container, "env"), "valueFrom", "fieldRef")
-    for item in _items(container, "env"):
+    _fill_fields(entries(get(container, "env")), "valueFrom", "fieldRef")
+    for item in entries(get(container, "env")):
         if item.get("value") == "":
             del item["value"]
-    for mount in _items(container, "volumeMounts"):
+    for mount in entries(get(container, "volumeMounts")):
         _drop(mount, "readOnly", False)
     for key in ("livenessProbe", "readinessProbe", "startupProbe"):
         probe = _mapping(container, key)

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from homelab_mlops.review.compare import BOOTSTRAP, MISSING, Change, compare, shown_object
-from homelab_mlops.review.rules.table import LEVELS, Flag, Review, flags, say_quantity, sums
+from homelab_mlops.review.rules.resources import say_sums
+from homelab_mlops.review.rules.rule import LEVELS, Flag, Review
+from homelab_mlops.review.rules.table import flags
 from homelab_mlops.review.sources import render_sides
 from homelab_mlops.review.trees import Tree
 
@@ -116,16 +118,12 @@ def review(base: Tree, head: Tree) -> Report:
     groups: dict[str, list[Item]] = {}
     for change in changes:
         groups.setdefault(change.application, []).append(_item(change))
-    totals = {
-        key: (say_quantity(key, one), say_quantity(key, other), say_quantity(key, budget))
-        for key, (one, other, budget) in sums(looked_at).items()
-    }
     names = {name for side in (before, after) for name in side.sources}
     listed = [
         Group("root, applied by `homelab bootstrap`" if name == BOOTSTRAP else name, items)
         for name, items in groups.items()
     ]
-    return Report(base.label, head.label, len(names), flags(looked_at), listed, totals)
+    return Report(base.label, head.label, len(names), flags(looked_at), listed, say_sums(looked_at))
 
 
 def _item(change: Change) -> Item:

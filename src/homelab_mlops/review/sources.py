@@ -15,7 +15,8 @@ import yaml
 
 from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops import render
-from homelab_mlops.gitops.render import Manifest, parse, read_yaml
+from homelab_mlops.gitops.render import parse, read_yaml
+from homelab_mlops.manifests.objects import Manifest
 from homelab_mlops.review import cache as store
 from homelab_mlops.review.trees import SUBMODULE, SYMLINK, Tree, normal
 

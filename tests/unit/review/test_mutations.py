@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from homelab_mlops.gitops.render import Manifest, render_all
+from homelab_mlops.gitops.render import render_all
+from homelab_mlops.manifests.objects import Manifest
+from homelab_mlops.manifests.quantities import quantity
 from homelab_mlops.review.compare import differences
-from homelab_mlops.review.normalise import normalise, quantity
+from homelab_mlops.review.normalise import normalise
 from tests.conftest import ROOT
 
 COUNT = 500

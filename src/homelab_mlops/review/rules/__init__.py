@@ -1,1 +1,1 @@
-"""What of a change is dangerous: a file of rules for each subject."""
+"""The rules that say what of a change is dangerous: a file a subject, collected by `table.py`."""

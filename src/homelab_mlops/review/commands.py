@@ -1,0 +1,46 @@
+"""The command of the review."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def diff(
+    base: Annotated[
+        str | None,
+        typer.Argument(help="A commit (default: the merge base with the branch of Argo CD).", show_default=False),
+    ] = None,
+    head: Annotated[
+        str | None, typer.Argument(help="A commit (default: the working tree, as it is).", show_default=False)
+    ] = None,
+    output: Annotated[
+        Literal["text", "markdown", "json", "html"], typer.Option("--output", "-o", help="What to write.")
+    ] = "text",
+    file: Annotated[Path | None, typer.Option(help="Where to write it (default: standard output).")] = None,
+    rest: Annotated[
+        Path | None, typer.Option(help="With Markdown: a file for the whole, where a comment has no room.")
+    ] = None,
+    fail_on: Annotated[
+        Literal["note", "warning", "danger"] | None, typer.Option(help="Exit with 3 where a flag is as bad or worse.")
+    ] = None,
+) -> None:
+    """Show what a change changes in the cluster, object by object, and what of it is dangerous.
+
+    Needs no cluster, and leaves the clone as it is. The exit code is 0 where the review could be made, 3 where
+    --fail-on found something, 1 where a side has no Application, does not build, or is not here.
+
+    \b
+    homelab diff
+    homelab diff main feature --fail-on danger
+    homelab diff -o html --file review.html
+    """
+    from homelab_mlops.review.run import diff_command
+
+    if not diff_command(base, head, output=output, file=file, rest=rest, fail_on=fail_on):
+        raise typer.Exit(3)

@@ -1,0 +1,233 @@
+"""Applications: where they come from, and how Argo CD treats their objects."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any
+
+from homelab_mlops.manifests.objects import entries, get, strings
+from homelab_mlops.review.compare import BOOTSTRAP, everything, sync_options
+from homelab_mlops.review.rules.data import DATA
+from homelab_mlops.review.rules.rule import Review, Said, changed_references, compact, rule, say
+
+
+@rule(
+    "application-appears",
+    "note",
+    looks_for="a new Application",
+    reason="Everything that it renders is created.",
+    action="Read its objects below.",
+)
+def application_appears(review: Review) -> Said:
+    for change in review.of("Application", "ApplicationSet"):
+        if change.action == "added":
+            source = review.head.sources.get(change.id.name)
+            yield (
+                str(change.id),
+                f"it brings {len(source.documents)} objects" if source else "what it generates is not shown here",
+            )
+
+
+@rule(
+    "application-disappears",
+    "warning",
+    looks_for="an Application without finalizer that leaves git",
+    reason="Its objects go on running, out of git's sight.",
+    action="Delete them yourself, or take them out in a commit before.",
+)
+def application_disappears(review: Review) -> Said:
+    for change in review.changes:
+        if change.id.kind in ("Application", "ApplicationSet") and change.action in ("removed", "orphaned"):
+            source = review.base.sources.get(change.id.name)
+            if source is None or not source.cascades:
+                yield str(change.id), "it disappears; its objects stay, and nobody looks after them"
+
+
+@rule(
+    "application-source",
+    "warning",
+    looks_for="an Application with another repository, path, revision or destination",
+    reason="Argo CD applies another tree; what the old one had is pruned.",
+    action="Check that the new source holds all that is to stay.",
+)
+def application_source(review: Review) -> Said:
+    for name, source in review.head.sources.items():
+        twin = review.base.sources.get(name)
+        if twin is not None:
+            for key in ("repoURL", "path", "chart", "targetRevision"):
+                one, other = ([say(item.get(key)) for item in side.origins] for side in (twin, source))
+                if one != other:
+                    yield f"Application {name}", f"{key}: {', '.join(one)} → {', '.join(other)}"
+            was, now = ((side.spec.get("destination") or {}) for side in (twin, source))
+            if was != now:
+                yield f"Application {name}", f"destination: {compact(was)} → {compact(now)}"
+
+
+@rule(
+    "remote-missing",
+    "danger",
+    looks_for="a remote base whose reference is not there",
+    reason="Argo CD cannot render the Application, and keeps the old state.",
+    action="Correct the reference.",
+)
+def remote_missing(review: Review) -> Said:
+    return _unknown(review, missing=True)
+
+
+@rule(
+    "not-rendered",
+    "warning",
+    looks_for="an Application that changes and cannot be rendered here",
+    reason="What it changes in the cluster is not shown.",
+    action="Run `homelab diff` where its source can be reached, or read the upstream's release notes.",
+)
+def not_rendered(review: Review) -> Said:
+    return _unknown(review, missing=False)
+
+
+@rule(
+    "remote-base",
+    "note",
+    looks_for="another reference of a remote base",
+    reason="Upstream's changes come in.",
+    action="Read the upstream's release notes.",
+)
+def remote_base(review: Review) -> Said:
+    for name, source in review.head.sources.items():
+        twin = review.base.sources.get(name)
+        if twin and not source.unrendered:
+            for address, before, after in changed_references(twin.remotes, source.remotes):
+                yield f"Application {name}", f"{address}: {before} → {after}"
+
+
+def _unknown(review: Review, missing: bool) -> Said:
+    """Applications that differ and that a side cannot render, with the files and references that change."""
+    for name in sorted({*review.base.sources, *review.head.sources}):
+        twin, source = review.base.sources.get(name), review.head.sources.get(name)
+        reasons = [side.unrendered for side in (source, twin) if side and side.unrendered]
+        if not reasons or (source and twin and source.inputs and source.inputs == twin.inputs):
+            continue
+        if missing != bool(source and source.is_missing):
+            continue
+        moved = changed_references(twin.remotes if twin else [], source.remotes if source else [])
+        said = [f"{address}: {before} → {after}" for address, before, after in moved]
+        paths = {str(item.get("path")) for side in (source, twin) if side for item in side.origins if item.get("path")}
+        files = [file for file in review.files if any(file.startswith(f"{path}/") for path in paths)]
+        if files:
+            said.append(
+                f"changed here: {', '.join(files[:6])}{f' and {len(files) - 6} more' if len(files) > 6 else ''}"
+            )
+        yield f"Application {name}", "; ".join([reasons[0], *said])
+
+
+_WEAKENING = (
+    "Prune=false",
+    "Validate=false",
+    "SkipDryRunOnMissingResource=true",
+    "Replace=true",
+    "Force=true",
+    "PruneLast=false",
+)
+
+
+@rule(
+    "sync-weakened",
+    "warning",
+    looks_for="options that disable prune, self-heal, validation or comparison",
+    reason="The cluster may differ from git, and nothing says so.",
+    action="Keep the option to the one object that needs it.",
+)
+def sync_weakened(review: Review) -> Said:
+    for change in review.of("Application"):
+        if change.action == "removed":
+            continue
+        old, new = ((get(side, "spec", "syncPolicy") or {}) for side in (change.old, change.new))
+        options, before = set(strings(new.get("syncOptions"))), set(strings(old.get("syncOptions")))
+        for option in _WEAKENING:
+            if option in options and option not in before:
+                yield str(change.id), f"{option} for all its objects"
+        if change.action != "changed":
+            continue
+        if old.get("automated") is not None and new.get("automated") is None:
+            yield str(change.id), "it no longer syncs by itself"
+        for key in ("prune", "selfHeal"):
+            if (
+                get(old, "automated", key) is True
+                and get(new, "automated", key) is not True
+                and new.get("automated") is not None
+            ):
+                yield str(change.id), f"automated.{key} goes"
+        if get(new, "automated", "enabled") is False and get(old, "automated", "enabled") is not False:
+            yield str(change.id), "it no longer syncs by itself"
+        ignored = [
+            item
+            for item in entries(get(change.new, "spec", "ignoreDifferences"))
+            if item not in entries(get(change.old, "spec", "ignoreDifferences"))
+        ]
+        if ignored:
+            yield (
+                str(change.id),
+                f"differences of {', '.join(str(item.get('kind', 'any kind')) for item in ignored)} are ignored",
+            )
+    for change in review.changes:
+        if change.action in ("added", "changed") and change.id.kind != "Application":
+            new = sync_options(change.new) - sync_options(change.old)
+            for option in sorted(
+                new & {"Validate=false", "Replace=true", "Force=true", "SkipDryRunOnMissingResource=true"}
+            ):
+                yield str(change.id), option
+            if "Prune=false" in new and change.id.kind not in DATA:
+                yield str(change.id), "Prune=false: it stays when it leaves git"
+            compare = str(get(change.new, "metadata", "annotations", "argocd.argoproj.io/compare-options") or "")
+            if "IgnoreExtraneous" in compare and "IgnoreExtraneous" not in str(
+                get(change.old, "metadata", "annotations", "argocd.argoproj.io/compare-options")
+            ):
+                yield str(change.id), "Argo CD ignores that it is extraneous"
+
+
+@rule(
+    "moved",
+    "warning",
+    looks_for="an object that another Application takes over",
+    reason="The old one may prune it before the new one has it.",
+    action="Annotate it with Prune=false in a commit before.",
+)
+def moved(review: Review) -> Said:
+    for change in review.changes:
+        if change.before and change.after and change.before.application != change.after.application:
+            yield str(change.id), f"from {change.before.application} to {change.after.application}"
+
+
+@rule(
+    "declared-twice",
+    "warning",
+    looks_for="an object that is declared twice",
+    reason="Two Applications undo each other without end.",
+    action="Keep one.",
+)
+def declared_twice(review: Review) -> Said:
+    objects: dict[Any, list[str]] = defaultdict(list)
+    if not any(change.action == "added" for change in review.changes):
+        return
+    added = {change.id for change in review.changes if change.action == "added"}
+    named = re.compile("|".join(rf"^kind: {kind}$" for kind in sorted({item.kind for item in added})), re.MULTILINE)
+    for item in everything(review.head, review.base, named):
+        if item.id in added:
+            objects[item.id].append(item.application)
+    for identity, names in objects.items():
+        if len(names) > 1:
+            yield str(identity), f"declared by {' and '.join(sorted(names))}"
+
+
+@rule(
+    "root-changed",
+    "note",
+    looks_for="a change of the root Application",
+    reason="Argo CD does not apply its own root.",
+    action="Run `homelab bootstrap` after the merge.",
+)
+def root_changed(review: Review) -> Said:
+    for change in review.changes:
+        if change.application == BOOTSTRAP and change.action in ("changed", "added"):
+            yield str(change.id), "it is changed by `homelab bootstrap`, not by a push"

@@ -1,0 +1,115 @@
+"""Data that a change deletes, leaves behind, or no longer protects."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from homelab_mlops.manifests.objects import Manifest, get, strings
+from homelab_mlops.manifests.quantities import claimed_storage
+from homelab_mlops.review.compare import MISSING, sync_options
+from homelab_mlops.review.rules.rule import Review, Said, fields_below, rule
+
+DATA = ("PersistentVolumeClaim", "PersistentVolume", "StatefulSet", "Namespace", "CustomResourceDefinition")
+
+
+@rule(
+    "prune-data",
+    "danger",
+    looks_for="a volume claim, volume, StatefulSet, namespace or CRD that leaves git and is pruned",
+    reason="What it holds is deleted with it, and no revert brings it back.",
+    action="Back it up first, or keep it with the annotation Prune=false,Delete=false.",
+)
+def prune_data(review: Review) -> Said:
+    for change in review.of(*DATA):
+        if change.action == "removed":
+            yield str(change.id), "Argo CD deletes it, with what it holds"
+
+
+@rule(
+    "prune-application",
+    "danger",
+    looks_for="an Application with a finalizer that leaves git",
+    reason="Argo CD deletes everything that it deployed, volumes too.",
+    action="Remove the finalizer in a commit before, or make sure that all of it may go.",
+)
+def prune_application(review: Review) -> Said:
+    for change in review.of("Application", "AppProject"):
+        gone = review.base.sources.get(change.id.name)
+        if change.action == "removed" and change.id.kind == "Application" and gone is not None and gone.cascades:
+            yield str(change.id), f"its finalizer deletes its {len(gone.documents)} objects"
+
+
+@rule(
+    "protection-removed",
+    "danger",
+    looks_for="Prune=false or Delete=false that goes, or a finalizer that comes",
+    reason="The next commit that loses the object deletes it.",
+    action="Keep the annotation as long as the data matters.",
+)
+def protection_removed(review: Review) -> Said:
+    for change in review.changes:
+        if change.action != "changed":
+            continue
+        lost = {"Prune=false", "Delete=false", "Prune=confirm", "Delete=confirm"} & (
+            sync_options(change.old) - sync_options(change.new)
+        )
+        if lost:
+            yield str(change.id), f"it loses {', '.join(sorted(lost))}"
+    for change in review.of(*DATA[:1]):
+        if change.action == "changed":
+            for where, _, after in fields_below(change, "metadata", "finalizers"):
+                if after is MISSING:
+                    yield str(change.id), f"{where} goes"
+    for change in review.of("Application"):
+        if change.action != "removed" and cascades(change.new) and not cascades(change.old):
+            yield str(change.id), "it gets a finalizer: deleting it deletes all its objects"
+
+
+def cascades(manifest: Manifest) -> bool:
+    return any("resources-finalizer" in item for item in strings(get(manifest, "metadata", "finalizers")))
+
+
+@rule(
+    "volume-grows",
+    "warning",
+    looks_for="a claim that asks for more",
+    reason="Only a StorageClass with allowVolumeExpansion grows it; local-path does not, and the sync fails.",
+    action="Check `kubectl get storageclass`; without expansion make a new claim and copy.",
+)
+def volume_grows(review: Review) -> Said:
+    for change in review.of("PersistentVolumeClaim"):
+        one, other = claimed_storage(change.old), claimed_storage(change.new)
+        if change.action == "changed" and one is not None and other is not None and other > one:
+            written = [get(side, "spec", "resources", "requests", "storage") for side in (change.old, change.new)]
+            name = get(change.new, "spec", "storageClassName") or "default"
+            yield str(change.id), f"{written[0]} → {written[1]}, of the StorageClass {name}"
+
+
+@rule(
+    "deleted",
+    "note",
+    looks_for="an object that Argo CD deletes",
+    reason="It is gone after the sync.",
+    action="Nothing, where it is meant.",
+)
+def deleted(review: Review) -> Said:
+    quiet = (*DATA, "Application", "ConfigMap", "NetworkPolicy")
+    for change in review.changes:
+        if change.action == "removed" and change.id.kind not in quiet:
+            yield str(change.id), "Argo CD deletes it"
+
+
+@rule(
+    "left-behind",
+    "note",
+    looks_for="an object that leaves git and stays in the cluster",
+    reason="Nothing looks after it any more.",
+    action="Delete it by hand when it may go.",
+)
+def left_behind(review: Review) -> Said:
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for change in review.changes:
+        if change.action == "orphaned":
+            reasons[change.why].append(str(change.id))
+    for why, ids in reasons.items():
+        yield ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else ""), f"not in git any more: {why}"

@@ -1,0 +1,116 @@
+"""Credentials in plain text, and sealed ones that cannot be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from homelab_mlops.manifests.objects import Manifest, get, group
+from homelab_mlops.review.compare import Change
+from homelab_mlops.review.masking import is_reference, is_secret_name, is_secret_value
+from homelab_mlops.review.rules.rule import Review, Said, rule
+
+
+@rule(
+    "plaintext-secret",
+    "danger",
+    looks_for="a Secret, or a value that looks like a credential, in plain text",
+    reason="Git keeps it for ever, for everyone who can read the repository.",
+    action="Seal it with `homelab seal`, and make the credential new: this one is known.",
+)
+def plaintext_secret(review: Review) -> Said:
+    for change in review.changes:
+        if change.action in ("removed", "orphaned"):
+            continue
+        if change.id.kind == "Secret" and group(change.new) == "":
+            values = [value for value in (change.new.get("data") or {}).values() if value not in ("", None)]
+            if values and (change.new.get("data") != change.old.get("data")):
+                yield str(change.id), "its values lie in git in plain text"
+            continue
+        for where, value in _new_leaves(change):
+            name = where[-1]
+            if is_secret_value(value) or (is_secret_name(name) and not is_reference(value) and _holds_values(where)):
+                yield str(change.id), f"{'.'.join(where)} looks like a credential"
+
+
+def _holds_values(where: tuple[str, ...]) -> bool:
+    return "env" in where or "data" in where or "stringData" in where or "parameters" in where
+
+
+def _new_leaves(change: Change) -> Iterator[tuple[tuple[str, ...], Any]]:
+    old = set(_leaves((), change.old))
+    yield from (leaf for leaf in _leaves((), change.new) if leaf not in old and isinstance(leaf[1], str))
+
+
+def _leaves(path: tuple[str, ...], node: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(node, dict):
+        if isinstance(node.get("name"), str) and isinstance(node.get("value"), str):
+            yield (*path, node["name"]), node["value"]
+        for key, value in node.items():
+            if str(key) not in ("encryptedData", "openAPIV3Schema"):
+                yield from _leaves((*path, str(key)), value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _leaves(path, value)
+    else:
+        yield path, node
+
+
+@rule(
+    "sealed-elsewhere",
+    "danger",
+    looks_for="a SealedSecret for another name or namespace than its own",
+    reason="The controller cannot open it, and its pods wait for a Secret that does not come.",
+    action="Seal the value again for this name and namespace: `homelab seal`.",
+)
+def sealed_elsewhere(review: Review) -> Said:
+    ciphertexts = {
+        value: change.old["metadata"]
+        for change in review.changes
+        if change.id.kind == "SealedSecret" and change.old
+        for value in (get(change.old, "spec", "encryptedData") or {}).values()
+    }
+    for change in review.of("SealedSecret"):
+        if not change.new:
+            continue
+        metadata = change.new["metadata"]
+        template = get(change.new, "spec", "template", "metadata") or {}
+        for key in ("name", "namespace"):
+            if key in template and template[key] != metadata.get(key):
+                yield str(change.id), f"its {key} is {metadata.get(key)}, that of its Secret {template[key]}"
+        moved = {
+            str(ciphertexts[value].get("namespace")) + "/" + str(ciphertexts[value].get("name"))
+            for value in (get(change.new, "spec", "encryptedData") or {}).values()
+            if value and value in ciphertexts
+        } - {f"{change.id.namespace}/{change.id.name}"}
+        if moved and not _scope(change.new):
+            yield str(change.id), f"it holds what was sealed for {', '.join(sorted(moved))}"
+
+
+def _scope(manifest: Manifest) -> str:
+    annotations = get(manifest, "metadata", "annotations") or {}
+    names = [
+        name
+        for name in ("namespace-wide", "cluster-wide")
+        if str(annotations.get(f"sealedsecrets.bitnami.com/{name}")) == "true"
+    ]
+    return names[-1] if names else ""
+
+
+@rule(
+    "sealed-wider",
+    "warning",
+    looks_for="a SealedSecret whose scope is wider than strict, or with a key that is empty",
+    reason="It can be opened under other names, or holds nothing.",
+    action="Seal it again with strict scope: `homelab seal`.",
+)
+def sealed_wider(review: Review) -> Said:
+    for change in review.of("SealedSecret"):
+        scope, old = _scope(change.new), _scope(change.old)
+        if scope and scope != old and old != "cluster-wide":
+            yield str(change.id), f"it may be unsealed {scope}"
+        sealed, before = ((get(side, "spec", "encryptedData") or {}) for side in (change.new, change.old))
+        empty = [key for key, value in sealed.items() if not value and before.get(key, "absent")]
+        if empty:
+            more = f" and {len(empty) - 4} more" if len(empty) > 4 else ""
+            yield str(change.id), f"nothing is sealed for {', '.join(empty[:4])}{more}"
