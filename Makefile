@@ -93,6 +93,9 @@ bench: $(VENV)/.dev ## Measure what the README and docs/ quote
 	$(BIN)/python tests/benchmarks/serving.py
 	$(BIN)/python -m tests.benchmarks.plain_errors
 
+docs: $(VENV)/.dev ## Write the tables of docs/ that are made from the code: rules of the review, codes of the doctor
+	$(BIN)/python -m tests.document
+
 schema: $(VENV)/.demo ## Write the schema of model.yaml for editors
 	$(BIN)/python -c "import json; from homelab_mlops.model.spec import ModelSpec; print(json.dumps(ModelSpec.model_json_schema(), indent=2))" > workflows/models/model.schema.json
 
@@ -107,5 +110,5 @@ lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra mlflow-server -o requirements/mlflow.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra proposal --extra gitops --extra demo -o requirements/demo.txt
 
-.PHONY: help setup programs check crds demo ui lint test image bootstrap e2e bench schema lock
+.PHONY: help setup programs check crds demo ui lint test image bootstrap e2e bench docs schema lock
 .ONESHELL:

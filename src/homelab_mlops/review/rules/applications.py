@@ -16,7 +16,7 @@ from homelab_mlops.review.rules.rule import Review, Said, changed_references, co
     "application-appears",
     "note",
     looks_for="a new Application",
-    reason="Everything that it renders is created.",
+    reason="Argo CD creates every object that the Application renders.",
     action="Read its objects below.",
 )
 def application_appears(review: Review) -> Said:
@@ -33,23 +33,23 @@ def application_appears(review: Review) -> Said:
     "application-disappears",
     "warning",
     looks_for="an Application without finalizer that leaves git",
-    reason="Its objects go on running, out of git's sight.",
-    action="Delete them yourself, or take them out in a commit before.",
+    reason="Its objects keep running, and git no longer describes them.",
+    action="Delete them yourself, or remove them from git in an earlier commit.",
 )
 def application_disappears(review: Review) -> Said:
     for change in review.changes:
         if change.id.kind in ("Application", "ApplicationSet") and change.action in ("removed", "orphaned"):
             source = review.base.sources.get(change.id.name)
             if source is None or not source.cascades:
-                yield str(change.id), "it disappears; its objects stay, and nobody looks after them"
+                yield str(change.id), "it leaves git; its objects stay, and Argo CD no longer updates them"
 
 
 @rule(
     "application-source",
     "warning",
     looks_for="an Application with another repository, path, revision or destination",
-    reason="Argo CD applies another tree; what the old one had is pruned.",
-    action="Check that the new source holds all that is to stay.",
+    reason="Argo CD applies another tree, and deletes the objects that only the old one has.",
+    action="Check that the new source has all objects that are to stay.",
 )
 def application_source(review: Review) -> Said:
     for name, source in review.head.sources.items():
@@ -67,7 +67,7 @@ def application_source(review: Review) -> Said:
 @rule(
     "remote-missing",
     "danger",
-    looks_for="a remote base whose reference is not there",
+    looks_for="a remote base whose reference does not exist",
     reason="Argo CD cannot render the Application, and keeps the old state.",
     action="Correct the reference.",
 )
@@ -78,9 +78,9 @@ def remote_missing(review: Review) -> Said:
 @rule(
     "not-rendered",
     "warning",
-    looks_for="an Application that changes and cannot be rendered here",
-    reason="What it changes in the cluster is not shown.",
-    action="Run `homelab diff` where its source can be reached, or read the upstream's release notes.",
+    looks_for="a changed file or Application that is not rendered here",
+    reason="The review does not show what it changes in the cluster.",
+    action="Run `homelab diff` where the source can be reached, or read the changed files and release notes.",
 )
 def not_rendered(review: Review) -> Said:
     return _unknown(review, missing=False)
@@ -90,8 +90,8 @@ def not_rendered(review: Review) -> Said:
     "remote-base",
     "note",
     looks_for="another reference of a remote base",
-    reason="Upstream's changes come in.",
-    action="Read the upstream's release notes.",
+    reason="The Application takes over what upstream changed.",
+    action="Read upstream's release notes.",
 )
 def remote_base(review: Review) -> Said:
     for name, source in review.head.sources.items():
@@ -135,8 +135,8 @@ _WEAKENING = (
     "sync-weakened",
     "warning",
     looks_for="options that disable prune, self-heal, validation or comparison",
-    reason="The cluster may differ from git, and nothing says so.",
-    action="Keep the option to the one object that needs it.",
+    reason="The cluster may differ from git, and nothing reports it.",
+    action="Set the option only on the object that needs it.",
 )
 def sync_weakened(review: Review) -> Said:
     for change in review.of("Application"):
@@ -157,7 +157,7 @@ def sync_weakened(review: Review) -> Said:
                 and get(new, "automated", key) is not True
                 and new.get("automated") is not None
             ):
-                yield str(change.id), f"automated.{key} goes"
+                yield str(change.id), f"it no longer has automated.{key}"
         if get(new, "automated", "enabled") is False and get(old, "automated", "enabled") is not False:
             yield str(change.id), "it no longer syncs by itself"
         ignored = [
@@ -178,20 +178,20 @@ def sync_weakened(review: Review) -> Said:
             ):
                 yield str(change.id), option
             if "Prune=false" in new and change.id.kind not in DATA:
-                yield str(change.id), "Prune=false: it stays when it leaves git"
+                yield str(change.id), "Prune=false: it stays in the cluster when it leaves git"
             compare = str(get(change.new, "metadata", "annotations", "argocd.argoproj.io/compare-options") or "")
             if "IgnoreExtraneous" in compare and "IgnoreExtraneous" not in str(
                 get(change.old, "metadata", "annotations", "argocd.argoproj.io/compare-options")
             ):
-                yield str(change.id), "Argo CD ignores that it is extraneous"
+                yield str(change.id), "Argo CD no longer reports that git lacks it"
 
 
 @rule(
     "moved",
     "warning",
     looks_for="an object that another Application takes over",
-    reason="The old one may prune it before the new one has it.",
-    action="Annotate it with Prune=false in a commit before.",
+    reason="The old Application may delete the object before the new one has it.",
+    action="Annotate the object with Prune=false in an earlier commit.",
 )
 def moved(review: Review) -> Said:
     for change in review.changes:
@@ -203,8 +203,8 @@ def moved(review: Review) -> Said:
     "declared-twice",
     "warning",
     looks_for="an object that is declared twice",
-    reason="Two Applications undo each other without end.",
-    action="Keep one.",
+    reason="Two Applications overwrite each other without end.",
+    action="Keep one of the two.",
 )
 def declared_twice(review: Review) -> Said:
     objects: dict[Any, list[str]] = defaultdict(list)
@@ -230,4 +230,4 @@ def declared_twice(review: Review) -> Said:
 def root_changed(review: Review) -> Said:
     for change in review.changes:
         if change.application == BOOTSTRAP and change.action in ("changed", "added"):
-            yield str(change.id), "it is changed by `homelab bootstrap`, not by a push"
+            yield str(change.id), "`homelab bootstrap` changes it; a push does not"

@@ -11,9 +11,9 @@ from homelab_mlops.review.rules.rule import Review, Said, rule
 @rule(
     "crd-incompatible",
     "danger",
-    looks_for="a CRD that loses a version or field, or demands more",
-    reason="Objects that have it lose it, or are refused.",
-    action="Move the objects first, and remove the field one release later.",
+    looks_for="a CRD that loses a version or field, or that requires more",
+    reason="Existing objects lose the field, or the API server refuses them.",
+    action="Change the objects first, and remove the field one release later.",
 )
 def crd_incompatible(review: Review) -> Said:
     for change in review.of("CustomResourceDefinition"):
@@ -23,13 +23,13 @@ def crd_incompatible(review: Review) -> Said:
         for version, item in old.items():
             after = new.get(version)
             if after is None:
-                yield str(change.id), f"version {version} goes"
+                yield str(change.id), f"it loses version {version}"
                 continue
             for key in ("served", "storage"):
                 if item.get(key) is True and after.get(key) is not True:
                     yield (
                         str(change.id),
-                        f"version {version} is no longer {'served' if key == 'served' else 'what is stored'}",
+                        f"version {version} is no longer {'served' if key == 'served' else 'the stored one'}",
                     )
             one, other = (get(side, "schema", "openAPIV3Schema") for side in (item, after))
             before, now = _properties(one), _properties(other)

@@ -15,22 +15,22 @@ DATA = ("PersistentVolumeClaim", "PersistentVolume", "StatefulSet", "Namespace",
 @rule(
     "prune-data",
     "danger",
-    looks_for="a volume claim, volume, StatefulSet, namespace or CRD that leaves git and is pruned",
-    reason="What it holds is deleted with it, and no revert brings it back.",
-    action="Back it up first, or keep it with the annotation Prune=false,Delete=false.",
+    looks_for="a volume claim, volume, StatefulSet, namespace or CRD that leaves git and that Argo CD deletes",
+    reason="Argo CD deletes what the object holds, and a revert does not bring it back.",
+    action="Back up the data first, or keep the object with the annotation Prune=false,Delete=false.",
 )
 def prune_data(review: Review) -> Said:
     for change in review.of(*DATA):
         if change.action == "removed":
-            yield str(change.id), "Argo CD deletes it, with what it holds"
+            yield str(change.id), "Argo CD deletes it and the data that it holds"
 
 
 @rule(
     "prune-application",
     "danger",
     looks_for="an Application with a finalizer that leaves git",
-    reason="Argo CD deletes everything that it deployed, volumes too.",
-    action="Remove the finalizer in a commit before, or make sure that all of it may go.",
+    reason="Argo CD deletes every object that the Application deployed, volumes too.",
+    action="Remove the finalizer in an earlier commit, or make sure that every object may be deleted.",
 )
 def prune_application(review: Review) -> Said:
     for change in review.of("Application", "AppProject"):
@@ -42,8 +42,8 @@ def prune_application(review: Review) -> Said:
 @rule(
     "protection-removed",
     "danger",
-    looks_for="Prune=false or Delete=false that goes, or a finalizer that comes",
-    reason="The next commit that loses the object deletes it.",
+    looks_for="an object that loses Prune=false or Delete=false, or an Application that gets a finalizer",
+    reason="Argo CD deletes the object as soon as a later commit removes it from git.",
     action="Keep the annotation as long as the data matters.",
 )
 def protection_removed(review: Review) -> Said:
@@ -59,7 +59,7 @@ def protection_removed(review: Review) -> Said:
         if change.action == "changed":
             for where, _, after in fields_below(change, "metadata", "finalizers"):
                 if after is MISSING:
-                    yield str(change.id), f"{where} goes"
+                    yield str(change.id), f"{where} is removed"
     for change in review.of("Application"):
         if change.action != "removed" and cascades(change.new) and not cascades(change.old):
             yield str(change.id), "it gets a finalizer: deleting it deletes all its objects"
@@ -72,9 +72,9 @@ def cascades(manifest: Manifest) -> bool:
 @rule(
     "volume-grows",
     "warning",
-    looks_for="a claim that asks for more",
-    reason="Only a StorageClass with allowVolumeExpansion grows it; local-path does not, and the sync fails.",
-    action="Check `kubectl get storageclass`; without expansion make a new claim and copy.",
+    looks_for="a volume claim that asks for more storage",
+    reason="Only a StorageClass with allowVolumeExpansion can grow a claim. local-path cannot, and the sync fails.",
+    action="Check `kubectl get storageclass`. Without expansion, make a new claim and copy the data.",
 )
 def volume_grows(review: Review) -> Said:
     for change in review.of("PersistentVolumeClaim"):
@@ -89,8 +89,8 @@ def volume_grows(review: Review) -> Said:
     "deleted",
     "note",
     looks_for="an object that Argo CD deletes",
-    reason="It is gone after the sync.",
-    action="Nothing, where it is meant.",
+    reason="The object is gone after the sync.",
+    action="Check that it is meant to go.",
 )
 def deleted(review: Review) -> Said:
     quiet = (*DATA, "Application", "ConfigMap", "NetworkPolicy")
@@ -103,7 +103,7 @@ def deleted(review: Review) -> Said:
     "left-behind",
     "note",
     looks_for="an object that leaves git and stays in the cluster",
-    reason="Nothing looks after it any more.",
+    reason="Nobody updates or deletes the object any more.",
     action="Delete it by hand when it may go.",
 )
 def left_behind(review: Review) -> Said:

@@ -45,8 +45,8 @@ def _images(review: Review) -> Iterator[tuple[Change, str, str | None, str]]:
 @rule(
     "image-mutable",
     "warning",
-    looks_for="an image without tag, or with one that moves",
-    reason="What runs is not what was reviewed.",
+    looks_for="an image without a tag, or with a tag that moves",
+    reason="The cluster may run another image than the one that was reviewed.",
     action="Name an exact version, best with its digest.",
 )
 def image_mutable(review: Review) -> Said:
@@ -80,7 +80,7 @@ def is_older(before: str, after: str) -> bool:
     "image-downgraded",
     "warning",
     looks_for="an older version of an image or of a remote base",
-    reason="Data written by the newer one may not be readable by the older.",
+    reason="The older version may not be able to read data that the newer one wrote.",
     action="Check that going back is meant and possible.",
 )
 def image_downgraded(review: Review) -> Said:
@@ -101,7 +101,7 @@ def image_downgraded(review: Review) -> Said:
     "image-unbuilt",
     "danger",
     looks_for="an image of this registry that no workflow builds",
-    reason="No node can pull it: its pods never start.",
+    reason="No node can pull the image, and its pods never start.",
     action="Add docker/NAME/Dockerfile and name it in .github/workflows/publish.yaml, or correct the name.",
 )
 def image_unbuilt(review: Review) -> Said:
@@ -136,8 +136,8 @@ def image_unbuilt(review: Review) -> Said:
     "image-changed",
     "note",
     looks_for="an image from another repository, or another digest of a tag",
-    reason="Another publisher is trusted.",
-    action="Check who publishes it.",
+    reason="The cluster trusts another publisher, or another build.",
+    action="Check who publishes the image.",
 )
 def image_changed(review: Review) -> Said:
     for change, name, old, image in _images(review):

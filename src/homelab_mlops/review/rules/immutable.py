@@ -18,7 +18,7 @@ _STATEFUL_SET_MAY = {
     "danger",
     looks_for="a field that Kubernetes does not let change: selectors, claims, cluster IPs, roleRef, a smaller claim",
     reason="The API server refuses the object, and the sync fails until the change is reverted.",
-    action="Give the object a new name, or delete it yourself at the time that suits you.",
+    action="Give the object a new name, or delete the old object yourself when that suits you.",
 )
 def immutable_field(review: Review) -> Said:
     for change in review.changes:
@@ -86,8 +86,8 @@ def _may_not_change(change: Change, path: tuple[str, ...]) -> bool:
     "selector-without-pods",
     "danger",
     looks_for="a workload whose pods lack the labels that it selects",
-    reason="The API server refuses it.",
-    action="Give the template the selector's labels.",
+    reason="The API server refuses the object.",
+    action="Give the pod template the labels of the selector.",
 )
 def selector_without_pods(review: Review) -> Said:
     for change in review.of("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"):

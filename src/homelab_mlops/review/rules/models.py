@@ -22,7 +22,7 @@ _MODEL_URI = re.compile(r"models:/([^/@\s]+)[/@]([^/\s]+)")
     "note",
     looks_for="another version of a model in service",
     reason="Predictions change.",
-    action="Compare the metrics of both.",
+    action="Compare the metrics of both versions.",
 )
 def model_version(review: Review) -> Said:
     for change, model, before, after in model_versions(review):
@@ -34,7 +34,7 @@ def model_version(review: Review) -> Said:
     "model-older",
     "warning",
     looks_for="an older version of a model",
-    reason="It is a rollback.",
+    reason="The change rolls the model back.",
     action="Check that it is meant.",
 )
 def model_older(review: Review) -> Said:
@@ -47,8 +47,8 @@ def model_older(review: Review) -> Said:
     "hyperparameters",
     "note",
     looks_for="other training parameters",
-    reason="The next training gives another model; the gate judges it.",
-    action="Nothing: `homelab run MODEL` trains now.",
+    reason="The next training produces another model, and the gate decides about it.",
+    action="Nothing to do. `homelab run MODEL` trains now.",
 )
 def hyperparameters(review: Review) -> Said:
     for change, name, before, after in _spec_fields(review, "train"):
@@ -59,7 +59,7 @@ def hyperparameters(review: Review) -> Said:
     "model-data",
     "warning",
     looks_for="another source, target, feature, split or task of a model",
-    reason="Old and new versions are no longer compared on the same rows.",
+    reason="Old and new versions are no longer measured on the same rows.",
     action="Check that the champion can still be compared.",
 )
 def model_data(review: Review) -> Said:
@@ -72,7 +72,7 @@ def model_data(review: Review) -> Said:
     "warning",
     looks_for="a gate that admits more, measures something else, or another way of promotion",
     reason="A worse model may reach production.",
-    action="Say in the pull request why.",
+    action="Say why in the pull request.",
 )
 def gate_loosened(review: Review) -> Said:
     for change, name, before, after in _spec_fields(review, "gate", "promotion"):

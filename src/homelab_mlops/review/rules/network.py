@@ -14,14 +14,14 @@ from homelab_mlops.review.rules.rule import Review, Said, brief, rule
     "warning",
     looks_for="a NetworkPolicy that goes, selects other pods or admits more",
     reason="Traffic that was refused gets through.",
-    action="Check that each new peer and port has a user.",
+    action="Check that a program uses each new peer and port.",
 )
 def network_loosened(review: Review) -> Said:
     for change in review.of("NetworkPolicy"):
         old, new = change.old.get("spec") or {}, change.new.get("spec") or {}
         where = str(change.id)
         if change.action == "removed":
-            yield where, "what it selects is no longer restricted by it"
+            yield where, "it no longer restricts the pods that it selects"
             continue
         for direction in ("Ingress", "Egress"):
             opened = _opened(old, new, direction)
@@ -81,7 +81,7 @@ def _say_peer(peer: dict[str, Any]) -> str:
     "exposed",
     "warning",
     looks_for="a Service or Ingress that answers to the outside",
-    reason="It can be reached from outside the cluster.",
+    reason="Programs outside the cluster can reach it.",
     action="Make sure that it asks for a login.",
 )
 def exposed(review: Review) -> Said:

@@ -47,9 +47,9 @@ def say_sums(review: Review) -> dict[str, tuple[str, str, str]]:
 @rule(
     "over-budget",
     "danger",
-    looks_for="memory, CPU or storage requests above what the homelab has",
-    reason="Pods or claims stay Pending.",
-    action="Request less, or raise the budget with the hardware.",
+    looks_for="memory, CPU or storage requests above the budgets of clusters/homelab/settings.yaml",
+    reason="Pods or volume claims stay Pending.",
+    action="Request less, or raise the budget in clusters/homelab/settings.yaml when the nodes have more.",
 )
 def over_budget(review: Review) -> Said:
     changed = sums(review)
@@ -68,8 +68,8 @@ def over_budget(review: Review) -> Said:
     "requests",
     "note",
     looks_for="another sum of memory, CPU or storage requests",
-    reason="The nodes have to have it.",
-    action="Nothing, where they do.",
+    reason="The nodes need this much free.",
+    action="Check their capacity.",
 )
 def requests(review: Review) -> Said:
     flagged = {where for where, _ in over_budget(review)}
@@ -82,8 +82,8 @@ def requests(review: Review) -> Said:
     "resources-missing",
     "warning",
     looks_for="a container without requests or memory limit",
-    reason="It can take the node's memory and CPU from all others.",
-    action="Give it requests, and a limit of memory.",
+    reason="The container can take memory and CPU that other containers need.",
+    action="Give the container requests, and a memory limit.",
 )
 def resources_missing(review: Review) -> Said:
     for change in review.changes:
@@ -99,8 +99,8 @@ def resources_missing(review: Review) -> Said:
 @rule(
     "probe-removed",
     "warning",
-    looks_for="a probe that goes",
-    reason="A hung server stays in service.",
+    looks_for="a container that loses a probe",
+    reason="Kubernetes no longer notices that the server hangs.",
     action="Keep the probe.",
 )
 def probe_removed(review: Review) -> Said:
@@ -108,7 +108,7 @@ def probe_removed(review: Review) -> Said:
         for was, now in paired(change):
             for probe in ("readinessProbe", "livenessProbe"):
                 if was and probe in was.spec and probe not in now.spec:
-                    yield f"{change.id} container {now.name}", f"its {probe} goes"
+                    yield f"{change.id} container {now.name}", f"it loses its {probe}"
 
 
 @rule(
@@ -116,7 +116,7 @@ def probe_removed(review: Review) -> Said:
     "note",
     looks_for="a change of a pod template",
     reason="Running pods end.",
-    action="Merge when a pause does not matter.",
+    action="Merge when a short pause does not matter.",
 )
 def restart(review: Review) -> Said:
     for change in review.of("Deployment", "StatefulSet", "DaemonSet"):
@@ -126,7 +126,7 @@ def restart(review: Review) -> Said:
             )
             yield (
                 str(change.id),
-                "its pods restart, and it is away meanwhile" if still else "its pods are replaced one by one",
+                "its pods restart, and it does not answer meanwhile" if still else "its pods are replaced one by one",
             )
     for change in review.of("Deployment", "StatefulSet"):
         if change.action == "changed" and get(change.new, "spec", "replicas") == 0 != get(

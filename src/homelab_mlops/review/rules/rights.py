@@ -79,8 +79,8 @@ def _say_rights(rights: list[Right]) -> str:
     "rbac-dangerous",
     "danger",
     looks_for="new rights that lead to all others: wildcards, secrets, exec, escalate, cluster-admin",
-    reason="Whoever gets into the pod gets the namespace or the cluster.",
-    action="Name the exact resources and verbs that it needs.",
+    reason="Whoever takes over the pod takes over the namespace or the cluster.",
+    action="Name the exact resources and verbs that the program needs.",
 )
 def rbac_dangerous(review: Review) -> Said:
     return _rbac(review, strong=True)
@@ -89,9 +89,9 @@ def rbac_dangerous(review: Review) -> Said:
 @rule(
     "rbac-widened",
     "warning",
-    looks_for="new rights, or a new subject of a role",
-    reason="Its holder may do more than before.",
-    action="Check that the program needs each of them.",
+    looks_for="new rights of a role, or a new subject of a role",
+    reason="The holder of the role may do more than before.",
+    action="Check that the program needs each new right.",
 )
 def rbac_widened(review: Review) -> Said:
     return _rbac(review, strong=False)
@@ -104,7 +104,7 @@ def _rbac(review: Review, strong: bool) -> Said:
             if new:
                 yield str(change.id), f"it now allows {_say_rights(new)}"
             if not strong and change.new.get("aggregationRule") not in (None, change.old.get("aggregationRule")):
-                yield str(change.id), "it gathers the rights of other roles"
+                yield str(change.id), "it takes over the rights of other roles"
     for change in review.of("RoleBinding", "ClusterRoleBinding"):
         if change.action == "removed":
             continue
@@ -121,7 +121,7 @@ def _rbac(review: Review, strong: bool) -> Said:
     "project-widened",
     "warning",
     looks_for="an AppProject that admits more sources, destinations or kinds",
-    reason="What the project was to keep out may now be deployed.",
+    reason="Applications may now deploy what the project kept out.",
     action="Name exactly what is deployed.",
 )
 def project_widened(review: Review) -> Said:
@@ -139,4 +139,4 @@ def project_widened(review: Review) -> Said:
                 if item not in (spec.get(key) or []):
                     yield str(change.id), f"{key} no longer has {compact(item)}"
         if old.get("namespaceResourceWhitelist") and not spec.get("namespaceResourceWhitelist"):
-            yield str(change.id), "namespaceResourceWhitelist goes: every kind is allowed"
+            yield str(change.id), "it loses namespaceResourceWhitelist: every kind is allowed"

@@ -13,9 +13,9 @@ from homelab_mlops.review.rules.rule import Review, Said, rule, say
 @rule(
     "schedule-never",
     "danger",
-    looks_for="a schedule that never fires, or is none",
-    reason="The model is not retrained, and nothing says so.",
-    action="Write five fields that exist: minute, hour, day, month, weekday (0-6).",
+    looks_for="a schedule that never fires or that cannot be read",
+    reason="The workflow never runs, and nothing reports that.",
+    action="Write five fields in their ranges: minute, hour, day, month, weekday (0-6).",
 )
 def schedule_never(review: Review) -> Said:
     for change in _cron(review):
@@ -31,8 +31,8 @@ def schedule_never(review: Review) -> Said:
     "schedule-more-often",
     "warning",
     looks_for="a schedule that fires twice as often or more",
-    reason="Retraining takes the cores from what serves.",
-    action="Check that it is meant, and that one run ends before the next.",
+    reason="Retraining takes CPU from the models that serve.",
+    action="Check that it is meant, and that one run ends before the next one starts.",
 )
 def schedule_more_often(review: Review) -> Said:
     for change in _cron(review):
@@ -45,9 +45,9 @@ def schedule_more_often(review: Review) -> Said:
 @rule(
     "schedule-changed",
     "note",
-    looks_for="another schedule or time zone, suspended or resumed",
-    reason="It runs at another time.",
-    action="Nothing, where it is meant.",
+    looks_for="another schedule or time zone, or a schedule that is suspended or resumed",
+    reason="The workflow runs at another time.",
+    action="Check that it is meant.",
 )
 def schedule_changed(review: Review) -> Said:
     for change in _cron(review):

@@ -15,8 +15,8 @@ from homelab_mlops.review.rules.rule import Review, Said, rule
     "plaintext-secret",
     "danger",
     looks_for="a Secret, or a value that looks like a credential, in plain text",
-    reason="Git keeps it for ever, for everyone who can read the repository.",
-    action="Seal it with `homelab seal`, and make the credential new: this one is known.",
+    reason="Git keeps the value for ever, and everyone who can read the repository can read it.",
+    action="Seal the value with `homelab seal`, and replace the credential: it is known now.",
 )
 def plaintext_secret(review: Review) -> Said:
     for change in review.changes:
@@ -60,7 +60,7 @@ def _leaves(path: tuple[str, ...], node: Any) -> Iterator[tuple[tuple[str, ...],
     "sealed-elsewhere",
     "danger",
     looks_for="a SealedSecret for another name or namespace than its own",
-    reason="The controller cannot open it, and its pods wait for a Secret that does not come.",
+    reason="The controller cannot open it, and the pods wait for a Secret that never comes.",
     action="Seal the value again for this name and namespace: `homelab seal`.",
 )
 def sealed_elsewhere(review: Review) -> Said:
@@ -100,8 +100,8 @@ def _scope(manifest: Manifest) -> str:
 @rule(
     "sealed-wider",
     "warning",
-    looks_for="a SealedSecret whose scope is wider than strict, or with a key that is empty",
-    reason="It can be opened under other names, or holds nothing.",
+    looks_for="a SealedSecret with a wider scope than strict, or with an empty key",
+    reason="Other names can open it, or it holds nothing.",
     action="Seal it again with strict scope: `homelab seal`.",
 )
 def sealed_wider(review: Review) -> Said:

@@ -15,9 +15,9 @@ _NEVER = ("privileged", "host", "add ", "runAsUser", "procMount")
 @rule(
     "security-dangerous",
     "danger",
-    looks_for="privileged, the host's namespaces, paths or ports, added capabilities, root, enforcement lowered",
-    reason="A fault in the program becomes one of the node.",
-    action="Keep the restricted profile, or say why not in the pull request.",
+    looks_for="privileged, the host's namespaces, paths or ports, capabilities, root, a namespace that enforces less",
+    reason="A fault in the program becomes a fault of the node.",
+    action="Keep the restricted profile, or say in the pull request why it cannot be kept.",
 )
 def security_dangerous(review: Review) -> Said:
     return _security(review, strong=True)
@@ -27,7 +27,7 @@ def security_dangerous(review: Review) -> Said:
     "security-loosened",
     "warning",
     looks_for="a security context, token or Pod Security label that protects less than before",
-    reason="A fault in the program reaches further.",
+    reason="A fault in the program can do more harm.",
     action="Keep the restricted profile.",
 )
 def security_loosened(review: Review) -> Said:

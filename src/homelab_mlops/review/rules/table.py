@@ -25,12 +25,3 @@ def flags(review: Review) -> list[Flag]:
         for where, what in dict.fromkeys(rule.find(review))
     ]
     return sorted(found, key=lambda flag: -LEVELS.index(flag.level))
-
-
-def rules_as_markdown() -> str:
-    """The table of docs/review.md, the most dangerous rules first."""
-    rows = [
-        f"| `{rule.name}` | {rule.level} | {rule.looks_for} |\n"
-        for rule in sorted(RULES, key=lambda rule: -LEVELS.index(rule.level))
-    ]
-    return "| rule | level | looks for |\n|---|---|---|\n" + "".join(rows)

@@ -1,0 +1,10 @@
+"""Writes the tables of docs/ that are made from the code: `make docs`."""
+
+from __future__ import annotations
+
+from tests.unit.doctor import document as codes
+from tests.unit.review import document as rules
+
+if __name__ == "__main__":
+    for document in (codes, rules):
+        document.DOCUMENT.write_text(document.with_tables(document.DOCUMENT.read_text()))
