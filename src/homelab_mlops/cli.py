@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from homelab_mlops import __version__
+from homelab_mlops.cluster.commands import app as cluster
 from homelab_mlops.doctor.commands import app as doctor
 from homelab_mlops.errors import HomelabError, StorageError
 from homelab_mlops.gitops.commands import app as gitops
@@ -34,6 +35,7 @@ app.add_typer(pipeline)
 app.add_typer(serving)
 app.add_typer(gitops)
 app.add_typer(review)
+app.add_typer(cluster)
 app.add_typer(doctor)
 app.add_typer(storage, name="storage", hidden=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from homelab_mlops.clients import git
 from homelab_mlops.clients.kubernetes import Cluster
-from homelab_mlops.cluster.status import ARGO_CD_NAMESPACE, PlatformStatus, observe, table_of
+from homelab_mlops.cluster.pods import ARGO_CD_NAMESPACE
+from homelab_mlops.cluster.status import PlatformStatus, observe, table_of
 from homelab_mlops.console import say, stderr, stdout
 from homelab_mlops.errors import ClusterError, RepositoryError
 from homelab_mlops.gitops.render import read_yaml, render
@@ -76,17 +77,17 @@ def _confirm(cluster: Cluster) -> None:
 
 def _pushed_revision(root: Path, settings: Settings) -> str:
     """The commit that Argo CD will find."""
-    listed = _git(root, "ls-remote", "--exit-code", settings.repository, f"refs/heads/{settings.branch}")
-    if listed is None:
+    listed = git.run(root, "ls-remote", "--exit-code", settings.repository, f"refs/heads/{settings.branch}")
+    if listed.returncode:
         raise RepositoryError(
             f"the repository has no branch {settings.branch}, or cannot be read",
             where=settings.repository,
             fix="push first; `homelab init --repository … --branch …` corrects the address",
         )
-    revision = listed.split()[0]
-    head = _git(root, "rev-parse", "HEAD")
-    if head is not None and head.strip() != revision:
-        say(f"warning: your HEAD is {head[:8]}; the cluster follows what is pushed, {revision[:8]}")
+    revision = listed.stdout.split()[0]
+    head = git.run(root, "rev-parse", "HEAD")
+    if not head.returncode and head.stdout.strip() != revision:
+        say(f"warning: your HEAD is {head.stdout[:8]}; the cluster follows what is pushed, {revision[:8]}")
     return revision
 
 
@@ -272,14 +273,3 @@ def _expected_applications(root: Path) -> set[str]:
     return {
         document["metadata"]["name"] for document in documents if document and document.get("kind") == "Application"
     }
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    done = subprocess.run(  # noqa: S603
-        ["git", "-C", str(root), *arguments],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return done.stdout if done.returncode == 0 else None

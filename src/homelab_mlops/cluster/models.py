@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from homelab_mlops.clients import git
 from homelab_mlops.clients.mlflow import Version, any_registry
 from homelab_mlops.console import print_json, say, stdout
 from homelab_mlops.errors import HomelabError, RepositoryError, ToolError
@@ -138,7 +138,7 @@ def promote(model: str, version: str, context: str | None) -> str:
             f"{version!r} is not the number of a version", where=model, fix="`homelab models` lists them"
         )
     file = str(promotion.manifest_of(model))
-    if _git(root, "status", "--porcelain", "--", file):
+    if git.output(root, "status", "--porcelain", "--", file):
         raise RepositoryError(
             "the manifest has changes that are not committed", where=file, fix="commit or restore them"
         )
@@ -153,11 +153,11 @@ def promote(model: str, version: str, context: str | None) -> str:
     said = promotion.message(model, version, before, None).splitlines()
     path.write_text(promotion.with_version(text, version, file), encoding="utf-8")
     try:
-        _git(root, "commit", "--quiet", "--message", "\n".join([*said[:2], *lines, *said[3:]]), "--", file)
+        git.output(root, "commit", "--quiet", "--message", "\n".join([*said[:2], *lines, *said[3:]]), "--", file)
     except ToolError:
         path.write_text(text, encoding="utf-8")
         raise
-    return _git(root, "rev-parse", "HEAD")
+    return git.output(root, "rev-parse", "HEAD")
 
 
 def promote_command(model: str, version: str, context: str | None) -> None:
@@ -182,16 +182,3 @@ def _evidence(model: str, version: str, context: str | None) -> str:
         raise RepositoryError(f"the registry has no version {version} of {model}", fix=f"versions: {known}")
     found = versions[version]
     return f"{found.evidence or 'no figures'} on the holdout; the gate says {found.gate or 'nothing'}"
-
-
-def _git(root: Path, *arguments: Any) -> str:
-    done = subprocess.run(  # noqa: S603
-        ["git", "-C", str(root), *arguments],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    if done.returncode:
-        raise ToolError(f"git fails: {done.stderr.strip()[:300]}", where=str(root), fix="mend it, and run this again")
-    return done.stdout.strip()

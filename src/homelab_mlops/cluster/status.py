@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
-
+from homelab_mlops.cluster.origin import commit_of, file_in_message, file_of, file_with
+from homelab_mlops.cluster.pods import (
+    APPLICATION,
+    ARGO_CD_NAMESPACE,
+    PodProblem,
+    last_cause,
+    last_words_of_jobs,
+    told_problem,
+)
 from homelab_mlops.console import print_json, stdout
 from homelab_mlops.errors import ClusterError, HomelabError, RepositoryError
 from homelab_mlops.gitops.settings import find_root
@@ -22,14 +27,10 @@ if TYPE_CHECKING:
     from homelab_mlops.clients.kubernetes import Cluster, Object
     from homelab_mlops.cluster.models import ModelStatus
 
-APPLICATION = "argoproj.io/v1alpha1", "Application"
-ARGO_CD_NAMESPACE = "argo-cd"
 REFRESH = "argocd.argoproj.io/refresh"
 REFRESH_SECONDS = 15.0
 REFRESH_POLL = 0.5
 _ERRORS = ("ComparisonError", "SyncError", "InvalidSpecError", "OperationError", "UnknownError")
-_OBJECT = re.compile(r"\bresource (\w+)/([\w.-]+)")
-_YAML_FILE = re.compile(r"[\w./-]+\.ya?ml")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +40,6 @@ class Problem:
     commit: str
     file: str
     reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class PodProblem:
-    """A pod that does not run as it should; ``cause`` is Kubernetes' word for why, such as ``ImagePullBackOff``."""
-
-    namespace: str
-    name: str
-    reason: str
-    cause: str = ""
-    app: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +123,8 @@ def observe(cluster: Cluster, root: Path | None) -> PlatformStatus:
     applications = cluster.find(*APPLICATION, namespace=ARGO_CD_NAMESPACE)
     namespaces = {app["spec"]["destination"].get("namespace", "") for app in applications}
     found = [pod for pod in cluster.find("v1", "Pod") if pod["metadata"]["namespace"] in namespaces]
-    pods = [problem for pod in found if (problem := _pod_problem(pod, cluster))]
-    last_words = _last_words_of_jobs(found)
+    pods = [problem for pod in found if (problem := told_problem(pod, cluster))]
+    last_words = last_words_of_jobs(found)
     return PlatformStatus(
         [
             _application(app, pods, last_words, root)
@@ -215,15 +205,15 @@ def _problem(app: Object, pods: list[PodProblem], last_words: dict[str, str], ro
     folder = source.get("path", "")
     for condition in status.get("conditions", []):
         if condition["type"] in _ERRORS:
-            file = _file_in_message(condition["message"], folder, root)
-            commit = _commit(root, file) or status.get("sync", {}).get("revision", "")
-            return Problem(commit, file, _last_cause(condition["message"]))
+            file = file_in_message(condition["message"], folder, root)
+            commit = commit_of(root, file) or status.get("sync", {}).get("revision", "")
+            return Problem(commit, file, last_cause(condition["message"]))
     namespace = app["spec"]["destination"].get("namespace", "")
     if status.get("health", {}).get("status") == "Degraded":
         for pod in pods:
             if pod.namespace == namespace and "image" not in pod.reason.lower():
-                file = _file_of(root, folder, "Deployment", pod.app)
-                commit = _commit(root, file) or status.get("sync", {}).get("revision", "")
+                file = file_of(root, folder, "Deployment", pod.app)
+                commit = commit_of(root, file) or status.get("sync", {}).get("revision", "")
                 return Problem(commit, file, f"pod {pod.name}: {pod.reason}")
     operation = status.get("operationState", {})
     if operation.get("phase") in {"Failed", "Error"} or (
@@ -232,88 +222,18 @@ def _problem(app: Object, pods: list[PodProblem], last_words: dict[str, str], ro
         result = operation.get("syncResult", {})
         for resource in result.get("resources", []):
             if resource.get("status") == "SyncFailed" or resource.get("hookPhase") in {"Failed", "Error"}:
-                file = _file_of(root, folder, resource["kind"], resource["name"])
-                commit = _commit(root, file) or result.get("revision", "")
+                file = file_of(root, folder, resource["kind"], resource["name"])
+                commit = commit_of(root, file) or result.get("revision", "")
                 said = last_words.get(f"{namespace}/{resource['name']}") or resource.get("message", "")
                 return Problem(commit, file, f"{resource['kind']} {resource['name']}: {said}")
         if operation["phase"] != "Running":
-            return Problem(result.get("revision", ""), "", _last_cause(operation.get("message", "")))
+            return Problem(result.get("revision", ""), "", last_cause(operation.get("message", "")))
     for pod in pods:
         if pod.namespace == namespace and "image" in pod.reason.lower():
             image = re.search(r'image "?([^"\s]+)', pod.reason)
-            file = _file_with(root, folder, image[1].rpartition(":")[2]) if image else ""
-            return Problem(_commit(root, file) or status.get("sync", {}).get("revision", ""), file, pod.reason)
+            file = file_with(root, folder, image[1].rpartition(":")[2]) if image else ""
+            return Problem(commit_of(root, file) or status.get("sync", {}).get("revision", ""), file, pod.reason)
     return None
-
-
-def _last_words_of_jobs(pods: list[Object]) -> dict[str, str]:
-    """What the failed pods of Jobs said at their end, by ``namespace/job``."""
-    said = {}
-    for pod in pods:
-        for owner in pod["metadata"].get("ownerReferences", []):
-            if owner["kind"] == "Job" and pod.get("status", {}).get("phase") == "Failed":
-                for container in pod["status"].get("containerStatuses", []):
-                    message = container.get("state", {}).get("terminated", {}).get("message", "")
-                    if message:
-                        said[f"{pod['metadata']['namespace']}/{owner['name']}"] = _last_cause(message)
-    return said
-
-
-def _pod_problem(pod: Object, cluster: Cluster) -> PodProblem | None:
-    """What is wrong with a pod of the platform; a workflow's own pods are told with the workflow."""
-    if "workflows.argoproj.io/workflow" in pod["metadata"].get("labels", {}):
-        return None
-    problem = pod_problem(pod)
-    if problem is None:
-        return None
-    said = _pods_last_words(pod, cluster)
-    app = pod["metadata"].get("labels", {}).get("app.kubernetes.io/name", "")
-    return dataclasses.replace(problem, reason=f"{problem.reason}: {said}" if said else problem.reason, app=app)
-
-
-def _pods_last_words(pod: Object, cluster: Cluster) -> str:
-    """What a container said before it ended, or, while it runs and is not ready, says last."""
-    for container in pod.get("status", {}).get("containerStatuses", []):
-        if container.get("ready"):
-            continue
-        for state in (container.get("state", {}), container.get("lastState", {})):
-            message = state.get("terminated", {}).get("message", "")
-            if message:
-                return _last_cause(message)
-        if "running" in container.get("state", {}):
-            return _last_cause(cluster.log(pod["metadata"]["name"], pod["metadata"]["namespace"], container["name"], 1))
-    return ""
-
-
-def pod_problem(pod: Object) -> PodProblem | None:
-    """What is wrong with a pod."""
-    metadata, status = pod["metadata"], pod.get("status", {})
-    phase = status.get("phase")
-
-    def problem(reason: str, cause: str) -> PodProblem:
-        return PodProblem(metadata["namespace"], metadata["name"], reason, cause)
-
-    if phase == "Succeeded":
-        return None
-    if any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences", [])) and phase == "Failed":
-        return None  # a Job that tries again; the application says whether it gave up
-    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
-    if conditions.get("Ready", {}).get("status") == "True":
-        return None
-    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
-        state = container.get("state", {})
-        waiting, ended = state.get("waiting"), state.get("terminated")
-        last = container.get("lastState", {}).get("terminated", {})
-        if waiting and waiting.get("reason") not in {None, "PodInitializing", "ContainerCreating"}:
-            detail = waiting.get("message") or container.get("image", "")
-            cause = "OOMKilled" if last.get("reason") == "OOMKilled" else waiting["reason"]
-            return problem(f"{waiting['reason']}: {detail}", cause)
-        if ended and ended.get("exitCode"):
-            reason = f"container {container['name']} ended with {ended['exitCode']} ({ended.get('reason', '')})"
-            return problem(reason, ended.get("reason") or "Error")
-    scheduled = conditions.get("PodScheduled", {})
-    unscheduled = scheduled.get("message", "") if scheduled.get("status") == "False" else ""
-    return problem(unscheduled or f"not ready yet ({phase})", "Unschedulable" if unscheduled else "NotReady")
 
 
 def _models(cluster: Cluster) -> list[ModelStatus]:
@@ -350,78 +270,3 @@ def _workflows(cluster: Cluster) -> list[WorkflowStatus]:
         )
         for model, workflow in sorted(last.items())
     ]
-
-
-def _last_cause(message: str) -> str:
-    """The end of a chain of wrapped errors, where the cause is; the whole where it is short."""
-    text = " ".join(message.split())
-    return text if len(text) <= 400 else f"… {text[-400:]}"
-
-
-def _file_in_message(message: str, folder: str, root: Path | None) -> str:
-    """The file that declares the object which an error names, or the innermost that an error of Kustomize names."""
-    if named_object := _OBJECT.search(message):
-        return _file_of(root, folder, *named_object.groups())
-    files: list[str] = _YAML_FILE.findall(message)
-    named = [name for name in files if not name.endswith("kustomization.yaml")] or files
-    if not named:
-        return folder
-    if root is None:
-        return named[-1]
-    known = [path for path in _declared_files(root) if str(path).endswith(f"/{Path(named[-1]).name}")]
-    same_component = [path for path in known if Path(folder).name in path.parts]
-    return str((same_component or known or [Path(named[-1])])[0])
-
-
-def _file_of(root: Path | None, folder: str, kind: str, name: str) -> str:
-    """The file below the component's folders that declares an object."""
-    for path, document in _documents(root, folder):
-        if document.get("kind") == kind and document.get("metadata", {}).get("name") == name:
-            return str(path)
-    return folder
-
-
-def _file_with(root: Path | None, folder: str, text: str) -> str:
-    if root is not None:
-        for path in _component_files(root, folder):
-            if text in (root / path).read_text(encoding="utf-8"):
-                return str(path)
-    return folder
-
-
-def _documents(root: Path | None, folder: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    if root is None:
-        return
-    for path in _component_files(root, folder):
-        try:
-            for document in yaml.safe_load_all((root / path).read_text(encoding="utf-8")):
-                if isinstance(document, dict):
-                    yield path, document
-        except yaml.YAMLError:
-            continue
-
-
-def _component_files(root: Path, folder: str) -> list[Path]:
-    """The files of an application: its overlay first, then the base of the same name, then the workflows."""
-    component = Path(folder).name
-    places = (folder, f"base/{component}", *(("workflows",) if component == "training" else ()))
-    return [path for place in places for path in _declared_files(root) if path.is_relative_to(place)]
-
-
-def _declared_files(root: Path) -> list[Path]:
-    places = ("clusters", "apps", "overlays", "base", "workflows")
-    return [path.relative_to(root) for place in places for path in sorted((root / place).rglob("*.yaml"))]
-
-
-def _commit(root: Path | None, file: str) -> str:
-    """The last commit that changed the file."""
-    if root is None or not file:
-        return ""
-    done = subprocess.run(  # noqa: S603
-        ["git", "-C", str(root), "log", "-1", "--format=%H", "--", file],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    return done.stdout.strip()

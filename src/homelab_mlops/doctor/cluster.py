@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from homelab_mlops.cluster.status import APPLICATION, ARGO_CD_NAMESPACE
+from homelab_mlops.cluster.pods import APPLICATION, ARGO_CD_NAMESPACE
 from homelab_mlops.doctor import network as paths
 from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
 from homelab_mlops.doctor.finding import Finding

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ from typing import Any
 
 import yaml
 
+from homelab_mlops.clients import git
 from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.schedules import cron_findings
-from homelab_mlops.errors import RepositoryError
+from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops.secrets import unseal
 
 DECLARED = ("apps", "base", "clusters", "overlays", "workflows")
@@ -182,7 +182,7 @@ def remote(visit: Visit) -> Iterator[Finding]:
     settings = load_settings(root)
     try:
         done = _run(visit, root, "ls-remote", "--heads", "--tags", settings.repository)
-    except subprocess.TimeoutExpired:
+    except git.GitTimeoutError:
         raise Finding("GITOPS_REPOSITORY_UNREACHABLE", settings.repository) from None
     if done.returncode:
         said = " ".join(done.stderr.split())
@@ -359,24 +359,24 @@ def _documents(path: Path) -> Iterator[dict[str, Any]]:
 
 def _run(visit: Visit, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     asks_nothing = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
-    return subprocess.run(  # noqa: S603
-        ["git", "-C", str(root), "-c", "safe.directory=*", "-c", "core.quotePath=false", *arguments],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
+    return git.run(
+        root,
+        "-c",
+        "safe.directory=*",
+        *arguments,
+        seconds=visit.seconds(6.0),
+        environment={"LC_ALL": "C", **asks_nothing},
         errors="replace",
-        timeout=visit.seconds(6.0),
-        env={**os.environ, "LC_ALL": "C", **asks_nothing},
     )
 
 
 def _git(visit: Visit, root: Path, *arguments: str, check: bool = True) -> str:
     try:
         done = _run(visit, root, *arguments)
-    except FileNotFoundError:
-        raise NotLookedAtError("git is not installed") from None
-    except subprocess.TimeoutExpired:
+    except git.GitTimeoutError:
         raise NotLookedAtError(f"git {arguments[0]} took too long") from None
+    except ToolError as error:
+        raise NotLookedAtError(error.what) from None
     if check and done.returncode:
         raise NotLookedAtError(f"git {arguments[0]}: {done.stderr.strip()[:100]}")
     return done.stdout if not done.returncode else ""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from homelab_mlops.cluster.status import APPLICATION
+from homelab_mlops.cluster.pods import APPLICATION
 from homelab_mlops.doctor.checks import Visit, check
 from homelab_mlops.doctor.cluster import executors, kinds, network, sealed, volumes
 from homelab_mlops.doctor.finding import Finding

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from homelab_mlops.clients import git
 from homelab_mlops.console import print_json, say
 from homelab_mlops.errors import ToolError
 from homelab_mlops.gitops import tools
@@ -139,14 +140,8 @@ def _zizmor(root: Path, _: Path) -> Iterator[Graded]:
 
 
 def _shellcheck(root: Path, _: Path) -> Iterator[Graded]:
-    listed = subprocess.run(
-        ["git", "grep", "-lE", "^#!.*[/ ](sh|bash)$"],  # noqa: S607
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for item in _json(root, "shellcheck", "--format", "json", *listed.stdout.split()):
+    scripts = git.output(root, "grep", "-lE", "^#!.*[/ ](sh|bash)$").splitlines()
+    for item in _json(root, "shellcheck", "--format", "json", *scripts):
         yield Graded("shellcheck", f"SC{item['code']}", item["file"], f"line {item['line']}: {item['message']}")
 
 

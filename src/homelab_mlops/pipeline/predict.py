@@ -81,5 +81,5 @@ def _write(frame: pd.DataFrame, target: str) -> None:
     with tempfile.TemporaryFile() as file:
         pq.write_table(table, file)
         file.seek(0)
-        with sources.explained(target):
+        with s3.explained(target):
             s3.client().upload_fileobj(file, address.netloc, address.path.lstrip("/"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import homelab_mlops
+from homelab_mlops.clients import git
+from homelab_mlops.errors import ToolError
 
 # What decides over the bytes of a booster; everything else may differ between a run and its replay.
 DECISIVE = ("numpy", "pandas", "pyarrow", "scipy", "xgboost-cpu")
@@ -60,12 +61,6 @@ def code_sha256(package: Path | None = None) -> str:
 def _git() -> tuple[str, bool]:
     """The commit of the current folder and whether anything differs from it; empty outside a checkout."""
     try:
-        commit = _run("rev-parse", "HEAD")
-        return commit, bool(_run("status", "--porcelain"))
-    except (OSError, subprocess.SubprocessError):
+        return git.output(Path(), "rev-parse", "HEAD"), bool(git.output(Path(), "status", "--porcelain"))
+    except ToolError:
         return "", False
-
-
-def _run(*arguments: str) -> str:
-    finished = subprocess.run(["git", *arguments], check=True, capture_output=True, text=True, timeout=20)  # noqa: S603, S607
-    return finished.stdout.strip()

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from homelab_mlops.clients import git
 from homelab_mlops.console import say
 from homelab_mlops.errors import ReplayError
 from homelab_mlops.model.parameters import Parameter
@@ -58,7 +59,7 @@ def replay(address: str, source: str | None = None) -> dict[str, Any]:
             try:
                 _train_in(worktree, records / rows.RECORD, source, again)
             finally:
-                _git("worktree", "remove", "--force", str(worktree))
+                git.run(Path(), "worktree", "remove", "--force", str(worktree))
         return _compared(model, again / rows.MODEL, name, str(version.version))
 
 
@@ -128,10 +129,10 @@ def _worktree(record: dict[str, Any], folder: Path, address: str) -> Path | None
         state = "with uncommitted changes" if then["dirty"] else "without a commit"
         _refuse_differences([f"code: the model was trained {state}, and the code here is another"], address, CODE)
     worktree = folder / "commit"
-    if _git("worktree", "add", "--detach", str(worktree), then["commit"]).returncode:
+    if git.run(Path(), "worktree", "add", "--detach", str(worktree), then["commit"]).returncode:
         _refuse_differences([f"code: the commit {then['commit'][:12]} is not in this repository"], address, CODE)
     if code_sha256(worktree / "src" / "homelab_mlops") != then["code_sha256"]:
-        _git("worktree", "remove", "--force", str(worktree))
+        git.run(Path(), "worktree", "remove", "--force", str(worktree))
         _refuse_differences(
             [f"code: that of the commit {then['commit'][:12]} is not the code that trained the model"], address, CODE
         )
@@ -159,10 +160,6 @@ def _train_in(worktree: Path, record: Path, source: str | None, folder: Path) ->
         raise ReplayError(
             f"the recorded commit's code fails: {lines[-1] if lines else finished.returncode}", where=str(worktree)
         )
-
-
-def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, timeout=120)  # noqa: S603, S607
 
 
 def _compared(recorded: Path, again: Path, name: str, version: str) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from homelab_mlops.clients import s3
@@ -53,7 +52,7 @@ def s3_files(source: str, folder: Path) -> Iterator[list[Path]]:
     target = folder / ".download"
     target.mkdir(parents=True, exist_ok=True)
     try:
-        with explained(source):
+        with s3.explained(source):
             client = s3.client()
             keys = _keys(client, bucket, key, source) if key.endswith("/") else [key]
             files = []
@@ -72,60 +71,3 @@ def _keys(client: S3Client, bucket: str, prefix: str, source: str) -> list[str]:
     if not keys:
         raise StorageError("no CSV or Parquet object below this prefix", where=source, fix="check `data.source`")
     return keys
-
-
-_REFUSALS = {
-    "InvalidAccessKeyId": ("the store does not know the access key", "check AWS_ACCESS_KEY_ID"),
-    "SignatureDoesNotMatch": ("the secret key is wrong", "check AWS_SECRET_ACCESS_KEY"),
-    "ExpiredToken": ("the credentials have expired", "get new ones; check AWS_SESSION_TOKEN"),
-    "RequestTimeTooSkewed": ("this machine's clock differs from the store's", "set the clock (NTP)"),
-    "AccessDenied": ("these credentials may not read it", "grant s3:GetObject and s3:ListBucket on the bucket"),
-    "NoSuchBucket": ("there is no such bucket", "check the address, and AWS_ENDPOINT_URL_S3"),
-    "NoSuchKey": ("there is no such object", "check the address; `homelab data push` brings the demo's table"),
-    "403": ("the store refuses to read it", "check the access key, the secret key, and the policy of the user"),
-    "404": ("there is no such object or bucket", "check the address; `homelab data push` brings the demo's table"),
-    "301": ("the bucket is in another region", "set AWS_DEFAULT_REGION"),
-    "400": ("the store rejects the request", "check the region, and whether AWS_ENDPOINT_URL_S3 is the API's port"),
-}
-
-
-@contextmanager
-def explained(source: str) -> Iterator[None]:
-    """Turns boto3's errors inside the block into a StorageError that says what to do."""
-    from boto3.exceptions import Boto3Error
-    from botocore import exceptions as boto
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS itself"
-    where = f"{source} at {endpoint}"
-    try:
-        yield
-    except boto.ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        what, fix = _REFUSALS.get(
-            code, (f"the store refuses: {code} {error.response.get('Error', {}).get('Message', '')}", "")
-        )
-        failed = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
-        raise StorageError(what, where=where, fix=fix, transient=failed) from error
-    except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
-        raise StorageError(
-            "there are no S3 credentials", where=where, fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from error
-    except boto.SSLError as error:
-        raise StorageError(
-            f"the TLS connection fails: {_reason(error)}",
-            where=where,
-            fix="check http:// or https://, and AWS_CA_BUNDLE",
-        ) from error
-    except (boto.HTTPClientError, boto.EndpointConnectionError) as error:
-        raise StorageError(
-            f"the store cannot be reached: {_reason(error)}",
-            where=where,
-            fix="check AWS_ENDPOINT_URL_S3, and that it runs",
-            transient=True,
-        ) from error
-    except (boto.BotoCoreError, Boto3Error, ValueError) as error:
-        raise StorageError(f"the store cannot be used: {_reason(error)}", where=where) from error
-
-
-def _reason(error: Any) -> str:
-    return str(error).strip().splitlines()[0][:200]

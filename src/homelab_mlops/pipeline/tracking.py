@@ -17,10 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homelab_mlops.addresses import without_login
 from homelab_mlops.clients.mlflow import tracking_uri
 from homelab_mlops.console import say
-from homelab_mlops.errors import TrackingError
+from homelab_mlops.errors import TrackingError, without_login
 from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline.workdir import read_json, write_json
 

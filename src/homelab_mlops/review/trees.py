@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from homelab_mlops.errors import RepositoryError, ToolError
+from homelab_mlops.clients import git
+from homelab_mlops.errors import RepositoryError
 
 WORKING_TREE = "working tree"
 SYMLINK, SUBMODULE = "120000", "160000"
@@ -50,35 +50,16 @@ class Git:
         Raises:
             RepositoryError: it fails.
         """
-        environment = dict(os.environ)
+        environment = {}
         if index is not None:
             alternates = [str(self._objects.resolve()), os.environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", "")]
-            environment |= {
+            environment = {
                 "GIT_INDEX_FILE": str(index),
                 "GIT_OBJECT_DIRECTORY": str(self.work / "objects"),
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(filter(None, alternates)),
             }
-        command = [
-            "git",
-            "-c",
-            "core.fsmonitor=false",
-            "-c",
-            "core.quotePath=false",
-            "-c",
-            "advice.addEmbeddedRepo=false",
-        ]
-        try:
-            done = subprocess.run(  # noqa: S603
-                [*command, *arguments],
-                cwd=self.root,
-                env=environment,
-                input=data,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise ToolError("git is not here", fix="install git") from None
+        quiet = ("-c", "core.fsmonitor=false", "-c", "advice.addEmbeddedRepo=false")
+        done = git.run(self.root, *quiet, *arguments, seconds=None, environment=environment, data=data)
         if done.returncode > ok or done.returncode < 0:
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise RepositoryError(f"git {arguments[0]} fails: {reason.removeprefix('fatal: ')}", where=str(self.root))

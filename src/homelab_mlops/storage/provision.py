@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from homelab_mlops.clients.s3 import explained
 from homelab_mlops.console import say
 from homelab_mlops.errors import StorageError
-from homelab_mlops.pipeline.sources import explained
 from homelab_mlops.storage.declaration import Bucket, Declaration
 
 if TYPE_CHECKING:

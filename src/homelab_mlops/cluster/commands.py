@@ -1,0 +1,120 @@
+"""The commands of a running cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from homelab_mlops.gitops.options import Context, KeyFile
+
+app = typer.Typer()
+
+
+@app.command()
+def bootstrap(
+    context: Context = None,
+    key_file: KeyFile = None,
+    deadline: Annotated[int, typer.Option(min=30, help="Seconds until all has to be green.")] = 1800,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is the right cluster.")] = False,
+) -> None:
+    """Bring the platform up on an empty cluster, or repair it: sealing key, Argo CD, root Application.
+
+    \b
+    homelab bootstrap --context k3s
+    """
+    from homelab_mlops.cluster.bootstrap import bootstrap as run_bootstrap
+
+    run_bootstrap(context, key_file=key_file, deadline=deadline, yes=yes)
+
+
+@app.command()
+def status(
+    context: Context = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
+) -> None:
+    """Show every application, what is not ready and why, and the last workflow of each model.
+
+    The exit code is 0 only when every application is Synced and Healthy.
+
+    \b
+    homelab status
+    homelab status --json | jq .green
+    """
+    from homelab_mlops.cluster.status import status_command
+
+    if not status_command(context, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Argument(help="A model with a CronWorkflow, such as churn.", show_default=False)],
+    context: Context = None,
+    deadline: Annotated[int, typer.Option(min=1, help="Seconds to follow it.")] = 3600,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for its end.")] = True,
+) -> None:
+    """Start a model's retraining now, and follow it step by step to the address of its MLflow run.
+
+    \b
+    homelab run churn
+    """
+    from homelab_mlops.cluster.run import run as run_model
+
+    run_model(model, context, deadline=deadline, follow=follow)
+
+
+@app.command()
+def models(
+    context: Context = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
+) -> None:
+    """Show, per model, the version that git names, the registry's champion, what serves, and who waits.
+
+    \b
+    homelab models
+    """
+    from homelab_mlops.cluster.models import models_command
+
+    models_command(context, as_json=as_json)
+
+
+@app.command()
+def promote(
+    model: Annotated[str, typer.Argument(help="A model with a manifest, such as churn.", show_default=False)],
+    version: Annotated[str, typer.Argument(help="Its version; 0 for none.", show_default=False)],
+    context: Context = None,
+) -> None:
+    """Commit the one line that makes a version serve after the next push; `git revert` is the way back.
+
+    \b
+    homelab promote churn 7
+    """
+    from homelab_mlops.cluster.models import promote_command
+
+    promote_command(model, version, context)
+
+
+data = typer.Typer(no_args_is_help=True, help="Bring tables to the cluster.")
+app.add_typer(data, name="data")
+
+
+@data.command()
+def push(
+    model: Annotated[str, typer.Argument(help="Whose data.source is written.", show_default=False)],
+    file: Annotated[
+        Path | None,
+        typer.Option(help="A Parquet or CSV file (default: the built-in table).", show_default=False, exists=True),
+    ] = None,
+    context: Context = None,
+) -> None:
+    """Upload a model's table to the bucket `datasets`, through the API server.
+
+    \b
+    homelab data push churn
+    homelab data push churn --file customers.csv
+    """
+    from homelab_mlops.cluster.data import push as push_table
+
+    push_table(model, file, context)
