@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from homelab_mlops.gitops.graders import ACCEPTED, grade
+from homelab_mlops.gitops.graders import ACCEPTED, VERSIONS, grade
 from tests.conftest import ROOT
 
 FAULTS = {
@@ -27,6 +27,8 @@ def tree(tmp_path: Path) -> Path:
     for folder in ("apps", "base", "clusters", "overlays", "workflows", "docker", ".github"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / ACCEPTED, tmp_path)
+    (tmp_path / VERSIONS).parent.mkdir()
+    shutil.copy(ROOT / VERSIONS, tmp_path / VERSIONS)
     (tmp_path / ".tools").symlink_to(ROOT / ".tools")
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     subprocess.run(["git", "add", "docker", ".github"], cwd=tmp_path, check=True)

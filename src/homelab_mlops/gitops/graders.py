@@ -7,6 +7,7 @@ graded: nothing of it can be mended here.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import json
 import os
 import shutil
@@ -25,11 +26,15 @@ from homelab_mlops.console import print_json, say
 from homelab_mlops.errors import ToolError
 from homelab_mlops.gitops import tools
 from homelab_mlops.gitops.render import ARGO_CD, render_all
+from homelab_mlops.gitops.secrets.sealing_key import write_file
 from homelab_mlops.gitops.settings import find_root
 from homelab_mlops.gitops.strict_yaml import read_model
 
 ACCEPTED = Path("accepted-findings.yaml")
 PROGRAMS = Path(".tools/graders/bin")
+# The lock that pins those of the graders that are Python packages.
+VERSIONS = Path("requirements/graders.txt")
+FOUND = Path(".tools/graders/found")
 # kube-score's grades: 1 is critical, 5 a warning, 10 nothing to say.
 GOOD = 10
 
@@ -76,12 +81,23 @@ def grade(root: Path) -> tuple[list[Graded], list[Acceptance]]:
         RepositoryError: a kustomization does not build, or ``accepted-findings.yaml`` is not valid.
     """
     accepted = read_model(root / ACCEPTED, Acceptances).accepted
+    found = _found(root)
+    open_findings = [item for item in found if not any(acceptance.covers(item) for acceptance in accepted)]
+    stale = [acceptance for acceptance in accepted if not any(acceptance.covers(item) for item in found)]
+    return open_findings, stale
+
+
+def _found(root: Path) -> list[Graded]:
+    """What the graders find, accepted or not; of the same texts and graders it is read from an earlier run."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(max_workers=2) as pool:
         rendered = Path(folder) / "rendered"
         rendered.mkdir()
         for application in render_all(root):
             if application.name != ARGO_CD:
                 (rendered / f"{application.name}.yaml").write_text(application.text, encoding="utf-8")
+        kept = root / FOUND / f"{_fingerprint(root, rendered)}.json"
+        if kept.is_file():
+            return [Graded(*item) for item in json.loads(kept.read_text(encoding="utf-8"))]
         graders: list[Callable[[Path, Path], Iterator[Graded]]] = [
             _checkov,
             _kube_score,
@@ -91,9 +107,22 @@ def grade(root: Path) -> tuple[list[Graded], list[Acceptance]]:
             _shellcheck,
         ]
         found = [item for items in pool.map(lambda grader: list(grader(root, rendered)), graders) for item in items]
-    open_findings = [item for item in found if not any(acceptance.covers(item) for acceptance in accepted)]
-    stale = [acceptance for acceptance in accepted if not any(acceptance.covers(item) for item in found)]
-    return open_findings, stale
+    write_file(kept, json.dumps(found).encode())
+    return found
+
+
+def _fingerprint(root: Path, rendered: Path) -> str:
+    """A SHA-256 of everything that the graders read, of their versions, and of how this module calls them."""
+    graded = [*rendered.glob("*.yaml"), *root.glob("docker/**/*"), *root.glob(".github/**/*"), *_scripts(root)]
+    files = {str(path.relative_to(rendered if rendered in path.parents else root)): path for path in graded}
+    digest = hashlib.sha256(repr(tools.TOOLS).encode())
+    for path in (root / VERSIONS, Path(__file__)):
+        digest.update(path.read_bytes())
+    for name, path in sorted(files.items()):
+        if path.is_file():
+            content = path.read_bytes()
+            digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 def _checkov(root: Path, rendered: Path) -> Iterator[Graded]:
@@ -140,9 +169,14 @@ def _zizmor(root: Path, _: Path) -> Iterator[Graded]:
 
 
 def _shellcheck(root: Path, _: Path) -> Iterator[Graded]:
-    scripts = git.output(root, "grep", "-lE", "^#!.*[/ ](sh|bash)$").splitlines()
-    for item in _json(root, "shellcheck", "--format", "json", *scripts):
+    files = [str(path.relative_to(root)) for path in _scripts(root)]
+    for item in _json(root, "shellcheck", "--format", "json", *files):
         yield Graded("shellcheck", f"SC{item['code']}", item["file"], f"line {item['line']}: {item['message']}")
+
+
+def _scripts(root: Path) -> list[Path]:
+    """The shell scripts that git knows."""
+    return [root / name for name in git.output(root, "grep", "-lE", "^#!.*[/ ](sh|bash)$").splitlines()]
 
 
 def _json(root: Path, name: str, *arguments: str) -> Any:
