@@ -144,6 +144,27 @@ def resolve(
     return dict(sorted(effective.items()))
 
 
+def held_to_labels(
+    parameters: dict[str, Parameter], labels: list[str] | None, *, at_most: bool = False
+) -> dict[str, Parameter]:
+    """The parameters, whose ``num_class`` is the number of labels where there are more than two.
+
+    Args:
+        at_most: a larger ``num_class`` is replaced: the container counts from 0 to the greatest label.
+
+    Raises:
+        ParameterError: ``num_class`` is another number.
+    """
+    given = parameters.get("num_class")
+    if given is None:
+        return parameters
+    wanted = len(labels) if labels is not None and len(labels) > 2 else 0
+    if given.value != wanted and not (wanted == 0 and given.value == 1) and not (at_most and given.value > wanted > 0):
+        what = f"num_class is {given.value}, and the target has " + (f"{wanted} labels" if wanted else "no classes")
+        raise ParameterError(what, where=given.source, fix=f"set it to {wanted}" if wanted else "leave it out")
+    return {name: value for name, value in parameters.items() if name != "num_class"}
+
+
 def _without_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in SETTINGS}
 

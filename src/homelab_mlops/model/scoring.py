@@ -65,6 +65,20 @@ def encode(frame: pd.DataFrame, inputs: tuple[Input, ...]) -> pd.DataFrame:
     return pd.DataFrame({item.name: _column(frame[item.name], item) for item in inputs}, index=frame.index)
 
 
+def matrix_names(names: list[str]) -> list[str]:
+    """The names, or numbers in their place where one has ``[``, ``]`` or ``<``, which a matrix of XGBoost's refuses."""
+    if not any(mark in name for name in names for mark in "[]<"):
+        return names
+    return [f"f{number}" for number in range(len(names))]
+
+
+def matrix(frame: pd.DataFrame, inputs: tuple[Input, ...]) -> pd.DataFrame:
+    """As `encode`, by the names that a matrix of XGBoost's takes."""
+    encoded = encode(frame, inputs)
+    encoded.columns = pd.Index(matrix_names(list(encoded.columns)))
+    return encoded
+
+
 def _column(series: pd.Series[Any], item: Input) -> Any:
     if item.type == "category":
         return pd.Categorical(as_text(series), categories=list(item.categories))
@@ -131,8 +145,8 @@ class Scorer:
             float32; binary: the probability of the positive label, shape ``[rows]``; regression: the value, shape
             ``[rows]``; multiclass: a probability a label, shape ``[rows, labels]``.
         """
-        encoded = encode(frame, self.description.inputs)
-        predicted = self.booster.predict(xgb.DMatrix(encoded, enable_categorical=True))
+        rows = xgb.DMatrix(matrix(frame, self.description.inputs), enable_categorical=True)
+        predicted = self.booster.predict(rows, validate_features=False)
         return np.asarray(predicted, dtype=np.float32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,7 +58,7 @@ def ingest(
     from homelab_mlops.pipeline.ingest import ingest as step
 
     # A workflow passes what was not given as an empty text.
-    _answer(step(load_spec(model), work, source or None, as_of or None), json)
+    _answer(lambda: step(load_spec(model), work, source or None, as_of or None), json)
 
 
 @app.command(rich_help_panel=STEPS)
@@ -69,7 +70,7 @@ def validate(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> Non
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.validate import validate as step
 
-    _answer(step(load_spec(model), work), json)
+    _answer(lambda: step(load_spec(model), work), json)
 
 
 @app.command(rich_help_panel=STEPS)
@@ -89,23 +90,46 @@ def train(
     """
     import os
 
+    from homelab_mlops.pipeline.job import is_job
+
+    _answer(
+        lambda: (
+            _train_job(model, tracking, parameters, seed)
+            if model is None or is_job(os.environ)
+            else _train_step(model, work, tracking, parameters, seed)
+        ),
+        json,
+    )
+
+
+def _train_job(
+    model: str | None, tracking: TrackingWay | None, parameters: list[str] | None, seed: int | None
+) -> object:
+    import os
+
+    from homelab_mlops.pipeline.job import reported
+
+    with reported(os.environ) as folders:
+        from homelab_mlops.model.spec import load_spec
+        from homelab_mlops.pipeline.sagemaker import train_from_channels
+
+        spec = load_spec(model) if model else None
+        way: Tracking = tracking.value if tracking else "files"
+        return train_from_channels(spec, way, _overrides(parameters, seed), folders)
+
+
+def _train_step(
+    model: str, work: Path, tracking: TrackingWay | None, parameters: list[str] | None, seed: int | None
+) -> object:
     from homelab_mlops.doctor.preflight import check_tracking
     from homelab_mlops.model.spec import load_spec
 
-    spec = load_spec(model) if model else None
-    overrides = _overrides(parameters, seed)
-    if spec is None or os.environ.get("SM_CHANNEL_TRAIN"):
-        from homelab_mlops.pipeline.sagemaker import train_from_channels
+    spec, overrides, way = load_spec(model), _overrides(parameters, seed), _way(tracking)
+    # Before the libraries of a training are loaded, which takes seconds.
+    check_tracking(spec.name, way)
+    from homelab_mlops.pipeline.train import train as step
 
-        way: Tracking = tracking.value if tracking else "files"
-        _answer(train_from_channels(spec, way, overrides), json)
-    else:
-        way = _way(tracking)
-        # Before the libraries of a training are loaded, which takes seconds.
-        check_tracking(spec.name, way)
-        from homelab_mlops.pipeline.train import train as step
-
-        _answer(step(spec, work, way, overrides), json)
+    return step(spec, work, way, overrides)
 
 
 @app.command(rich_help_panel=STEPS)
@@ -125,7 +149,7 @@ def evaluate(
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.evaluate import evaluate as step
 
-    _answer(step(load_spec(model), work, champion, holdout), json)
+    _answer(lambda: step(load_spec(model), work, champion, holdout), json)
 
 
 @app.command(rich_help_panel=STEPS)
@@ -144,7 +168,7 @@ def register(
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.register import register as step
 
-    _answer(step(load_spec(model), work, alias_by_git=alias_by_git), json)
+    _answer(lambda: step(load_spec(model), work, alias_by_git=alias_by_git), json)
 
 
 @app.command(rich_help_panel=STEPS)
@@ -156,7 +180,7 @@ def propose(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.propose import propose as step
 
-    _answer(step(load_spec(model), work), json)
+    _answer(lambda: step(load_spec(model), work), json)
 
 
 @app.command(rich_help_panel=WHOLE)
@@ -179,7 +203,7 @@ def retrain(
     from homelab_mlops.pipeline.retrain import retrain as all_steps
 
     overrides = _overrides(parameters, seed)
-    _answer(all_steps(load_spec(model), work, _way(tracking), overrides, source, as_of, champion), json)
+    _answer(lambda: all_steps(load_spec(model), work, _way(tracking), overrides, source, as_of, champion), json)
 
 
 @app.command(rich_help_panel=WHOLE)
@@ -195,7 +219,7 @@ def predict(
     """
     from homelab_mlops.pipeline.predict import predict as score
 
-    _answer(score(model, source, target), json)
+    _answer(lambda: score(model, source, target), json)
 
 
 @app.command(rich_help_panel=WHOLE)
@@ -206,7 +230,7 @@ def sync(folder: Annotated[Path, typer.Argument(help="The folder that a training
     """
     from homelab_mlops.pipeline.sync import sync as upload
 
-    _answer(upload(folder), json)
+    _answer(lambda: upload(folder), json)
 
 
 @app.command(rich_help_panel=WHOLE)
@@ -221,7 +245,7 @@ def replay(
     """
     from homelab_mlops.pipeline.replay import replay as again
 
-    _answer(again(version, source), json)
+    _answer(lambda: again(version, source), json)
 
 
 @app.command(rich_help_panel=WHOLE)
@@ -286,8 +310,16 @@ def _overrides(parameters: list[str] | None, seed: int | None) -> dict[str, str]
     return overrides
 
 
-def _answer(result: object, json: bool) -> None:
-    if json:
-        from homelab_mlops.console import print_json
+def _answer(step: Callable[[], object], json: bool) -> None:
+    """Runs a step and prints its result; with ``json`` nothing else reaches standard output."""
+    if not json:
+        step()
+        return
+    import sys
+    from contextlib import redirect_stdout
 
-        print_json(result)
+    from homelab_mlops.console import print_json
+
+    with redirect_stdout(sys.stderr):
+        result = step()
+    print_json(result)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import xgboost as xgb
 
 from homelab_mlops.errors import DataError, ParameterError
 from homelab_mlops.model.parameters import Parameter
-from homelab_mlops.model.scoring import ATTRIBUTE, Description, Input, Scorer, encode
+from homelab_mlops.model.scoring import ATTRIBUTE, Description, Input, Scorer, matrix
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline.split import RowIds, row_ids
 
@@ -131,7 +132,7 @@ def _matrix(
 ) -> xgb.QuantileDMatrix:
     bins = parameters.get("max_bin")
     return xgb.QuantileDMatrix(
-        encode(frame, description.inputs),
+        matrix(frame, description.inputs),
         label=targets(frame, spec),
         weight=weights_of(frame, spec),
         ref=reference,
@@ -164,8 +165,7 @@ def fit(
     """
     values = {name: parameter.value for name, parameter in parameters.items()}
     num_round, patience = values.pop("num_round"), values.pop("early_stopping_rounds")
-    if isinstance(values.get("monotone_constraints"), list):
-        values["monotone_constraints"] = tuple(values["monotone_constraints"])
+    values |= _constraints(spec, values)
     if spec.task == "multiclass" and spec.target.labels is not None:
         values.setdefault("num_class", len(spec.target.labels))
     progress = _Progress(on_round)
@@ -180,8 +180,46 @@ def fit(
         )
     best = int(booster.best_iteration)
     booster = booster[: best + 1]
+    booster.feature_names = list(spec.features)
     booster.set_attr(best_iteration=None, best_score=None, **{ATTRIBUTE: prepared.description.to_json()})
     return Fitted(Scorer(booster), progress.history, progress.times, best)
+
+
+def _constraints(spec: ModelSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The constraints on features by name or by number, as XGBoost takes them.
+
+    Raises:
+        ParameterError: a name is no feature.
+    """
+    number = {name: index for index, name in enumerate(spec.features)}
+    found: dict[str, Any] = {}
+    match values.get("monotone_constraints"):
+        case dict() as by_name:
+            _refuse_unknown(by_name, number, "monotone_constraints")
+            found["monotone_constraints"] = tuple(int(by_name.get(name, 0)) for name in number)
+        case list() as in_order:
+            if len(in_order) != len(number):
+                raise ParameterError(
+                    f"monotone_constraints has {len(in_order)} values for {len(number)} features",
+                    where=spec.name,
+                    fix="write one a feature, or {NAME: 1}",
+                )
+            found["monotone_constraints"] = tuple(in_order)
+    match values.get("interaction_constraints"):
+        case list() as sets:
+            members = [item for names in sets for item in names]
+            _refuse_unknown([item for item in members if isinstance(item, str)], number, "interaction_constraints")
+            numbered = [[number[item] if isinstance(item, str) else item for item in names] for names in sets]
+            found["interaction_constraints"] = json.dumps(numbered)
+    return found
+
+
+def _refuse_unknown(names: Iterable[str], known: Mapping[str, int], parameter: str) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ParameterError(
+            f"{parameter} names {unknown[0]!r}, which is no feature", where=parameter, fix=f"one of {', '.join(known)}"
+        )
 
 
 class _Progress(xgb.callback.TrainingCallback):

@@ -1,20 +1,14 @@
-"""The file way: SageMaker's script-mode contract, there or in any container with a volume.
-
-Channels, folders and hyperparameters come from ``SM_*`` variables, or lie under ``/opt/ml`` as on SageMaker. Source:
-ENVIRONMENT_VARIABLES.md of github.com/aws/sagemaker-training-toolkit, and SageMaker's guide to training containers.
-"""
+"""The file way: a job of SageMaker's script mode, there or in any container with a volume."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,106 +16,50 @@ import pyarrow as pa
 
 from homelab_mlops.console import say
 from homelab_mlops.doctor.preflight import check_tracking
-from homelab_mlops.errors import DataError, HomelabError, ParameterError
+from homelab_mlops.errors import ParameterError
 from homelab_mlops.model.hyperparameters import from_environment
-from homelab_mlops.model.parameters import resolve
-from homelab_mlops.model.scoring import as_text
-from homelab_mlops.model.spec import (
-    BooleanFeature,
-    CategoryFeature,
-    Data,
-    Feature,
-    Gate,
-    ModelSpec,
-    NumberFeature,
-    RandomSplit,
-    Target,
-)
-from homelab_mlops.model.tasks import Task
+from homelab_mlops.model.parameters import Parameter, held_to_labels, resolve
+from homelab_mlops.model.spec import ModelSpec, RandomSplit
 from homelab_mlops.pipeline import result as rows
+from homelab_mlops.pipeline.channels import equally_weighted, named, read_channel, weighted_by_position
 from homelab_mlops.pipeline.fit import prepare
-from homelab_mlops.pipeline.sources import local_files
-from homelab_mlops.pipeline.split import row_ids, split_rows
-from homelab_mlops.pipeline.tables import content_sha256, read_raw, select, typed
+from homelab_mlops.pipeline.inference import MIN_ROWS, infer_spec
+from homelab_mlops.pipeline.job import Folders, job_environment
+from homelab_mlops.pipeline.split import groups_of, row_ids, split_rows
+from homelab_mlops.pipeline.tables import content_sha256, select, typed
 from homelab_mlops.pipeline.train import Tracking, labelled, train_row
 from homelab_mlops.pipeline.validate import check_table, refuse
 
-ROOT = Path("/opt/ml")
-HYPERPARAMETERS = "input/config/hyperparameters.json"
-MIN_ROWS = 20
+MOST_LINES = 100
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where a job finds its channels and leaves its results."""
-
-    train: Path
-    validation: Path | None
-    model: Path
-    data: Path
-    outcome: Path
-
-    @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Folders:
-        """The folders that ``SM_*`` name, SageMaker's own where they do not."""
-        channel = environ.get("SM_CHANNEL_VALIDATION")
-        validation = Path(channel) if channel else ROOT / "input/data/validation"
-        data = Path(environ.get("SM_OUTPUT_DATA_DIR") or ROOT / "output/data")
-        outcome = environ.get("SM_OUTPUT_DIR") or (data if environ.get("SM_OUTPUT_DATA_DIR") else ROOT / "output")
-        return cls(
-            train=Path(
-                environ.get("SM_CHANNEL_TRAIN") or environ.get("SM_CHANNEL_TRAINING") or ROOT / "input/data/train"
-            ),
-            validation=validation if channel or validation.is_dir() else None,
-            model=Path(environ.get("SM_MODEL_DIR") or ROOT / "model"),
-            data=data,
-            outcome=Path(outcome),
-        )
-
-
-def train_from_channels(spec: ModelSpec | None, tracking: Tracking, overrides: Mapping[str, str]) -> dict[str, Any]:
+def train_from_channels(
+    spec: ModelSpec | None, tracking: Tracking, overrides: Mapping[str, str], folders: Folders
+) -> dict[str, Any]:
     """Trains on the channels, and leaves ``xgboost-model`` and ``metrics.json`` in the model folder.
 
-    ``metrics.json`` also goes to the output data folder, and a file ``success``, or ``failure`` with the reason, to the
-    output folder. Without a specification the columns' types are read off the table, and the label is column 0 or the
-    column that ``SM_HP_TARGET`` names.
+    ``metrics.json`` also goes to the output data folder. Without a specification the columns' types are read off the
+    table, and the label is column 0 or the column that ``SM_HP_TARGET`` names.
 
     Raises:
-        HomelabError: the job cannot be done; the reason is also in ``failure``.
+        HomelabError: the job cannot be done.
     """
-    environ = _with_hyperparameter_file(dict(os.environ))
-    folders = Folders.of(environ)
-    try:
-        record = _train(spec, tracking, overrides, environ, folders)
-    except HomelabError as error:
-        _outcome(folders, "failure", str(error))
-        raise
-    except OSError as error:
-        _outcome(folders, "failure", f"{type(error).__name__}: {error}")
-        raise
-    except (KeyboardInterrupt, SystemExit):
-        _outcome(folders, "failure", "stopped by a signal")
-        raise
-    _outcome(folders, "success", record["row"])
-    say(f"train: {folders.model / rows.MODEL}")
-    return record
-
-
-def _train(
-    spec: ModelSpec | None,
-    tracking: Tracking,
-    overrides: Mapping[str, str],
-    environ: Mapping[str, str],
-    folders: Folders,
-) -> dict[str, Any]:
-    parameters_given, target = _without_settings(environ)
-    spec, frame, validation = _tables(spec, folders, target, parameters_given)
-    parameters = resolve(spec.task, spec.train, parameters_given, overrides)
+    environ = job_environment(os.environ)
+    given = from_environment(environ)
+    target = given.get("target")
+    if spec is None:
+        # Refuses what fits no task, or not the task of the objective, before the first row is read.
+        resolve(None, {}, environ, overrides)
+    else:
+        _parameters(spec, environ, overrides, gate=True)
+    inferred = spec is None
+    spec, frame, validation = _tables(spec, folders, None if target is None else str(target), given, overrides)
+    parameters = _parameters(spec, environ, overrides, gate=not inferred)
     refuse(check_table(frame, spec), str(folders.train))
     check_tracking(spec.name, tracking)
     frame = labelled(frame, spec)
     if validation is None:
-        ids_split = split_rows(frame, _for_early_stopping(spec), None)
+        ids_split = split_rows(frame, spec, None)
         frame, validation = frame[~ids_split.holdout], frame[ids_split.holdout]
     else:
         few = spec.model_copy(update={"data": spec.data.model_copy(update={"min_rows": MIN_ROWS})})
@@ -143,7 +81,17 @@ def _train(
     with tempfile.TemporaryDirectory(prefix=".row-", dir=folders.model) as temporary:
         record = train_row(Path(temporary), spec, manifest, parameters, prepared, tracking)
         _place(Path(temporary), folders)
+    say(f"train: {folders.model / rows.MODEL}")
     return record
+
+
+def _parameters(
+    spec: ModelSpec, environ: Mapping[str, str], overrides: Mapping[str, str], *, gate: bool
+) -> dict[str, Parameter]:
+    """The effective parameters; without a model.yaml there is no gate, and the last metric stops the training."""
+    metric = spec.gate.metric if gate else None
+    parameters = resolve(spec.task, spec.train, environ, overrides, gate_metric=metric)
+    return held_to_labels(parameters, spec.target.labels, at_most=not gate)
 
 
 def _place(row: Path, folders: Folders) -> None:
@@ -157,149 +105,63 @@ def _place(row: Path, folders: Folders) -> None:
         path.replace(folders.model / path.name)
 
 
-def _outcome(folders: Folders, name: str, text: str) -> None:
-    try:
-        folders.outcome.mkdir(parents=True, exist_ok=True)
-        (folders.outcome / {"success": "failure", "failure": "success"}[name]).unlink(missing_ok=True)
-        (folders.outcome / name).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        say(f"train: {name} could not be written to {folders.outcome}: {error.strerror}")
-
-
-def _with_hyperparameter_file(environ: dict[str, str]) -> dict[str, str]:
-    """On SageMaker without its toolkit the hyperparameters are a file, all values text."""
-    path = ROOT / HYPERPARAMETERS
-    if "SM_HPS" not in environ and path.is_file():
-        environ["SM_HPS"] = path.read_text(encoding="utf-8")
-    return environ
-
-
-def _without_settings(environ: Mapping[str, str]) -> tuple[dict[str, str], str | None]:
-    """The environment with the hyperparameters merged into ``SM_HPS``, and the ``target`` taken out of them."""
-    given = from_environment(environ)
-    target = given.pop("target", None)
-    rest = {name: value for name, value in environ.items() if not name.upper().startswith("SM_HP")}
-    return rest | {"SM_HPS": json.dumps(given)}, None if target is None else str(target)
-
-
 def _tables(
-    spec: ModelSpec | None, folders: Folders, target: str | None, environ: Mapping[str, str]
+    spec: ModelSpec | None,
+    folders: Folders,
+    target: str | None,
+    given: Mapping[str, Any],
+    overrides: Mapping[str, str],
 ) -> tuple[ModelSpec, pd.DataFrame, pd.DataFrame | None]:
-    train = _read_channel(folders.train, "SM_CHANNEL_TRAIN")
-    validation = _read_channel(folders.validation, "SM_CHANNEL_VALIDATION") if folders.validation else None
+    by_position = _csv_weights(spec, given)
+    train = read_channel(folders.train, "SM_CHANNEL_TRAIN")
+    validation = read_channel(folders.validation, "SM_CHANNEL_VALIDATION") if folders.validation else None
     where = str(folders.train)
+    if by_position:
+        columns = train.num_columns
+        train = weighted_by_position(train)
+        validation = weighted_by_position(validation, columns) if validation is not None else None
     if spec is None:
-        spec = infer_spec(train, target, from_environment(environ), where)
-    elif train.column_names[:1] == ["label"] and "label" not in spec.columns:
-        names = [spec.target.column, *spec.features]
-        train = _renamed(train, names, where)
-        validation = _renamed(validation, names, str(folders.validation)) if validation is not None else None
-    columns = [spec.target.column, *spec.features, *[key for key in spec.data.key if key not in spec.features]]
-    narrow = spec.model_copy(update={"split": RandomSplit(method="random")})
-    frames = [
-        typed(select(table, columns, where), narrow) if table is not None else None for table in (train, validation)
-    ]
-    return narrow, cast("pd.DataFrame", frames[0]), frames[1]
+        weight = train.column_names[1] if by_position else None
+        inferred = infer_spec(train, target, {**given, **overrides}, where, weight)
+        _say_lines(inferred.lines)
+        spec = inferred.spec
+    # A share of the training rows stops the training where no channel holds rows for it.
+    spec = spec.model_copy(update={"split": RandomSplit(method="random", group=spec.split.group)})
+    frame = _frame(train, spec, where)
+    return spec, frame, None if validation is None else _frame(validation, spec, str(folders.validation), rest=True)
 
 
-def _renamed(table: pa.Table, names: list[str], where: str) -> pa.Table:
-    if table.num_columns != len(names):
-        raise DataError(
-            f"the table without a header has {table.num_columns} columns; the model has {len(names)}",
-            where=where,
-            fix="the label comes first, then the features in the order of model.yaml",
+def _frame(table: pa.Table, spec: ModelSpec, where: str, *, rest: bool = False) -> pd.DataFrame:
+    """The model's columns with their types; ``rest``: of the validation channel, which may lack weights."""
+    table = named(table, spec, where)
+    return typed(select(equally_weighted(table, spec) if rest else table, spec.columns, where), spec)
+
+
+def _csv_weights(spec: ModelSpec | None, given: Mapping[str, Any]) -> bool:
+    value = given.get("csv_weights", 0)
+    if value not in (0, 1):
+        raise ParameterError(f"csv_weights is {value!r}, not 0 or 1", where="environment", fix="set it to 0 or 1")
+    if value and spec is not None and spec.data.weight is None:
+        raise ParameterError(
+            "csv_weights=1, and the model.yaml names no weight", where="environment", fix="add `data.weight` to it"
         )
-    return table.rename_columns(names)
+    return bool(value) and spec is None
 
 
-def _read_channel(folder: Path, name: str) -> pa.Table:
-    if not folder.exists():
-        raise DataError("the channel does not exist", where=str(folder), fix=f"set {name}, or mount the data there")
-    tables = [read_raw(path, str(path), header=None) for path in local_files(str(folder))]
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise DataError(f"the files of the channel do not fit together: {error}", where=str(folder)) from error
-
-
-def _for_early_stopping(spec: ModelSpec) -> ModelSpec:
-    return spec.model_copy(update={"split": RandomSplit(method="random", holdout=0.2, validation=0.2)})
+def _say_lines(lines: tuple[str, ...]) -> None:
+    for line in lines[:MOST_LINES]:
+        say(f"train: {line}")
+    if len(lines) > MOST_LINES:
+        say(f"train: and {len(lines) - MOST_LINES:,} more columns; record.json has their types")
 
 
 def _warn_of_overlap(train: pd.DataFrame, validation: pd.DataFrame, spec: ModelSpec) -> None:
     shared = int(np.isin(row_ids(validation, spec), row_ids(train, spec)).sum())
     if shared:
         say(f"train: warning: {shared:,} of {len(validation):,} validation rows were trained on")
-
-
-def infer_spec(table: pa.Table, target: str | None, given: Mapping[str, Any], where: str) -> ModelSpec:
-    """A specification read off a table: numbers stay numbers, everything else is a category.
-
-    Raises:
-        DataError: the target is not a column, or has no two values.
-        ParameterError: the objective does not fit the target.
-    """
-    column = target or table.column_names[0]
-    if column not in table.column_names:
-        raise DataError(
-            f"the target {column!r} is no column",
-            where=where,
-            fix=f"SM_HP_TARGET is one of {', '.join(table.column_names[:8])}",
+    ours, theirs = groups_of(train, spec), groups_of(validation, spec)
+    if ours is not None and theirs is not None and (known := int(np.isin(theirs, ours).sum())):
+        say(
+            f"train: warning: {known:,} of {len(validation):,} validation rows are of a {spec.split.group} that was "
+            "trained on"
         )
-    frame = table.to_pandas()
-    features: dict[str, Feature] = {name: _feature(frame[name]) for name in table.column_names if name != column}
-    if not features:
-        raise DataError("the table has one column, so there is nothing to learn from", where=where)
-    task, labels = _task(frame[column], given.get("objective"), where)
-    return ModelSpec(
-        name="model",
-        description="read off the table of the training channel",
-        task=task,
-        data=Data(source=where, min_rows=MIN_ROWS),
-        target=Target(column=column, labels=labels),
-        features=features,
-        split=RandomSplit(method="random"),
-        gate=Gate(metric={"binary": "auc", "multiclass": "logloss", "regression": "rmse"}[task]),
-    )
-
-
-def _feature(series: pd.Series[Any]) -> Feature:
-    if pd.api.types.is_bool_dtype(series.dtype):
-        return BooleanFeature(type="boolean", missing=1)
-    numbers = pd.to_numeric(series, errors="coerce")
-    if bool((numbers.isna() & series.notna()).any()):
-        return CategoryFeature(type="category", missing=1)
-    return NumberFeature(type="number", missing=1)
-
-
-def _task(target: pd.Series[Any], objective: object, where: str) -> tuple[Task, list[str] | None]:
-    names = sorted(as_text(target.dropna()).unique())
-    numbers = pd.to_numeric(target, errors="coerce")
-    if bool((numbers.isna() & target.notna()).any()):
-        task: Task = "binary" if len(names) == 2 else "multiclass"
-    else:
-        task = "binary" if set(numbers.dropna()) <= {0.0, 1.0} else "regression"
-        names = sorted({f"{number:g}" for number in numbers.dropna()}, key=float)
-    if isinstance(objective, str):
-        task = _task_of(objective)
-    if task == "regression":
-        return task, None
-    if len(names) < 2 or (task == "binary" and len(names) != 2) or (task == "multiclass" and len(names) < 3):
-        raise DataError(
-            f"the target has {len(names)} labels ({', '.join(names[:8])}), which is no {task} task",
-            where=where,
-            fix="check the column of the target, and SM_HP_OBJECTIVE",
-        )
-    return task, names
-
-
-def _task_of(objective: str) -> Task:
-    prefix = objective.partition(":")[0]
-    tasks: dict[str, Task] = {"binary": "binary", "multi": "multiclass", "reg": "regression", "count": "regression"}
-    if prefix not in tasks or objective in ("binary:hinge", "binary:logitraw", "multi:softmax"):
-        raise ParameterError(
-            f"the objective {objective!r} is not supported",
-            where="objective",
-            fix="use binary:logistic, multi:softprob, reg:* or count:*",
-        )
-    return tasks[prefix]

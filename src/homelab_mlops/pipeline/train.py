@@ -11,7 +11,7 @@ import pandas as pd
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import TrackingError
-from homelab_mlops.model.parameters import Parameter, resolve
+from homelab_mlops.model.parameters import Parameter, held_to_labels, resolve
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline.fit import Fitted, Prepared, fit, prepare
 from homelab_mlops.pipeline.ingest import load_ingested
@@ -50,7 +50,8 @@ def parameters_of(spec: ModelSpec, overrides: Mapping[str, str]) -> dict[str, Pa
     Raises:
         ParameterError: one cannot be used.
     """
-    return resolve(spec.task, spec.train, os.environ, overrides, gate_metric=spec.gate.metric)
+    parameters = resolve(spec.task, spec.train, os.environ, overrides, gate_metric=spec.gate.metric)
+    return held_to_labels(parameters, spec.target.labels)
 
 
 def _prepared(spec: ModelSpec, work: Path, parameters: Mapping[str, Parameter]) -> tuple[Prepared, dict[str, Any], int]:

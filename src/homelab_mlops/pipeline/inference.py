@@ -1,0 +1,186 @@
+"""A specification read off a table, for a job without a model.yaml, and what was learned on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from homelab_mlops.errors import DataError
+from homelab_mlops.model.scoring import as_text
+from homelab_mlops.model.spec import (
+    BooleanFeature,
+    CategoryFeature,
+    Data,
+    Feature,
+    Gate,
+    ModelSpec,
+    NumberFeature,
+    RandomSplit,
+    Target,
+)
+from homelab_mlops.model.tasks import METRICS, Task, task_of
+
+MIN_ROWS = 20
+EXAMPLES = 3
+# With more labels than this a row, a text names the rows and no classes.
+MOST_LABELS = 0.5
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """The specification, and a line for the label and for each feature: its type, and why."""
+
+    spec: ModelSpec
+    lines: tuple[str, ...]
+
+
+def infer_spec(
+    table: pa.Table, target: str | None, given: Mapping[str, Any], where: str, weight: str | None = None
+) -> Inferred:
+    """A specification read off a table: numbers stay numbers, true and false are booleans, other text is a category.
+
+    Args:
+        target: the column to predict; the first where it is None.
+        given: the hyperparameters, whose objective names the task.
+        weight: the column of the rows' weights.
+
+    Raises:
+        DataError: the target is not a column, or is no target; or a column is neither number, boolean nor text.
+    """
+    column = target or table.column_names[0]
+    if column not in table.column_names:
+        raise DataError(
+            f"the target {column!r} is no column",
+            where=where,
+            fix=f"SM_HP_TARGET is one of {', '.join(table.column_names[:8])}",
+        )
+    names = [name for name in table.column_names if name not in (column, weight)]
+    if not names:
+        raise DataError("the table has one column, so there is nothing to learn from", where=where)
+    task, labels, line = _target(column, _series(table, column, where), given.get("objective"), where)
+    features: dict[str, Feature] = {}
+    lines = [line]
+    for name in names:
+        features[name], why = _feature(_series(table, name, where))
+        lines.append(f"{name}: {why}")
+    if weight is not None:
+        lines.append(f"{weight}: how much each row counts")
+    spec = ModelSpec(
+        name="model",
+        description="read off the table of the training channel",
+        task=task,
+        data=Data(source=where, min_rows=MIN_ROWS, weight=weight),
+        target=Target(column=column, labels=labels),
+        features=features,
+        split=RandomSplit(method="random"),
+        gate=Gate(metric=METRICS[task][0]),
+    )
+    return Inferred(spec, tuple(lines))
+
+
+def _series(table: pa.Table, name: str, where: str) -> pd.Series[Any]:
+    kind = table.schema.field(name).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_temporal(kind):
+        raise DataError(
+            f"the column {name!r} holds times, and a time is no feature",
+            where=where,
+            fix="write what matters of it as numbers, such as the hour; or say in a model.yaml what to read",
+        )
+    if pa.types.is_nested(kind):
+        raise DataError(f"the column {name!r} holds lists or records", where=where, fix="store one value per cell")
+    series: pd.Series[Any] = table.column(name).to_pandas()
+    return series
+
+
+def _feature(series: pd.Series[Any]) -> tuple[Feature, str]:
+    present = series.notna()
+    if pd.api.types.is_bool_dtype(series.dtype) or _is_truth(series[present]):
+        return BooleanFeature(type="boolean", missing=1), "boolean"
+    no_number = _no_numbers(series)
+    if not no_number.any():
+        return NumberFeature(type="number", missing=1), "number"
+    values = series[present].nunique()
+    count = f"category of {values:,} values"
+    if int(no_number.sum()) == int(present.sum()):
+        return CategoryFeature(type="category", missing=1), f"{count}, such as {_examples(series[no_number])}"
+    cells = f"{int(no_number.sum()):,} of {int(present.sum()):,} cells are no number"
+    return CategoryFeature(type="category", missing=1), f"{count}, since {cells}: {_cells(series[no_number])}"
+
+
+def _is_truth(values: pd.Series[Any]) -> bool:
+    return len(values) > 0 and bool(values.map(lambda value: str(value).lower() in ("true", "false")).all())
+
+
+def _no_numbers(series: pd.Series[Any]) -> pd.Series[bool]:
+    """Which cells hold something that is no number."""
+    return pd.to_numeric(series, errors="coerce").isna() & series.notna()
+
+
+def _examples(series: pd.Series[Any]) -> str:
+    return ", ".join(repr(str(value)[:40]) for value in series.drop_duplicates().head(EXAMPLES))
+
+
+def _cells(series: pd.Series[Any]) -> str:
+    return ", ".join(f"row {row + 1}: {str(value)[:40]!r}" for row, value in series.head(EXAMPLES).items())  # type: ignore[operator]
+
+
+def _target(name: str, series: pd.Series[Any], objective: object, where: str) -> tuple[Task, list[str] | None, str]:
+    """The task, the labels, and what was learned of the column to predict."""
+    no_number = _no_numbers(series)
+    numeric = not no_number.any()
+    texts = as_text(series.dropna())
+    names = sorted(set(texts), key=lambda text: (float(text), text)) if numeric else sorted(set(texts))
+    if isinstance(objective, str) and (of_objective := task_of(objective)) is not None:
+        task = of_objective
+    elif numeric:
+        task = "binary" if {float(text) for text in names} <= {0.0, 1.0} else "regression"
+    else:
+        task = "binary" if len(names) == 2 else "multiclass"
+    if not numeric:
+        _refuse_names(name, series, no_number, len(names), where)
+    if task == "regression":
+        if not numeric:
+            raise DataError(
+                f"the target {name!r} holds text, which is no regression: {_cells(series[no_number])}",
+                where=where,
+                fix="check the column of the target (SM_HP_TARGET), and SM_HP_OBJECTIVE",
+            )
+        hint = "" if len(names) > 20 else "; for classes set objective=multi:softprob"
+        return task, None, f"label {name}: regression, {len(names):,} different numbers{hint}"
+    if len(names) < 2 or (task == "binary" and len(names) != 2) or (task == "multiclass" and len(names) < 3):
+        raise DataError(
+            f"the target has {len(names)} labels ({', '.join(names[:8])}), which is no {task} task",
+            where=where,
+            fix="check the column of the target, and SM_HP_OBJECTIVE",
+        )
+    counts = texts.value_counts()
+    shown = _listed(f"{label} ({counts[label]:,} rows)" for label in names)
+    return task, names, f"label {name}: {task}, {shown}"
+
+
+def _refuse_names(name: str, series: pd.Series[Any], no_number: pd.Series[bool], labels: int, where: str) -> None:
+    """Refuses a target that names the rows, or that a few cells have made text."""
+    present = int(series.notna().sum())
+    if labels <= max(2, MOST_LABELS * present):
+        return
+    if int(no_number.sum()) <= MOST_LABELS * present:
+        what = f"the target {name!r} is no number in {int(no_number.sum()):,} of {present:,} rows"
+        raise DataError(
+            f"{what}: {_cells(series[no_number])}", where=where, fix="mend these cells, or leave the rows out"
+        )
+    raise DataError(
+        f"the target {name!r} is text with {labels:,} different values in {present:,} rows: it names the rows",
+        where=where,
+        fix="name the column to predict: SM_HP_TARGET; without it, it is the first",
+    )
+
+
+def _listed(texts: Iterable[str], most: int = 10) -> str:
+    every = list(texts)
+    return ", ".join(every[:most]) + (f" and {len(every) - most:,} more" if len(every) > most else "")
