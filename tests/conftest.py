@@ -89,7 +89,9 @@ def listing(folder: Path) -> dict[str, bytes]:
 
 
 @contextmanager
-def started(command: list[str | Path], ready: str, log: Path, env: Mapping[str, str] | None = None) -> Iterator[None]:
+def started(
+    command: list[str | Path], ready: str, log: Path, env: Mapping[str, str] | None = None, *, insecure: bool = False
+) -> Iterator[None]:
     """Runs a server until the block ends, once ``ready``, an address, answers."""
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -99,7 +101,7 @@ def started(command: list[str | Path], ready: str, log: Path, env: Mapping[str, 
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                httpx.get(ready, trust_env=False, timeout=2).raise_for_status()
+                httpx.get(ready, trust_env=False, timeout=2, verify=not insecure).raise_for_status()
                 break
             except httpx.HTTPError:
                 assert server.poll() is None, log.read_text()

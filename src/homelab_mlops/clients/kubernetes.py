@@ -4,41 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import secrets
 import select
 import shutil
 import socket
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from homelab_mlops.clients.patience import NotYetError, Patience, UnknownKindError, reason_of, transient
 from homelab_mlops.errors import ClusterError
 
 if TYPE_CHECKING:
-    from kubernetes.client import CoreV1Api
+    from kubernetes.client import ApiClient, CoreV1Api
 
 TIMEOUT = 30
+# So many seconds a command without a deadline of its own waits for an API server that is coming up.
+PATIENCE = 60.0
 # As Argo CD names itself, so that it takes over what the bootstrap applied instead of sharing it.
 FIELD_MANAGER = "argocd-controller"
 
 Object = dict[str, Any]
+_WRITES = {"server_side_apply", "create"}
+# As the API server completes generateName: without vowels, and without digits that look like letters.
+_NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+_NAME_LENGTH = 5
 
 
 class Cluster:
     """The cluster of one kubeconfig context.
 
+    Each call waits for ``timeout`` seconds for its answer. What fails for a moment (429, 500, 503, a connection that
+    breaks, a kind that is not served yet) is tried again for ``patience`` seconds, over all calls together.
+
     Raises:
         ClusterError: there is no such context, or its API server does not answer.
     """
 
-    def __init__(self, context: str | None = None, *, timeout: float = TIMEOUT) -> None:
+    def __init__(self, context: str | None = None, *, timeout: float = TIMEOUT, patience: float = 0.0) -> None:
         import urllib3
         import yaml
-        from kubernetes import client, config, dynamic
+        from kubernetes import client, config
 
         self._timeout = timeout
+        self._patience = Patience(patience)
         try:
             contexts, active = config.list_kube_config_contexts()
             self.context: str = context or (active or {}).get("name", "")
@@ -60,12 +72,21 @@ class Cluster:
         cache = tempfile.mkdtemp(prefix="homelab-")
         weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
         try:
-            self.version: str = client.VersionApi(self._api).get_code(_request_timeout=timeout).git_version
-            self._dynamic = dynamic.DynamicClient(self._api, cache_file=str(Path(cache) / "discovery"))
-        except (urllib3.exceptions.HTTPError, client.ApiException, dynamic.exceptions.DynamicApiError) as error:
+            self.version: str = self._patience.call(lambda _: self._server_version())
+            self._cache = Path(cache) / "discovery"
+            self._dynamic: Any = None
+            self._patience.call(lambda _: self._discovered())
+        except (urllib3.exceptions.HTTPError, client.ApiException) as error:
             raise ClusterError(
-                f"the API server does not answer: {_reason(error)}", where=f"{self.server} ({self.context})"
+                f"the API server does not answer: {reason_of(error)}",
+                where=f"{self.server} ({self.context})",
+                transient=transient(error) is not None,
             ) from error
+
+    def _server_version(self) -> str:
+        from kubernetes import client
+
+        return str(client.VersionApi(self._api).get_code(_request_timeout=self._timeout).git_version)
 
     @functools.cached_property
     def _core(self) -> CoreV1Api:
@@ -75,14 +96,12 @@ class Cluster:
         return client.CoreV1Api(self._api)
 
     def knows(self, api_version: str, kind: str) -> bool:
-        """Whether the cluster has the kind."""
-        from kubernetes.dynamic.exceptions import ResourceNotFoundError
+        """Whether the cluster has the kind.
 
-        try:
-            self._dynamic.resources.get(api_version=api_version, kind=kind)
-        except ResourceNotFoundError:
-            return False
-        return True
+        Raises:
+            ClusterError: the API server does not answer.
+        """
+        return self._tried(kind, "discover", lambda _: self._resource(api_version, kind)) is not None
 
     def predict(self, document: Object) -> Object | None:
         """What a server-side apply would make of an object, which is not applied; None where it is refused."""
@@ -130,16 +149,15 @@ class Cluster:
             raise ClusterError(f"the cluster does not know the kind {document['kind']}", where=_name(document))
 
     def create(self, document: Object) -> Object:
-        """Creates one object; its name may be left to the server by ``generateName``."""
-        done = self._call(
-            document["apiVersion"],
-            document["kind"],
-            "create",
-            body=document,
-            namespace=document["metadata"].get("namespace"),
-        )
+        """Creates one object; ``generateName`` is completed here, so that it can be tried again safely."""
+        metadata = dict(document["metadata"])
+        if "generateName" in metadata:
+            suffix = "".join(secrets.choice(_NAME_LETTERS) for _ in range(_NAME_LENGTH))
+            metadata["name"] = metadata.pop("generateName") + suffix
+        named = {**document, "metadata": metadata}
+        done = self._call(named["apiVersion"], named["kind"], "create", body=named, namespace=metadata.get("namespace"))
         if done is None:
-            raise ClusterError(f"the cluster does not know the kind {document['kind']}", where=_name(document))
+            raise ClusterError(f"the cluster does not know the kind {document['kind']}", where=_name(named))
         return dict(done.to_dict())
 
     def annotate(
@@ -157,11 +175,19 @@ class Cluster:
 
     def log(self, pod: str, namespace: str, container: str, lines: int) -> str:
         """The last lines that a container wrote, or nothing where it wrote none yet."""
+        import urllib3
         from kubernetes.client import ApiException
 
+        def read(_: bool) -> str:
+            return str(
+                self._core.read_namespaced_pod_log(
+                    pod, namespace, container=container, tail_lines=lines, _request_timeout=self._timeout
+                )
+            )
+
         try:
-            return str(self._core.read_namespaced_pod_log(pod, namespace, container=container, tail_lines=lines))
-        except ApiException:
+            return self._patience.call(read)
+        except (ApiException, urllib3.exceptions.HTTPError):
             return ""
 
     @contextlib.contextmanager
@@ -183,26 +209,119 @@ class Cluster:
                 local, _ = server.accept()
             except OSError:
                 return
-            forward = portforward(self._core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+            try:
+                forward = portforward(
+                    self._core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
+                )
+            except Exception:  # its client sees the connection closed
+                local.close()
+                continue
             threading.Thread(target=_pump, args=(local, forward.socket(port)), daemon=True).start()
 
     def _call(self, api_version: str, kind: str, verb: str, **arguments: Any) -> Any:
-        import urllib3
-        from kubernetes.client import ApiException
-        from kubernetes.dynamic.exceptions import ResourceNotFoundError
+        """The answer, or None: the cluster has no such object, or does not know the kind."""
+        from kubernetes.dynamic import exceptions
 
         where = "/".join(part for part in (kind, arguments.get("namespace"), arguments.get("name")) if part)
-        try:
-            resource = self._dynamic.resources.get(api_version=api_version, kind=kind)
-            return getattr(self._dynamic, verb)(resource, _request_timeout=self._timeout, **arguments)
-        except ResourceNotFoundError:
-            return None
-        except ApiException as error:
-            if error.status == 404 and verb in {"get", "patch", "delete"}:
+
+        def attempt(failed_before: bool) -> Any:
+            resource = self._resource(api_version, kind)
+            if resource is None:
+                if verb in _WRITES:
+                    raise UnknownKindError(f"the cluster does not know the kind {kind} of {api_version}")
                 return None
-            raise ClusterError(f"the API server refused to {verb}: {_reason(error)}", where=where) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise ClusterError(f"the API server does not answer: {_reason(error)}", where=self.server) from error
+            try:
+                answer = getattr(self._dynamic, verb)(resource, **arguments)
+            except exceptions.NotFoundError as error:
+                if not _is_status(error) and self._serves(api_version, kind):
+                    raise NotYetError(f"{kind} of {api_version} is not served yet") from error
+                if verb in _WRITES:
+                    raise
+                return None
+            except exceptions.ConflictError as error:
+                if verb == "create" and failed_before:
+                    # The answer to an earlier attempt was lost; the object is the one that it made.
+                    return self._dynamic.get(resource, arguments["body"]["metadata"]["name"], arguments["namespace"])
+                if verb == "create":
+                    raise
+                raise NotYetError(f"someone else changes {where}: {reason_of(error)}") from error
+            if isinstance(answer, str):
+                raise ClusterError("the answer is not one of an API server", where=self.server)
+            return answer
+
+        return self._tried(where, verb, attempt)
+
+    def _tried(self, where: str, verb: str, attempt: Callable[[bool], Any]) -> Any:
+        import urllib3
+        from kubernetes.client import ApiException
+
+        try:
+            return self._patience.call(attempt)
+        except UnknownKindError:
+            return None
+        except NotYetError as error:
+            raise ClusterError(str(error), where=where, transient=True) from error
+        except (ApiException, urllib3.exceptions.HTTPError) as error:
+            again = transient(error) is not None
+            if isinstance(error, ApiException):
+                what = f"the API server refused to {verb}: {reason_of(error)}"
+                raise ClusterError(what, where=where, transient=again) from error
+            what = f"the API server does not answer: {reason_of(error)}"
+            raise ClusterError(what, where=self.server, transient=again) from error
+
+    def _resource(self, api_version: str, kind: str) -> Any:
+        """The kind as the API server serves it, or None where the API server does not know the kind."""
+        from kubernetes.dynamic.exceptions import ResourceNotFoundError
+
+        try:
+            return self._discovered().resources.get(prefix=_prefix(api_version), api_version=api_version, kind=kind)
+        except ResourceNotFoundError:
+            if self._serves(api_version, kind):
+                raise NotYetError(f"{kind} of {api_version} is not listed yet") from None
+            return None
+        except Exception:
+            self._dynamic = None
+            raise
+
+    def _discovered(self) -> Any:
+        """The client, with what the API server serves: made anew after a failure, which leaves it half discovered."""
+        if self._dynamic is None:
+            self._cache.unlink(missing_ok=True)
+            self._dynamic = _dynamic_client(self._api, self._cache, self._timeout)
+        return self._dynamic
+
+    def _serves(self, api_version: str, kind: str) -> bool:
+        """Whether the API serves the kind: the client library takes an API that answers 503 for one without kinds."""
+        from kubernetes.dynamic.exceptions import NotFoundError
+
+        try:
+            answer = self._discovered().request("GET", f"/{_prefix(api_version)}/{api_version}")
+        except NotFoundError:
+            return False
+        return any(item["kind"] == kind for item in answer.to_dict().get("resources", []))
+
+
+def _prefix(api_version: str) -> str:
+    return "apis" if "/" in api_version else "api"
+
+
+def _dynamic_client(api: ApiClient, cache: Path, timeout: float) -> Any:
+    from kubernetes.dynamic import DynamicClient
+
+    class Client(DynamicClient):
+        """Gives discovery, too, a limit to wait for its answer."""
+
+        def request(self, method: str, path: str, body: Any = None, **parameters: Any) -> Any:
+            return super().request(method, path, body, **{"_request_timeout": timeout, **parameters})
+
+    untyped: Any = Client
+    return untyped(api, cache_file=str(cache))
+
+
+def _is_status(error: Exception) -> bool:
+    """Whether an API answered, and not the server in whose place no API stands yet."""
+    body = getattr(error, "body", None) or b""
+    return b'"kind"' in (body if isinstance(body, bytes) else str(body).encode())
 
 
 def _pump(local: socket.socket, remote: Any) -> None:
@@ -230,15 +349,3 @@ def _without_nulls(value: Any) -> Any:
 def _name(document: Object) -> str:
     metadata = document["metadata"]
     return f"{document['kind']} {metadata.get('namespace', '')}/{metadata.get('name', metadata.get('generateName'))}"
-
-
-def _reason(error: Exception) -> str:
-    import json
-
-    body = getattr(error, "body", None)
-    if body:
-        try:
-            return str(json.loads(body)["message"])
-        except (ValueError, KeyError, TypeError):
-            return str(body)
-    return str(getattr(error, "reason", None) or error)

@@ -129,7 +129,7 @@ def registry_of(cluster: Cluster) -> Iterator[Registry]:
         if pod.get("status", {}).get("phase") == "Running"
     ]
     if not pods:
-        raise ClusterError("MLflow does not run", where=f"namespace {namespace}", fix="homelab status")
+        raise ClusterError("MLflow does not run", where=f"namespace {namespace}", fix="homelab status", transient=True)
     with cluster.port_forward(pods[0], namespace, port) as local:
         registry = Registry(
             f"http://127.0.0.1:{local}", login["MLFLOW_TRACKING_USERNAME"], login["MLFLOW_TRACKING_PASSWORD"]

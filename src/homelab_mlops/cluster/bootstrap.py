@@ -48,7 +48,7 @@ def bootstrap(context: str | None, *, key_file: Path | None, deadline: float, ye
     if not everything_is_sealed(root, load_table(root)):
         raise RepositoryError("not every declared Secret is sealed", fix="homelab init, then commit and push")
     revision = _pushed_revision(root, settings)
-    cluster = Cluster(context)
+    cluster = Cluster(context, patience=deadline)
     say(f"context {cluster.context}: {cluster.server}, Kubernetes {cluster.version}")
     say(f"repository {settings.repository}, branch {settings.branch}, commit {revision[:8]}")
     if not yes:

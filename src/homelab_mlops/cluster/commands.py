@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from homelab_mlops.gitops.options import Context, KeyFile
+from homelab_mlops.gitops.options import Context, Deadline, KeyFile
 
 app = typer.Typer()
 
@@ -32,6 +32,7 @@ def bootstrap(
 @app.command()
 def status(
     context: Context = None,
+    deadline: Deadline = 60,
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
 ) -> None:
     """Show every application, what is not ready and why, and the last workflow of each model.
@@ -44,7 +45,7 @@ def status(
     """
     from homelab_mlops.cluster.status import status_command
 
-    if not status_command(context, as_json=as_json):
+    if not status_command(context, deadline=deadline, as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -85,6 +86,7 @@ def promote(
     model: Annotated[str, typer.Argument(help="A model with a manifest, such as churn.", show_default=False)],
     version: Annotated[str, typer.Argument(help="Its version; 0 for none.", show_default=False)],
     context: Context = None,
+    deadline: Deadline = 60,
 ) -> None:
     """Commit the one line that makes a version serve after the next push; `git revert` is the way back.
 
@@ -93,7 +95,7 @@ def promote(
     """
     from homelab_mlops.cluster.models import promote_command
 
-    promote_command(model, version, context)
+    promote_command(model, version, context, deadline=deadline)
 
 
 data = typer.Typer(no_args_is_help=True, help="Bring tables to the cluster.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.clients.kubernetes import PATIENCE, Cluster
 from homelab_mlops.console import say, stdout
 from homelab_mlops.errors import ClusterError, DataError
 from homelab_mlops.model.spec import ModelSpec, load_spec
@@ -35,7 +35,7 @@ def push(model: str, file: Path | None, context: str | None) -> None:
     if target.scheme != "s3":
         raise DataError("this model does not read from a bucket", where=f"data.source: {spec.data.source}")
     table = _table(spec, file)
-    cluster = Cluster(context)
+    cluster = Cluster(context, patience=PATIENCE)
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     say(f"{len(table)} rows, {buffer.tell() / 1e6:.1f} MB of Parquet")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from homelab_mlops.clients import git
 from homelab_mlops.clients.mlflow import Version, any_registry
+from homelab_mlops.clients.patience import Patience
 from homelab_mlops.console import print_json, say, stdout
 from homelab_mlops.errors import HomelabError, RepositoryError, ToolError
 from homelab_mlops.gitops.settings import find_root
@@ -122,7 +123,7 @@ def models_command(context: str | None, *, as_json: bool) -> None:
             stdout().print(f"{item.model}: {item.drift}", markup=False)
 
 
-def promote(model: str, version: str, context: str | None) -> str:
+def promote(model: str, version: str, context: str | None, *, deadline: float) -> str:
     """Commits the one line that names ``version``; returns the commit. Where MLflow answers, the version has to exist.
 
     Raises:
@@ -148,7 +149,7 @@ def promote(model: str, version: str, context: str | None) -> str:
         raise RepositoryError(
             f"git names version {version} of {model} already", where=file, fix="push, if it is not live"
         )
-    evidence = _evidence(model, version, context)
+    evidence = _evidence(model, version, context, deadline)
     lines = [evidence, ""] if evidence else []
     said = promotion.message(model, version, before, None).splitlines()
     path.write_text(promotion.with_version(text, version, file), encoding="utf-8")
@@ -160,20 +161,24 @@ def promote(model: str, version: str, context: str | None) -> str:
     return git.output(root, "rev-parse", "HEAD")
 
 
-def promote_command(model: str, version: str, context: str | None) -> None:
+def promote_command(model: str, version: str, context: str | None, *, deadline: float) -> None:
     """The command `homelab promote`."""
-    commit = promote(model, version, context)
+    commit = promote(model, version, context, deadline=deadline)
     stdout().print(
         f"{promotion.subject(model, version)}: commit {commit[:12]}. `git push` makes it serve.", markup=False
     )
 
 
-def _evidence(model: str, version: str, context: str | None) -> str:
+def _evidence(model: str, version: str, context: str | None, deadline: float) -> str:
     if version == promotion.NONE_YET:
         return ""
-    try:
+
+    def ask(_: bool) -> dict[str, Version]:
         with any_registry(context) as registry:
-            versions = {item.version: item for item in registry.versions(model)}
+            return {item.version: item for item in registry.versions(model)}
+
+    try:
+        versions = Patience(deadline).call(ask)
     except HomelabError as error:
         say(f"the registry cannot be asked, so the commit has no figures: {error.what}")
         return ""

@@ -28,7 +28,7 @@ def run(model: str, context: str | None, *, deadline: float, follow: bool) -> No
     Raises:
         ClusterError: the model has no CronWorkflow here, or its workflow did not succeed within ``deadline`` seconds.
     """
-    cluster = Cluster(context)
+    cluster = Cluster(context, patience=deadline)
     workflow = start(cluster, model)
     name = workflow["metadata"]["name"]
     stdout().print(f"workflow {NAMESPACE}/{name}")

@@ -84,15 +84,15 @@ class PlatformStatus:
         return bool(self.applications) and all(app.green for app in self.applications) and not self.pods
 
 
-def status_command(context: str | None, *, as_json: bool) -> bool:
-    """The command `homelab status`; says whether all is green."""
+def status_command(context: str | None, *, deadline: float, as_json: bool) -> bool:
+    """The command `homelab status`; says whether all is green. Waits ``deadline`` seconds for an API server."""
     from homelab_mlops.clients.kubernetes import Cluster
 
     try:
         root: Path | None = find_root()
     except RepositoryError:
         root = None  # outside a clone files and commits cannot be named
-    cluster = Cluster(context)
+    cluster = Cluster(context, patience=deadline)
     refresh(cluster)
     status = observe(cluster, root)
     show(status, as_json=as_json)

@@ -17,3 +17,4 @@ KeyFile = Annotated[
     ),
 ]
 Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig (default: the current one).")]
+Deadline = Annotated[int, typer.Option(min=0, help="Seconds to wait for a cluster that is coming up.")]

@@ -1,0 +1,103 @@
+"""Tries again, until a deadline, what an API server that is coming up refuses for a moment."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from homelab_mlops.console import say
+from homelab_mlops.errors import HomelabError
+
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 3.0
+LONGEST_ASKED_FOR = 15.0
+_TRANSIENT = {408, 429, 500, 502, 503, 504}
+# What a name server or a TLS handshake says when the fault lies in the settings, so that waiting is of no use.
+_LASTING = ("CERTIFICATE_VERIFY_FAILED", "Name or service not known", "nodename nor servname", "WRONG_VERSION_NUMBER")
+
+Answer = TypeVar("Answer")
+
+
+class NotYetError(Exception):
+    """The API server does not serve yet what it is about to serve."""
+
+
+class UnknownKindError(NotYetError):
+    """The API server knows no such kind, or does not know it yet."""
+
+
+class Patience:
+    """Waits for up to ``seconds`` from now, over all calls together; says once for each outage what it waits for."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until = time.monotonic() + seconds
+
+    def call(self, attempt: Callable[[bool], Answer]) -> Answer:
+        """What ``attempt`` returns; its argument is whether an earlier attempt failed, and may have had its effect.
+
+        Raises:
+            Exception: what the last attempt raised: it was not transient, or the time is over.
+        """
+        pause, since = FIRST_PAUSE, time.monotonic()
+        failed = False
+        while True:
+            try:
+                answer = attempt(failed)
+            except Exception as error:
+                reason = transient(error)
+                asked = _asked_for(error)
+                if reason is None or time.monotonic() + max(pause, asked) > self._until:
+                    raise
+                if not failed:
+                    say(f"waits for up to {self._until - since:.0f} s: {reason}")
+                    failed = True
+                time.sleep(max(pause, asked))
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            if failed:
+                say(f"went on after {time.monotonic() - since:.0f} s")
+            return answer
+
+
+def transient(error: Exception) -> str | None:
+    """In words, what is wrong for a moment; None where the same call would fail again."""
+    import urllib3
+    from kubernetes.client import ApiException
+
+    match error:
+        case NotYetError():
+            return str(error)
+        case HomelabError():
+            return error.what if error.transient else None
+        case ApiException() if error.status in _TRANSIENT:
+            return f"the API server answers {error.status}: {reason_of(error)}"
+        case ApiException() if error.status:
+            return None
+        case ApiException() | urllib3.exceptions.HTTPError():
+            said = reason_of(error)
+            return None if any(words in said for words in _LASTING) else f"the API server does not answer: {said}"
+    return None
+
+
+def reason_of(error: Exception) -> str:
+    """What an API server, or the way to it, said."""
+    import json
+
+    body = getattr(error, "body", None)
+    if body:
+        try:
+            return str(json.loads(body)["message"])
+        except (ValueError, KeyError, TypeError):
+            return str(body.decode(errors="replace") if isinstance(body, bytes) else body).strip()
+    return str(getattr(error, "reason", None) or error)
+
+
+def _asked_for(error: Exception) -> float:
+    """The seconds of ``Retry-After``."""
+    headers = getattr(error, "headers", None) or {}
+    with contextlib.suppress(ValueError, TypeError):
+        return min(float(headers.get("Retry-After", 0)), LONGEST_ASKED_FOR)
+    return 0.0
