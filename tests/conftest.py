@@ -37,6 +37,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write what golden tests expect anew")
 
 
+# Tests that share servers or models which take long to start; each of these runs in one process.
+TOGETHER = (
+    "tests/unit/serving/",
+    "tests/unit/doctor/",
+    "tests/unit/pipeline/test_faults.py",
+    "tests/unit/pipeline/test_tracking.py",
+    "tests/unit/test_fork.py",
+    "tests/manifests/test_graders.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for group in TOGETHER:
+            if item.nodeid.startswith(group):
+                item.add_marker(pytest.mark.xdist_group(group.strip("/").replace("/", ".")))
+
+
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):

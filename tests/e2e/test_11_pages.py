@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import base64
 import http.server
+import io
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
 from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.pipeline.plots import BLUE
 from tests.e2e.conftest import SETTINGS, Fork, applications, setting, versions
 
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+TOLERANCE = 24
+OUTLINE = 300, 300
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 
@@ -93,11 +100,31 @@ def test_the_dashboard_lists_every_application_as_green(fork: Fork, platform: Cl
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
 @pytest.mark.usefixtures("trained")
 def test_a_browser_shows_a_plot_of_the_run(fork: Fork, pictures: Path, tmp_path: Path) -> None:
-    run = versions(fork)[0]["run_id"]
+    run = versions(fork)[-1]["run_id"]
     experiment = fork.mlflow("runs/get", run_id=run)["run"]["info"]["experiment_id"]
-    plots = [item["path"] for item in fork.mlflow("artifacts/list", run_id=run, path="plots")["files"]]
     with signed_in(fork, "mlflow", fork.password("mlflow-admin")) as address:
-        page = f"{address}/#/experiments/{experiment}/runs/{run}/artifacts/{plots[0]}"
-        plot = photograph(page, pictures / "mlflow-plot.png", tmp_path)
-    # An error or an empty frame has a handful of colours.
-    assert len(plot.getcolors(1 << 24) or []) > 300
+        query = {"path": "plots/importance.png", "run_uuid": run}
+        logged = httpx.get(f"{address}/get-artifact", params=query, trust_env=False, timeout=60).raise_for_status()
+        page = f"{address}/#/experiments/{experiment}/runs/{run}"
+        overview = photograph(page, pictures / "mlflow-run.png", tmp_path)
+        shown = photograph(f"{page}/artifacts/plots/importance.png", pictures / "mlflow-plot.png", tmp_path)
+    plot = bars(Image.open(io.BytesIO(logged.content)).convert("RGB"))
+    assert bars(overview).sum() < 0.01 * plot.sum()
+    expected, found = outline(plot), outline(bars(shown))
+    assert (expected & found).sum() > 0.8 * (expected | found).sum()
+
+
+def bars(picture: Image.Image) -> Mask:
+    """Where a picture has the colour of the bars that plots.py draws."""
+    colour = np.array([int(BLUE[at : at + 2], 16) for at in (1, 3, 5)])
+    near: Mask = np.abs(np.asarray(picture, dtype=int) - colour).max(axis=2) < TOLERANCE
+    return near
+
+
+def outline(mask: Mask) -> Mask:
+    """The smallest rectangle that holds all of a mask, brought to one size."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    assert rows.size, "the colour is nowhere"
+    cut = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    same: Mask = np.asarray(Image.fromarray(cut).resize(OUTLINE))
+    return same
