@@ -75,6 +75,7 @@ def normalise(manifest: Manifest, namespace: str, cluster_scoped: set[tuple[str,
     else:
         metadata.setdefault("namespace", namespace)
     if is_built_in(copy):
+        _drop(copy, "status", {})
         _fill(copy)
     return copy
 
@@ -285,6 +286,9 @@ def _fill_pod(pod: dict[str, Any]) -> None:
         enableServiceLinks=True,
     )
     _drop(pod, "securityContext", {})
+    if "priorityClassName" not in pod:
+        _drop(pod, "priority", 0)
+        _drop(pod, "preemptionPolicy", "PreemptLowerPriority")
     for key in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"):
         _drop(pod, key, False)
     if "serviceAccount" in pod and pod.get("serviceAccountName", pod["serviceAccount"]) == pod["serviceAccount"]:
