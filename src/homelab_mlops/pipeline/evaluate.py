@@ -18,7 +18,7 @@ from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline.fit import counting, targets, weights_of
 from homelab_mlops.pipeline.gate import Opponent, Reason, judge, linear_baseline, trivial_baseline
-from homelab_mlops.pipeline.ingest import load_ingested, read
+from homelab_mlops.pipeline.ingest import load_ingested, read_frame
 from homelab_mlops.pipeline.metrics import Array, Interval, Rows, holdout_metrics
 from homelab_mlops.pipeline.split import group_ids, groups_of, row_ids, split_rows
 from homelab_mlops.pipeline.train import labelled
@@ -112,7 +112,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
 
 def _external(spec: ModelSpec, source: str, work: Path) -> pd.DataFrame:
     with step_folder(work, "holdout") as folder:
-        frame = read(spec, source, folder)
+        frame = read_frame(spec, source, folder)
     enough = spec.model_copy(update={"data": spec.data.model_copy(update={"min_rows": FEWEST_ROWS})})
     refuse(check_table(frame, enough), source)
     return labelled(frame, spec)

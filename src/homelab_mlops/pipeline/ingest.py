@@ -2,55 +2,73 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import hashlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, SpecError
 from homelab_mlops.model import demo_tables
-from homelab_mlops.model.spec import ModelSpec, TimeSplit, period_parts
-from homelab_mlops.pipeline import sources
-from homelab_mlops.pipeline.tables import content_sha256, file_sha256, read_table, typed
+from homelab_mlops.model.spec import Csv, ModelSpec, TimeSplit, period_parts
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
+from homelab_mlops.tables.columns import content_sha256, declared, frame_of, typed
+from homelab_mlops.tables.csv_dialect import positions
+from homelab_mlops.tables.read import Reading, read
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def ingest(spec: ModelSpec, work: Path, source: str | None = None, as_of: str | None = None) -> dict[str, Any]:
+def ingest(
+    spec: ModelSpec, work: Path, source: str | None = None, as_of: str | None = None, csv: Csv | None = None
+) -> dict[str, Any]:
     """Writes ``work/ingest/data.parquet`` and ``manifest.json``, and returns the manifest.
 
     Args:
         source: instead of the specification's; ``demo`` stands for its demo table.
         as_of: the end of the window of a time split, an ISO date; the end of the data where it is None.
+        csv: how CSV files are written, instead of the specification's.
 
     Raises:
         DataError, StorageError, SpecError: the table cannot be read, or the window holds no rows.
     """
     source = _source(spec, source)
     with step_folder(work, "ingest") as folder:
-        frame = read(spec, source, folder)
-        window = None
+        reading = read_source(spec, source, folder, csv)
+        table, window = reading.table, None
         if isinstance(spec.split, TimeSplit):
-            frame, window = _window(frame, spec.split, as_of, source)
+            table, window = _window(table, spec.split, as_of, source)
         elif as_of is not None:
             raise SpecError("--as-of is for models with a time split", where=spec.name, fix="leave --as-of out")
         manifest: dict[str, Any] = {
             "model": spec.name,
             "source": source,
-            "rows": len(frame),
-            "columns": list(frame.columns),
-            "sha256": content_sha256(frame),
+            "rows": table.num_rows,
+            "columns": table.column_names,
+            "read": {
+                "files": reading.files,
+                "rows": reading.table.num_rows,
+                "bytes": reading.size,
+                "left_out": list(reading.left_out),
+            },
+            "sha256": content_sha256(table),
             "window": window,
             "ingested_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), folder / "data.parquet")
-        manifest["file_sha256"] = file_sha256(folder / "data.parquet")
+        pq.write_table(table, folder / "data.parquet")
+        manifest["file_sha256"] = _file_sha256(folder / "data.parquet")
         write_json(folder / "manifest.json", manifest)
         write_json(folder / "model.json", spec.model_dump(mode="json"))
-    say(f"ingest: {len(frame):,} rows, {len(frame.columns)} columns from {source}, sha256 {manifest['sha256'][:12]}")
+    for line in reading.said:
+        say(f"ingest: {line}")
+    say(
+        f"ingest: {table.num_rows:,} rows, {table.num_columns} columns from {source}, sha256 {manifest['sha256'][:12]}"
+    )
     return manifest
 
 
@@ -70,11 +88,11 @@ def load_ingested(spec: ModelSpec, work: Path) -> tuple[pd.DataFrame, dict[str, 
     path = work / "ingest" / "data.parquet"
     if not path.exists():
         raise DataError("the ingested table is missing", where=str(path), fix=f"run `{command}`")
-    if file_sha256(path) != manifest["file_sha256"]:
+    if _file_sha256(path) != manifest["file_sha256"]:
         raise DataError(
             "the ingested table is not the one that its manifest describes", where=str(path), fix=f"run `{command}`"
         )
-    return read_table(path, spec, str(path)), manifest
+    return frame_of(pq.read_table(path)), manifest
 
 
 def _source(spec: ModelSpec, source: str | None) -> str:
@@ -87,61 +105,71 @@ def _source(spec: ModelSpec, source: str | None) -> str:
     return spec.data.demo
 
 
-def read(spec: ModelSpec, source: str, folder: Path) -> pd.DataFrame:
-    """The rows of ``source`` with the declared types; ``folder`` takes a download meanwhile."""
+def read_source(spec: ModelSpec, source: str, folder: Path, csv: Csv | None = None) -> Reading:
+    """The rows of ``source`` with the declared types; ``folder`` takes a download meanwhile.
+
+    Raises:
+        DataError, StorageError: the table cannot be read, or lacks a column.
+    """
+    columns = declared(spec)
     if demo_tables.is_built_in(source):
         frame = demo_tables.built_in(source)
-        missing = [name for name in spec.columns if name not in frame.columns]
-        if missing:
-            raise DataError(
-                f"the table lacks the column {missing[0]!r}", where=source, fix=f"it has {', '.join(frame.columns)}"
-            )
-        return typed(frame, spec)
-    if source.startswith("s3://"):
-        with sources.s3_files(source, folder) as files:
-            return _concatenated(files, spec, source)
-    if "://" in source:
-        raise DataError(
-            f"a source of this kind is not read: {source.partition('://')[0]}", where=source, fix="use a path or s3://"
-        )
-    return _concatenated(sources.local_files(source), spec, source)
+        positions([str(name) for name in frame.columns], spec.columns, source)
+        table = pa.Table.from_pandas(frame[spec.columns], preserve_index=False)
+        return Reading.built_in(typed(table, columns, source))
+    csv = csv or spec.data.csv
+    return read(source, folder, columns, csv, [spec.target.column, *spec.features])
 
 
-def _concatenated(files: list[Path], spec: ModelSpec, source: str) -> pd.DataFrame:
-    several = len(files) > 1
-    frames = [read_table(file, spec, f"{source}{file.name}" if several else source) for file in files]
-    return typed(pd.concat(frames, ignore_index=True), spec) if several else frames[0]
+def read_frame(spec: ModelSpec, source: str, folder: Path) -> pd.DataFrame:
+    """As `read_source`, in the types of `load_ingested`."""
+    return frame_of(read_source(spec, source, folder).table)
 
 
-def _window(
-    frame: pd.DataFrame, split: TimeSplit, as_of: str | None, source: str
-) -> tuple[pd.DataFrame, dict[str, str]]:
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _window(table: pa.Table, split: TimeSplit, as_of: str | None, source: str) -> tuple[pa.Table, dict[str, str]]:
     """The rows of the training and the holdout period that end at ``as_of``, in order of time."""
-    times = frame[split.column]
-    if not isinstance(times.dtype, pd.DatetimeTZDtype):
-        example = next((value for value in times if pd.isna(pd.to_datetime(value, utc=True, errors="coerce"))), "")
+    from dateutil.relativedelta import relativedelta
+
+    times = table.column(split.column)
+    if not pa.types.is_timestamp(times.type):
+        example = pc.drop_null(times)[0].as_py() if times.null_count < len(times) else ""
         raise DataError(
             f"the column {split.column!r} is not a time: {example!r}", where=source, fix="use ISO 8601 times"
         )
-    if times.isna().any():
-        raise DataError(f"{int(times.isna().sum()):,} rows lack the time {split.column!r}", where=source)
-    end = _parsed(as_of) if as_of else times.max().floor("D") + pd.Timedelta(days=1)
-    holdout = end - pd.DateOffset(**period_parts(split.holdout))
-    start = holdout - pd.DateOffset(**period_parts(split.train))
-    inside = frame[(times >= start) & (times < end)].sort_values(split.column, kind="stable", ignore_index=True)
+    if times.null_count:
+        raise DataError(f"{times.null_count:,} rows lack the time {split.column!r}", where=source)
+    oldest, newest = pc.min(times).as_py(), pc.max(times).as_py()
+    midnight = newest.replace(hour=0, minute=0, second=0, microsecond=0)
+    end = _parsed(as_of) if as_of else midnight + timedelta(days=1)
+    holdout = end - relativedelta(**period_parts(split.holdout))
+    start = holdout - relativedelta(**period_parts(split.train))
+    inside = table.filter(_between(times, start, end))
+    inside = inside.take(pc.sort_indices(inside, [(split.column, "ascending")]))
     for period, first, last in (("training", start, holdout), ("holdout", holdout, end)):
-        if not ((inside[split.column] >= first) & (inside[split.column] < last)).any():
+        if not pc.any(_between(inside.column(split.column), first, last)).as_py():
             raise DataError(
                 f"the {period} period {first:%Y-%m-%d} to {last:%Y-%m-%d} holds no rows",
                 where=source,
-                fix=f"the data goes from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}; choose another --as-of",
+                fix=f"the data goes from {oldest:%Y-%m-%d} to {newest:%Y-%m-%d}; choose another --as-of",
             )
     return inside, {"train": start.isoformat(), "holdout": holdout.isoformat(), "end": end.isoformat()}
 
 
-def _parsed(as_of: str) -> pd.Timestamp:
+def _between(times: pa.ChunkedArray, first: datetime, last: datetime) -> pa.ChunkedArray:
+    bounds = [pa.scalar(moment, times.type) for moment in (first, last)]
+    return pc.and_(pc.greater_equal(times, bounds[0]), pc.less(times, bounds[1]))
+
+
+def _parsed(as_of: str) -> datetime:
+    import pandas as pd
+
     try:
-        moment = pd.Timestamp(as_of)
+        moment: datetime = pd.Timestamp(as_of).to_pydatetime()
     except ValueError:
         raise DataError(f"{as_of!r} is not a date", where="--as-of", fix="use a date such as 2013-07-01") from None
-    return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -15,15 +15,21 @@ import pyarrow.parquet as pq
 from homelab_mlops.clients import s3
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, EvaluationError, StorageError
+from homelab_mlops.model.spec import Csv
 from homelab_mlops.pipeline import sources
 from homelab_mlops.pipeline.registry import champion_of
-from homelab_mlops.pipeline.tables import read_raw
+from homelab_mlops.tables.columns import declared_inputs, frame_of, typed
+from homelab_mlops.tables.csv_dialect import Needed
+from homelab_mlops.tables.read import read_as_it_is
 
 
-def predict(model: str, source: str, target: str) -> dict[str, Any]:
+def predict(model: str, source: str, target: str, csv: Csv | None = None) -> dict[str, Any]:
     """Reads the table ``source``, a path or ``s3://``, and writes the Parquet file ``target``, one of either.
 
     Every column stays; ``prediction`` is added, or one column ``probability_LABEL`` a label, and ``model_version``.
+
+    Args:
+        csv: how CSV files are written, where that cannot be found out.
 
     Returns:
         ``model``, ``version``, ``rows`` and ``target``.
@@ -37,26 +43,20 @@ def predict(model: str, source: str, target: str) -> dict[str, Any]:
         raise EvaluationError(
             f"the model {model!r} has no champion", fix=f"`homelab promote {model} VERSION`, and a push, make one"
         )
-    frame = _read(source)
+    inputs = declared_inputs(champion.scorer.description.inputs)
+    with tempfile.TemporaryDirectory() as temporary:
+        reading = read_as_it_is(source, Path(temporary), Needed(tuple(inputs)), csv)
+    for line in reading.said:
+        say(f"predict: {line}")
     try:
-        predicted = champion.scorer.predict(frame)
+        predicted = champion.scorer.predict(frame_of(typed(reading.table, inputs, source, reading.spelling)))
     except ValueError as error:
         raise DataError(f"the {champion.name} does not take these rows: {error}", where=source) from error
+    frame = reading.table.to_pandas()
     scored = _beside(frame, predicted, champion.scorer.description.labels).assign(model_version=champion.version)
     _write(scored, target)
     say(f"predict: {len(scored):,} rows of {source} by the {champion.name}: {target}")
     return {"model": model, "version": champion.version, "rows": len(scored), "target": target}
-
-
-def _read(source: str) -> pd.DataFrame:
-    with tempfile.TemporaryDirectory() as temporary:
-        if source.startswith("s3://"):
-            with sources.s3_files(source, Path(temporary)) as files:
-                tables = [read_raw(file, source).to_pandas() for file in files]
-        else:
-            tables = [read_raw(file, str(file)).to_pandas() for file in sources.local_files(source)]
-    frame: pd.DataFrame = pd.concat(tables, ignore_index=True)
-    return frame
 
 
 def _beside(

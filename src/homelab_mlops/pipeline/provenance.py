@@ -50,10 +50,11 @@ def _version(name: str) -> str:
 
 
 def code_sha256(package: Path | None = None) -> str:
-    """SHA-256 over the Python files of `model` and `pipeline`, the code that a replay has to run."""
+    """SHA-256 over the Python files of `model`, `tables` and `pipeline`, the code that a replay has to run."""
     root = package or Path(homelab_mlops.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted([*root.joinpath("model").glob("*.py"), *root.joinpath("pipeline").glob("*.py")]):
+    rooms = ("model", "pipeline", "tables")
+    for path in sorted(path for room in rooms for path in root.joinpath(room).glob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

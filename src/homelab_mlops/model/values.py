@@ -1,0 +1,109 @@
+"""What a cell says: which texts are missing, which are a number or a truth, and when two values are equal.
+
+The one definition for CSV, Parquet, JSON, `homelab predict` and the service. It needs nothing but Python, since MLflow
+stores this file beside each model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+
+# What pandas reads as missing, and its word for a missing time.
+MISSING = frozenset(
+    ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"]
+    + ["NA", "NULL", "NaN", "NaT", "None", "n/a", "nan", "null"]
+)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
+# As a computer writes a number: 007, +49 and 1_000 are names.
+_PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
+_TRUTHS = {"true": "1", "false": "0"}
+
+
+def is_missing(text: str, missing: frozenset[str] = MISSING) -> bool:
+    """Whether the text of a cell stands for no value; space around it does not count."""
+    return text in missing or text.strip() in missing
+
+
+def number(text: str) -> float:
+    """The number that a text is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = text.strip()
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that a text is, to the last digit; None where it has a fraction.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    value = number(text)
+    if value - value != 0:
+        return None
+    exact = Decimal(text.strip())
+    return int(exact) if exact == exact.to_integral_value() else None
+
+
+def boolean(text: str) -> float:
+    """1.0 for true, 0.0 for false.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    value = number(_TRUTHS.get(text.strip().lower(), text))
+    if value not in (0.0, 1.0):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return value
+
+
+def spelled(text: str) -> str:
+    """A text as it is compared: without space around it, numbers by value (`1.0` and `1e0` are `1`), `True` as `true`.
+
+    Texts that only look like numbers (`007`, `+49`) stay as they are.
+    """
+    text = text.strip()
+    if text.isdigit():
+        return text
+    if _PLAIN.fullmatch(text):
+        exact = Decimal(text).normalize()
+        return "0" if exact == 0 else f"{exact:f}"
+    lower = text.lower()
+    return lower if lower in _TRUTHS else text
+
+
+def text_of(value: object) -> str:
+    """The text of a scalar: ``True`` is ``true``, ``1.0`` is ``1``; a text stays as it is."""
+    if isinstance(value, str):
+        return value
+    return spelled(str(value))
+
+
+class Names:
+    """The names of a category or of a target, and which of them a value is.
+
+    A value is the name that it spells, else the one that it equals: `1.0` is `1`, `True` is `true`, and where only
+    one of both is a name, true is `1` and false is `0`.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+        self._found = {name: name for name in self.names}
+        for name in self.names:
+            self._found.setdefault(spelled(name), name)
+        known = dict(self._found)
+        for word, digit in _TRUTHS.items():
+            for one, other in ((word, digit), (digit, word)):
+                if one not in known and other in known:
+                    self._found[one] = known[other]
+
+    def find(self, text: str) -> str | None:
+        """The name that ``text`` stands for; None where it is none of them."""
+        found = self._found.get(text)
+        return self._found.get(spelled(text)) if found is None else found

@@ -1,0 +1,341 @@
+"""How the CSV files of one table are written: decided once for all of them, from what is given and what is certain.
+
+Where the beginning of the files does not tell, an error says so and how to say it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from homelab_mlops.errors import DataError
+from homelab_mlops.model import values
+from homelab_mlops.tables.columns import Declared, Spelling
+from homelab_mlops.tables.content import Content, Text, not_text
+
+if TYPE_CHECKING:
+    from homelab_mlops.model.spec import Csv
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+SAMPLE = 1000
+# So many columns numbered 0, 1, 2, ... are the names that pandas gives, or a row: who can tell?
+NUMBERED = 4
+_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?", re.ASCII)
+_POINT = re.compile(r"[+-]?\d*\.\d*([eE][+-]?\d+)?", re.ASCII)
+
+Rows = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Needed:
+    """The columns that a reader looks for; none of them where it takes all.
+
+    ``in_order`` names the columns of a table without a header; where it is empty they are label, f0, f1, ...
+    ``weighted``: the column after the label is its weight, as with SageMaker's `csv_weights`.
+    """
+
+    columns: tuple[Declared, ...] = ()
+    in_order: tuple[str, ...] = ()
+    weighted: bool = False
+    how_to_say: str = "`data.csv.header` in model.yaml, or --header"
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the files are written. ``names`` are each file's columns in order."""
+
+    delimiter: str
+    quote: str
+    comment: str
+    header: bool
+    spelling: Spelling
+    names: tuple[tuple[str, ...], ...]
+    said: str
+
+
+def decide(files: Sequence[Content], needed: Needed, given: Csv) -> Dialect:
+    """The dialect of the files of one table.
+
+    Raises:
+        DataError: it cannot be told, the files differ, or the first line is not CSV.
+    """
+    quote, comment = '"' if given.quote is None else given.quote, given.comment or ""
+    starts = [_start(file, quote, comment) for file in files]
+    delimiter = given.delimiter or _delimiter(starts[0], quote, needed.names, files[0].where)
+    samples = [_rows(start, delimiter, quote, file) for start, file in zip(starts, files, strict=True)]
+    header = _has_header(samples, files, needed, given)
+    names = [_names(rows, file, needed, given, header=header) for rows, file in zip(samples, files, strict=True)]
+    bodies = [rows[1:] if header else rows for rows in samples]
+    decimal, thousands = _marks(_number_cells(names, bodies, needed), given)
+    missing = values.MISSING if given.missing is None else frozenset(given.missing)
+    words = [] if delimiter == "," else [DELIMITERS.get(delimiter, repr(delimiter))]
+    words += ["decimal comma"] if decimal == "," else []
+    words += [f"{thousands!r} between thousands"] if thousands else []
+    words += [file.encoding for file in files[:1] if file.encoding not in ("utf-8", "utf-8-sig")]
+    words += [] if header else ["no header"]
+    spelling = Spelling(decimal, thousands, missing)
+    return Dialect(delimiter, quote, comment, header, spelling, tuple(names), ", ".join(words))
+
+
+def _start(file: Content, quote: str, comment: str) -> str:
+    start = file.start
+    if comment:
+        start = b"".join(Text.without_comments(iter([start]), quote, comment))
+    return start.decode("utf-8", errors="replace")
+
+
+def _parsed(text: str, delimiter: str, quote: str) -> Rows:
+    if quote:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
+    else:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    rows: Rows = []
+    for row in reader:
+        if row:
+            rows.append(row)
+        if len(rows) > SAMPLE:
+            break
+    return rows
+
+
+def _rows(text: str, delimiter: str, quote: str, file: Content) -> Rows:
+    """The first records of a file, without one that the sample cuts off."""
+    try:
+        rows = _parsed(text, delimiter, quote)
+    except csv.Error as error:
+        raise DataError(f"the first lines are not CSV: {error}", where=f"{file.where}:1") from error
+    if not file.whole and 1 < len(rows) <= SAMPLE:
+        rows.pop()
+    spaced = quote and re.search(rf"(^|{re.escape(delimiter)})[ \t]+{re.escape(quote)}", text[:4096], re.MULTILINE)
+    if spaced:
+        raise DataError(
+            f"a space stands before a quotation mark {quote}, which then quotes nothing",
+            where=file.where,
+            fix="write the table without spaces after its delimiter",
+        )
+    return rows
+
+
+def _delimiter(text: str, quote: str, names: list[str], where: str) -> str:
+    found: dict[str, Rows] = {}
+    for mark in DELIMITERS:
+        try:
+            found[mark] = _parsed(text, mark, quote)[:-1] or _parsed(text, mark, quote)
+        except csv.Error:
+            continue
+    wide = [mark for mark, rows in found.items() if rows and len(rows[0]) > 1]
+    if names:
+        fitting = [mark for mark in wide if set(names) <= {name.strip() for name in found[mark][0]}]
+        if len(fitting) == 1:
+            return fitting[0]
+    regular = [mark for mark in wide if len({len(row) for row in found[mark]}) == 1]
+    if len(regular) > 1:
+        clean = [mark for mark in regular if _is_clean(found[mark], [other for other in regular if other != mark])]
+        if len(clean) != 1:
+            marks = " and ".join(DELIMITERS[mark] for mark in regular)
+            raise DataError(
+                f"it cannot be told what separates the columns: {marks} both fit",
+                where=f"{where}:1",
+                fix="say it: `data.csv.delimiter`, or --delimiter",
+            )
+        return clean[0]
+    if regular:
+        return regular[0]
+    return max(wide, key=lambda mark: len(found[mark][0]), default=",")
+
+
+def _is_clean(rows: Rows, others: list[str]) -> bool:
+    return all(
+        _COMMA.fullmatch(cell.strip()) or not any(other in cell for other in others) for row in rows for cell in row
+    )
+
+
+def _names(rows: Rows, file: Content, needed: Needed, given: Csv, *, header: bool) -> tuple[str, ...]:
+    width = len(rows[0]) if rows else 0
+    if isinstance(given.header, list):
+        return _as_wide(tuple(given.header), width, file.where, "`data.csv.header` lists")
+    if header:
+        return tuple(name.strip() for name in rows[0])
+    if needed.in_order:
+        return _as_wide(needed.in_order, width, file.where, "the model has")
+    named = ("label", "weight") if needed.weighted else ("label",)
+    return (*named, *(f"f{number}" for number in range(width - len(named))))
+
+
+def _as_wide(names: tuple[str, ...], width: int, where: str, whose: str) -> tuple[str, ...]:
+    if len(names) != width:
+        raise DataError(
+            f"the table without a header has {width} columns; {whose} {len(names)}",
+            where=where,
+            fix="the label comes first, then the features in the order of model.yaml; or list the names: `data.csv.header`",
+        )
+    return names
+
+
+def _has_header(samples: Sequence[Rows], files: Sequence[Content], needed: Needed, given: Csv) -> bool:
+    """Whether each file begins with the names of its columns; the same for all of them."""
+    if given.header is not None:
+        return given.header is True
+    firsts = [rows[0] for rows in samples]
+    names = set(needed.names)
+    if names:
+        named = [names <= {cell.strip() for cell in first} for first in firsts]
+        if all(named):
+            return True
+        if any(named):
+            _refuse_mixed(named, files)
+        if needed.in_order and all(_is_value(first[0]) for first in firsts):
+            return False
+        if any(_is_value(cell) for first in firsts for cell in first):
+            first, where = next(
+                (first, file.where) for first, file in zip(firsts, files, strict=True) if any(map(_is_value, first))
+            )
+            if not names & {cell.strip() for cell in first}:
+                _refuse_untold(first, where, "names none of the model's columns", needed)
+        for first, file in zip(firsts, files, strict=True):
+            if "\ufffd" in "".join(first):
+                raise not_text(file.encoding, file.where)
+        return True  # and its columns are missing, which the reader says by name
+    bodies = [row for rows in samples for row in rows[1:]]
+    decided = [_looks_like_header(first, bodies, firsts) for first in firsts]
+    for verdict, first, file in zip(decided, firsts, files, strict=True):
+        if verdict is None:
+            _refuse_untold(first, file.where, "may be a header or a row", needed)
+    headers = [bool(verdict) for verdict in decided]
+    if len(set(headers)) > 1:
+        _refuse_mixed(headers, files)
+    if headers[0]:
+        for first, file in zip(firsts, files, strict=True):
+            if "\ufffd" in "".join(first):
+                raise not_text(file.encoding, file.where)
+    return headers[0]
+
+
+def _refuse_mixed(headers: Sequence[bool], files: Sequence[Content]) -> None:
+    with_header, without = files[list(headers).index(True)].where, files[list(headers).index(False)].where
+    raise DataError(
+        f"one file begins with the names of the columns, another does not: {without}",
+        where=with_header,
+        fix="write all files of a table with a header, or all without; `data.csv.header` says which",
+    )
+
+
+def _refuse_untold(first: list[str], where: str, why: str, needed: Needed) -> None:
+    cells = ", ".join(repr(cell) for cell in first[:6]) + (", ..." if len(first) > 6 else "")
+    raise DataError(
+        f"it cannot be told whether the first line is a header: it {why}: {cells}",
+        where=f"{where}:1",
+        fix=f"say it: {needed.how_to_say}",
+    )
+
+
+def _looks_like_header(first: list[str], body: Rows, firsts: Sequence[list[str]]) -> bool | None:
+    """Whether the first line of a file names its columns; None where that cannot be told."""
+    cells = [cell.strip() for cell in first]
+    if len(cells) >= NUMBERED and cells == [str(number) for number in range(len(cells))]:
+        return None
+    columns = [[row[index].strip() for row in body if index < len(row)] for index in range(len(cells))]
+    over_numbers = [
+        not _is_value(cell) and not values.is_missing(cell) and _is_numeric(column)
+        for cell, column in zip(cells, columns, strict=True)
+    ]
+    values_in_it = [_is_value(cell) for cell in cells]
+    if values_in_it[0] or (any(values_in_it) and not any(over_numbers)):
+        return False
+    if any(values_in_it):
+        return None
+    if any(over_numbers) or (len(firsts) > 1 and all(other == first for other in firsts)):
+        return True
+    if not cells[0] and all(cells[1:]) and len(set(cells)) == len(cells):
+        return True  # a pandas index has no name
+    return _differs(cells, columns)
+
+
+def _differs(cells: list[str], columns: list[list[str]]) -> bool | None:
+    """Among texts: a header's words occur nowhere below it, a row's words do."""
+    again = [cell in column for cell, column in zip(cells, columns, strict=True)]
+    repeating = [len(column) >= 2 * len(set(column)) for column in columns]
+    if any(seen and repeats for seen, repeats in zip(again, repeating, strict=True)):
+        return False
+    return True if any(repeating) and not any(again) and len(set(cells)) == len(cells) else None
+
+
+def _is_value(cell: str) -> bool:
+    """Whether a cell is a number or a truth, which no column is named."""
+    try:
+        values.boolean(cell)
+    except ValueError:
+        try:
+            values.number(cell.replace(",", "."))
+        except ValueError:
+            return False
+    return True
+
+
+def _is_numeric(column: Iterable[str]) -> bool:
+    given = [cell for cell in column if not values.is_missing(cell)]
+    return bool(given) and all(map(_is_value, given))
+
+
+def _number_cells(names: Sequence[tuple[str, ...]], bodies: Sequence[Rows], needed: Needed) -> list[str]:
+    """The cells of the sample that have to be numbers: of declared numbers, or of columns that hold nothing else."""
+    declared = {column.name for column in needed.columns if column.kind in ("number", "integer")}
+    cells: list[str] = []
+    for columns, rows in zip(names, bodies, strict=True):
+        for index, name in enumerate(columns):
+            column = [row[index].strip() for row in rows if index < len(row) and not values.is_missing(row[index])]
+            if name in declared or (not needed.columns and all(map(_is_value, column))):
+                cells += column
+    return cells
+
+
+def _marks(cells: list[str], given: Csv) -> tuple[str, str]:
+    """The decimal mark and the mark between thousands, which is empty where there is none.
+
+    A comma is a decimal mark where it cannot stand between thousands, as in `0,5` or `12,25`.
+    """
+    thousands = given.thousands or ""
+    if given.decimal is not None or thousands:
+        return given.decimal or ("," if thousands == "." else "."), thousands
+    if any(_POINT.fullmatch(cell) and not _GROUPED.fullmatch(cell) for cell in cells):
+        return ".", ""
+    commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
+    certain = [cell for cell in commas if not re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", cell)]
+    grouped = [cell for cell in cells if _GROUPED.fullmatch(cell)]
+    if certain or any("," in cell for cell in grouped):
+        return ",", "." if grouped else ""
+    return ".", ""
+
+
+def positions(names: Sequence[str], wanted: Iterable[str], where: str) -> list[int]:
+    """Where the wanted columns stand.
+
+    Raises:
+        DataError: one is missing, or stands there twice.
+    """
+    counts = Counter(names)
+    wanted = list(wanted)
+    missing = [name for name in wanted if name not in counts]
+    if missing:
+        found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise DataError(
+            f"the table lacks the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing[:8]))}",
+            where=where,
+            fix=f"it has {len(names)}: {found}. Mend the table, or the names in model.yaml",
+        )
+    repeated = [name for name in wanted if counts[name] > 1]
+    if repeated:
+        raise DataError(
+            f"the column {repeated[0]!r} stands twice in the table", where=where, fix="rename or drop one of them"
+        )
+    return [list(names).index(name) for name in wanted]

@@ -1,0 +1,302 @@
+"""The one way from a source to a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from homelab_mlops.errors import DataError
+from homelab_mlops.model.spec import Csv
+from homelab_mlops.tables import columns, content, csv_dialect, files
+from homelab_mlops.tables.columns import PLAIN, Declared, Notes, Spelling
+from homelab_mlops.tables.content import Content
+from homelab_mlops.tables.csv_dialect import Dialect, Needed
+from homelab_mlops.tables.libsvm import read_libsvm
+
+MAX_COLUMNS = 2000
+# pandas writes an index without a name under such a one.
+UNNAMED = "__index_level_"
+BLOCK = 4 << 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A table and how it was read.
+
+    ``spelling`` is how its texts are to be read, where they still are texts; ``said`` are lines for a person.
+    """
+
+    table: pa.Table
+    files: int
+    size: int
+    left_out: tuple[str, ...]
+    spelling: Spelling
+    said: tuple[str, ...]
+
+    @classmethod
+    def built_in(cls, table: pa.Table) -> Reading:
+        """A table that no file held."""
+        return cls(table, 0, 0, (), PLAIN, ())
+
+    @property
+    def counts(self) -> str:
+        """``3 files, 7,043 rows, 977,501 bytes``."""
+        plural = "" if self.files == 1 else "s"
+        return f"{self.files:,} file{plural}, {self.table.num_rows:,} rows, {self.size:,} bytes"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file of a table, ready to be read."""
+
+    content: Content
+    names: tuple[str, ...]
+    partition: dict[str, str | None]
+    index: int
+
+
+def read(
+    source: str, folder: Path, declared: Sequence[Declared], csv: Csv | None = None, in_order: Sequence[str] = ()
+) -> Reading:
+    """The declared columns of ``source``, a file, a folder or ``s3://``, in their types.
+
+    Args:
+        folder: where a download may lie meanwhile.
+        in_order: the columns of a table without a header.
+
+    Raises:
+        DataError, StorageError: the table cannot be read, or is not one with these columns.
+        OSError: a file cannot be opened.
+    """
+    needed = Needed(tuple(declared), tuple(in_order))
+    notes = Notes()
+    with files.opened(source, folder) as found:
+        opening = _Opening(found, needed, csv or Csv(), source)
+        tables = [
+            columns.typed(opening.table(part, needed.names), declared, part.content.where, opening.spelling, notes)
+            for part in opening.parts
+        ]
+    return opening.reading(columns.joined(tables), [*opening.said, *notes.lines()])
+
+
+def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = None) -> Reading:
+    """Every column of ``source`` as its file holds it; a CSV's are text, to be read as ``spelling`` says.
+
+    Columns without a name are left out, which is said.
+
+    Raises:
+        DataError, StorageError: the table cannot be read, or lacks a column that is needed.
+        OSError: a file cannot be opened.
+    """
+    with files.opened(source, folder) as found:
+        opening = _Opening(found, needed, csv or Csv(), source)
+        tables = [opening.table(part, None) for part in opening.parts]
+    names = tables[0].column_names
+    for table, part in zip(tables, opening.parts, strict=True):
+        if set(table.column_names) != set(names):
+            odd = sorted(set(table.column_names) ^ set(names))
+            raise DataError(
+                f"the files of the table have different columns: {', '.join(map(repr, odd[:8]))}",
+                where=part.content.where,
+                fix=f"{opening.parts[0].content.where} has {', '.join(names[:8])}",
+            )
+    try:
+        whole = pa.concat_tables([table.select(names) for table in tables], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(f"the files of the table do not fit together: {_first_line(error)}", where=source) from error
+    return opening.reading(whole, opening.said)
+
+
+class _Opening:
+    """The files of a source, looked into."""
+
+    def __init__(self, found: files.Files, needed: Needed, csv: Csv, source: str) -> None:
+        self.source = source
+        looked = [(file, content.content_of(file.path, file.where, csv.encoding)) for file in found.files]
+        self.size = sum(file.path.stat().st_size for file in found.files)
+        empty = [file.where for file, held in looked if held.format == "empty"]
+        held = [(file, held) for file, held in looked if held.format != "empty"]
+        if not held:
+            raise DataError("the file is empty", where=empty[0], fix="write the table again")
+        self.left_out = (*found.left_out, *(f"{where} (empty)" for where in empty))
+        texts = [held for _, held in held if held.format == "csv"]
+        self.dialect = csv_dialect.decide(texts, needed, csv) if texts else None
+        self.needed = needed
+        self.unnamed: set[str] = set()
+        order = {id(item): number for number, item in enumerate(texts)}
+        self.parts = [self._part(file, item, order.get(id(item), -1)) for file, item in held]
+
+    @property
+    def spelling(self) -> Spelling:
+        return self.dialect.spelling if self.dialect else PLAIN
+
+    @property
+    def said(self) -> list[str]:
+        lines = [f"read as: {self.dialect.said}"] if self.dialect and self.dialect.said else []
+        if self.left_out:
+            names = ", ".join(self.left_out[:8])
+            lines.append(f"left out: {names}" + (f" and {len(self.left_out) - 8:,} more" if len(self.left_out) > 8 else ""))
+        lines += [f"a column without a name is left out: {name}" for name in sorted(self.unnamed)]
+        return lines
+
+    def reading(self, table: pa.Table, said: list[str]) -> Reading:
+        if not table.num_rows:
+            where = self.parts[0].content.where
+            raise DataError(
+                "the table has a header and no rows", where=where, fix="check the query or export that wrote it"
+            )
+        reading = Reading(table, len(self.parts), self.size, self.left_out, self.spelling, tuple(said))
+        return replace(reading, said=(*said, f"read {reading.counts}"))
+
+    def _part(self, file: files.File, held: Content, index: int) -> _Part:
+        if held.format == "csv" and self.dialect is not None:
+            names = self.dialect.names[index]
+        elif held.format == "parquet":
+            names = tuple(_parquet(held).schema_arrow.names)
+        else:
+            names = ()
+        _refuse_wide(names, held.where)
+        return _Part(held, names, file.partition, index)
+
+    def table(self, part: _Part, wanted: list[str] | None) -> pa.Table:
+        """The wanted columns of a file, or all that have a name, as the file holds them."""
+        names = part.names
+        if part.content.format == "libsvm":
+            with content.unpacked(part.content.path, part.content.packing, part.content.where) as stream:
+                table = read_libsvm(stream, part.content.where)
+            if self.needed.in_order:
+                table = _renamed(table, self.needed.in_order)
+            names = tuple(table.column_names)
+            _refuse_wide(names, part.content.where)
+        from_folders = {name: value for name, value in part.partition.items() if name not in names}
+        if wanted is None:
+            mine = [name for name in names if name and not name.startswith(UNNAMED)]
+            self.unnamed |= {f"number {number + 1}" for number, name in enumerate(names) if name not in mine}
+            csv_dialect.positions(names, dict.fromkeys(mine), part.content.where)
+            csv_dialect.positions([*names, *from_folders], self.needed.names, part.content.where)
+        else:
+            mine = [name for name in wanted if name not in from_folders]
+        where = csv_dialect.positions(names, mine, part.content.where)
+        if part.content.format == "csv":
+            assert self.dialect is not None  # noqa: S101 - there is a CSV file
+            table = _read_csv(part.content, self.dialect, len(names), where, mine)
+        elif part.content.format == "parquet":
+            table = _read_parquet(part.content, mine)
+        else:
+            table = table.select(mine)
+        for name, value in from_folders.items():
+            if wanted is None or name in wanted:
+                table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), table.num_rows))
+        return table
+
+
+def _refuse_wide(names: Sequence[str], where: str) -> None:
+    if len(names) > MAX_COLUMNS:
+        raise DataError(
+            f"the table has {len(names):,} columns; at most {MAX_COLUMNS:,} are read",
+            where=where,
+            fix="check that it is the right file; select the columns that the model needs",
+        )
+
+
+def _renamed(table: pa.Table, in_order: Sequence[str]) -> pa.Table:
+    """Indices as the model's features: f0 is the first after the label."""
+    named = {"label": in_order[0], **{f"f{number}": name for number, name in enumerate(in_order[1:])}}
+    table = table.rename_columns([named.get(name, name) for name in table.column_names])
+    for name in in_order:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.float64()))
+    return table
+
+
+def _parquet(held: Content) -> pq.ParquetFile:
+    try:
+        if held.packing:
+            with content.unpacked(held.path, held.packing, held.where) as stream:
+                return pq.ParquetFile(pa.BufferReader(stream.read()), page_checksum_verification=True)
+        return pq.ParquetFile(held.path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, UnicodeError, ValueError) as error:
+        raise _damaged_parquet(error, held.where) from error
+
+
+def _read_parquet(held: Content, names: list[str]) -> pa.Table:
+    try:
+        file = _parquet(held)
+        repeated = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1 and name in names]
+        csv_dialect.positions(file.schema_arrow.names, repeated, held.where)
+        for name in names:
+            _refuse_nested(file.schema_arrow.field(name), held.where)
+        table = file.read(columns=names).select(names)
+        for column in table.columns:
+            column.validate(full=True)
+        return table
+    except (pa.ArrowException, OSError, UnicodeError, ValueError) as error:
+        raise _damaged_parquet(error, held.where) from error
+
+
+def _refuse_nested(column: pa.Field, where: str) -> None:
+    if pa.types.is_nested(column.type):
+        raise DataError(
+            f"the column {column.name!r} holds lists or records", where=where, fix="store one value per cell"
+        )
+
+
+def _damaged_parquet(error: Exception, where: str) -> DataError:
+    return DataError(
+        f"the Parquet file is damaged or cut off: {_first_line(error)}", where=where, fix="write it again"
+    )
+
+
+def _read_csv(held: Content, dialect: Dialect, width: int, where: list[int], names: list[str]) -> pa.Table:
+    numbers = [str(number) for number in range(width)]
+    wanted = [numbers[index] for index in where]
+    quotes = _quotes(held, dialect)
+    arguments: dict[str, Any] = {
+        "parse_options": pacsv.ParseOptions(
+            delimiter=dialect.delimiter,
+            quote_char=dialect.quote if quotes else False,
+            newlines_in_values=bool(quotes),
+        ),
+        "convert_options": pacsv.ConvertOptions(
+            include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()), null_values=[]
+        ),
+    }
+    reading = {"column_names": numbers, "skip_rows_after_names": int(dialect.header), "block_size": BLOCK}
+    try:
+        with content.text_of(held, dialect.quote, dialect.comment) as text:
+            table = pacsv.read_csv(text, read_options=pacsv.ReadOptions(**reading), **arguments)
+    except (pa.ArrowException, OSError) as error:
+        raise _irregular(held, error) from error
+    return table.rename_columns(names)
+
+
+def _quotes(held: Content, dialect: Dialect) -> int:
+    """How many quotation marks the file holds; without one, no line end can stand inside a value."""
+    if not dialect.quote:
+        return 0
+    with content.text_of(held, dialect.quote, dialect.comment) as text:
+        while text.read(content.CHUNK):
+            pass
+        return int(text.quotes)
+
+
+def _irregular(held: Content, error: Exception) -> DataError:
+    what = _first_line(error)
+    if "UTF8" in what or "utf-8" in what.lower():
+        return content.not_text("utf-8", held.where)
+    return DataError(
+        f"the file is not a regular CSV: {what}",
+        where=held.where,
+        fix="every line needs as many values as the header has names",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
