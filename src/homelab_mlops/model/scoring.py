@@ -1,12 +1,14 @@
 """Scores raw rows with a trained booster, the same way everywhere.
 
-MLflow stores this file beside each model and calls `_load_pyfunc`, so it stands alone: NumPy, pandas and XGBoost,
-nothing of this package. What it has to know of the features travels inside the booster, as an attribute.
+MLflow stores this file and `values.py` beside each model and calls `_load_pyfunc`, so they stand alone: NumPy, pandas
+and XGBoost, nothing of this package. What it has to know of the features travels inside the booster, as an attribute.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,10 @@ try:
     import pandas as pd
 except ModuleNotFoundError:  # in the service, which takes only the description from here
     pd = None  # type: ignore[assignment]
+try:
+    from homelab_mlops.model import values
+except ImportError:  # beside a model
+    import homelab_values as values  # type: ignore[import-not-found, no-redef]
 
 ATTRIBUTE = "homelab"
 FORMAT = 1
@@ -80,45 +86,63 @@ def matrix(frame: pd.DataFrame, inputs: tuple[Input, ...]) -> pd.DataFrame:
 
 
 def _column(series: pd.Series[Any], item: Input) -> Any:
+    if pd.api.types.is_datetime64_any_dtype(series.dtype):
+        raise ValueError(f"column {item.name} holds times, not a {item.type}")
     if item.type == "category":
-        return pd.Categorical(as_text(series), categories=list(item.categories))
-    if item.type == "boolean":
-        values = booleans(series)
-        wrong = values.isna() & series.notna()
-        if bool(wrong.any()):
-            raise ValueError(f"column {item.name}: {series[wrong].iloc[0]!r} is neither true nor false")
-        return values.astype("float32")
+        return _categories(series, item.categories)
+    parse = values.boolean if item.type == "boolean" else values.number
     try:
-        return pd.to_numeric(series).astype("float32")
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"column {item.name}: {error}") from error
+        return _parsed(series, parse).astype("float32")
+    except ValueError as error:
+        raise ValueError(f"column {item.name}: {error}") from None
+
+
+def _categories(series: pd.Series[Any], categories: tuple[str, ...]) -> Any:
+    names, number = values.Names(categories), {name: code for code, name in enumerate(categories)}
+
+    def code_of(value: object) -> int:
+        return number.get(names.find(values.text_of(value)) or "", -1)
+
+    return pd.Categorical.from_codes(_each(series, code_of, -1).astype(np.int64), categories=pd.Index(categories))
+
+
+def _parsed(series: pd.Series[Any], parse: Callable[[str], float]) -> pd.Series[Any]:
+    """The numbers of a column; missing is NaN."""
+    if parse is values.number and pd.api.types.is_numeric_dtype(series.dtype):
+        return series
+
+    def number_of(value: object) -> float:
+        if isinstance(value, bool | np.bool_):
+            return float(value)
+        text = values.text_of(value)
+        return math.nan if values.is_missing(text) else parse(text)
+
+    return pd.Series(_each(series, number_of, math.nan).astype(np.float64), index=series.index)
+
+
+def _each(series: pd.Series[Any], become: Callable[[object], Any], missing: Any) -> np.ndarray[Any, Any]:
+    """What each value becomes; equal ones are looked at once, where True and 1 cannot be taken for equal."""
+    if series.dtype == "object" and pd.api.types.infer_dtype(series, skipna=True) != "string":
+        return np.array([missing if pd.isna(value) else become(value) for value in series], dtype="object")
+    codes, given = pd.factorize(series)
+    return np.array([*map(become, given), missing], dtype="object")[codes]
 
 
 def as_text(series: pd.Series[Any]) -> pd.Series[Any]:
     """Values as text: ``True`` is ``true``, ``1.0`` is ``1``; missing is None."""
-    if isinstance(series.dtype, pd.StringDtype):
-        codes, names = pd.factorize(series)
-        texts = np.array([*names, None], dtype="object")
-        return pd.Series(texts[codes], index=series.index, name=series.name, dtype="object")
-    values = series.astype("object").map(_text, na_action="ignore").astype("object")
-    return values.where(series.notna(), None)
+    return pd.Series(_each(series, values.text_of, None), index=series.index, name=series.name, dtype="object")
 
 
 def booleans(series: pd.Series[Any]) -> pd.Series[Any]:
     """1.0 for true, 0.0 for false, NaN for what is missing or neither."""
-    if pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype):
-        numbers = series.astype("float64")
-        return numbers.where(numbers.isin([0.0, 1.0]))
-    words = as_text(series).str.lower() if series.notna().any() else series
-    return words.map({"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}).astype("float64")
 
+    def parse(text: str) -> float:
+        try:
+            return values.boolean(text)
+        except ValueError:
+            return math.nan
 
-def _text(value: object) -> str:
-    if isinstance(value, bool | np.bool_):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    return _parsed(series, parse)
 
 
 class Scorer:

@@ -87,7 +87,9 @@ class Csv(_Strict):
     header: bool | Annotated[list[str], Field(min_length=2)] | None = Field(
         None, description="whether each file begins with the names of the columns; or the names, where none does"
     )
-    missing: list[str] | None = Field(None, description="the texts that stand for a missing value, instead of the usual")
+    missing: list[str] | None = Field(
+        None, description="the texts that stand for a missing value, instead of the usual"
+    )
     comment: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
         None, description="lines that begin with it are left out"
     )

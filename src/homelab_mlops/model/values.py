@@ -12,8 +12,8 @@ from decimal import Decimal
 
 # What pandas reads as missing, and its word for a missing time.
 MISSING = frozenset(
-    ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"]
-    + ["NA", "NULL", "NaN", "NaT", "None", "n/a", "nan", "null"]
+    {"", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "NaT", "<NA>", "#NA", "#N/A", "#N/A N/A"}
+    | {"-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 # As a computer writes a number: 007, +49 and 1_000 are names.

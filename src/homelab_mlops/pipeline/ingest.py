@@ -66,9 +66,7 @@ def ingest(
         write_json(folder / "model.json", spec.model_dump(mode="json"))
     for line in reading.said:
         say(f"ingest: {line}")
-    say(
-        f"ingest: {table.num_rows:,} rows, {table.num_columns} columns from {source}, sha256 {manifest['sha256'][:12]}"
-    )
+    say(f"ingest: {table.num_rows:,} rows, {table.num_columns} columns from {source}, sha256 {manifest['sha256'][:12]}")
     return manifest
 
 

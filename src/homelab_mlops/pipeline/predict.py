@@ -16,7 +16,6 @@ from homelab_mlops.clients import s3
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, EvaluationError, StorageError
 from homelab_mlops.model.spec import Csv
-from homelab_mlops.pipeline import sources
 from homelab_mlops.pipeline.registry import champion_of
 from homelab_mlops.tables.columns import declared_inputs, frame_of, typed
 from homelab_mlops.tables.csv_dialect import Needed

@@ -31,6 +31,7 @@ ROW, COMPLETE = "homelab.row", "homelab.complete"
 PATIENCE_SECONDS = 180.0
 FLUSH_SECONDS = 2.0
 SCORING_MODULE = "homelab_scoring"
+VALUES_MODULE = "homelab_values"
 # What no waiting mends.
 REFUSALS = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
@@ -297,11 +298,11 @@ def _ready_model(mlflow_client: MlflowClient, run: Any) -> str | None:
 
 
 def _log_model(folder: Path, run: Any) -> str:
-    """Logs the booster and the file that scores with it: no pickle, and no need of this package to load it."""
+    """Logs the booster and the files that score with it: no pickle, and no need of this package to load it."""
     import mlflow
     from mlflow.models import Model
 
-    from homelab_mlops.model import scoring
+    from homelab_mlops.model import scoring, values
 
     scorer = scoring.Scorer.load(folder / rows.MODEL)
     example = rows.example_of(folder)
@@ -309,8 +310,9 @@ def _log_model(folder: Path, run: Any) -> str:
     # Otherwise the model lands in the default experiment, where nobody but an administrator may write.
     mlflow.set_experiment(experiment_id=run.info.experiment_id)
     with tempfile.TemporaryDirectory() as temporary:
-        code = Path(temporary) / f"{SCORING_MODULE}.py"
-        shutil.copy(scoring.__file__, code)
+        code = [Path(temporary) / f"{name}.py" for name in (SCORING_MODULE, VALUES_MODULE)]
+        for module, path in zip((scoring, values), code, strict=True):
+            shutil.copy(str(module.__file__), path)
         info = Model.log(
             artifact_path=None,
             name="model",
@@ -318,7 +320,7 @@ def _log_model(folder: Path, run: Any) -> str:
             run_id=run.info.run_id,
             loader_module=SCORING_MODULE,
             data_path=str(folder / rows.MODEL),
-            code_paths=[str(code)],
+            code_paths=list(map(str, code)),
             signature=_signature(scorer.description),
             input_example=example,
             pip_requirements=[f"{name}=={versions[name]}" for name in ("numpy", "pandas", "xgboost-cpu")],

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from homelab_mlops.model import values
 from homelab_mlops.model.scoring import Input
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Column = Sequence[Any]
 SHOWN = 60
 _SCALARS = frozenset({bool, int, float, str, type(None)})
-_WORDS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
 
 
 class RowsError(ValueError):
@@ -76,7 +76,7 @@ def _number(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
     if strict and kinds & {bool, str}:
         _refuse(name, column, lambda value: type(value) not in (bool, str), "is not a number")
     if str in kinds:
-        column = [_parsed(name, row, value) for row, value in enumerate(column)]
+        column = _parsed(name, column, values.number, "is not a number")
     with np.errstate(over="ignore"):
         try:
             # Whole numbers are rounded once, from 64 bits; with a missing value among them pandas knows only floats.
@@ -86,25 +86,25 @@ def _number(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
             raise RowsError(f"column {name} holds too large a number") from None
 
 
-def _parsed(name: str, row: int, value: Any) -> Any:
-    if type(value) is not str:
-        return value
-    text = value.strip()
-    if not text:
-        return None
-    try:
-        if "_" in text:
-            raise ValueError
-        return float(text)
-    except ValueError:
-        raise RowsError(f"column {name}, row {row}: {shown(value)} is not a number") from None
+def _parsed(name: str, column: Column, parse: Callable[[str], float], why: str) -> Column:
+    """The column with its texts as numbers; those that stand for a missing value are None."""
+    numbers: list[Any] = []
+    for row, value in enumerate(column):
+        if type(value) is not str:
+            numbers.append(value)
+            continue
+        try:
+            numbers.append(None if values.is_missing(value) else parse(value))
+        except ValueError:
+            raise RowsError(f"column {name}, row {row}: {shown(value)} {why}") from None
+    return numbers
 
 
 def _boolean(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
     if strict and str in kinds:
         _refuse(name, column, lambda value: type(value) is not str, "is neither true nor false")
     if str in kinds:
-        column = [_WORDS.get(value.lower(), value) if type(value) is str else value for value in column]
+        column = _parsed(name, column, values.boolean, "is neither true nor false")
     # True is 1 and False is 0 to Python, too.
     if any(value not in (0, 1, None) and value == value for value in column):
         _refuse(name, column, lambda value: value in (0, 1, None), "is neither true nor false")
@@ -112,9 +112,14 @@ def _boolean(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
 
 
 def _category(categories: tuple[str, ...]) -> Callable[[str, Column, set[type], bool], Any]:
+    names = values.Names(categories)
     codes = {category: float(code) for code, category in enumerate(categories)}
-    numeric = any(_is_number(category) for category in categories)
-    truths = any(category in ("true", "false") for category in categories)
+    found = [values.spelled(category) for category in categories]
+    truths = not {"true", "false", "0", "1"}.isdisjoint(found)
+    numeric = truths or any(_is_number(category) for category in found)
+
+    def code_of(value: Any) -> float | None:
+        return None if value is None or value != value else codes.get(names.find(values.text_of(value)) or "")
 
     def encode(name: str, column: Column, kinds: set[type], strict: bool) -> Any:  # noqa: ARG001
         if not kinds <= {str, type(None)}:
@@ -129,27 +134,19 @@ def _category(categories: tuple[str, ...]) -> Callable[[str, Column, set[type], 
                     lambda value: type(value) not in (int, float) or value != value,
                     "is a number, not the name of a category",
                 )
-            column = [_text(value) for value in column]
+            return np.array(list(map(code_of, column)), dtype=np.float64)
         # None, which is what an unseen category finds, becomes NaN.
-        return np.array(list(map(codes.get, column)), dtype=np.float64)
+        exact = list(map(codes.get, column))
+        if None in exact:
+            exact = [code_of(value) if code is None else code for code, value in zip(exact, column, strict=True)]
+        return np.array(exact, dtype=np.float64)
 
     return encode
 
 
-def _text(value: Any) -> str | None:
-    """As `homelab_mlops.model.scoring.as_text`."""
-    if value is None or value != value:
-        return None
-    if type(value) is bool:
-        return "true" if value else "false"
-    if type(value) is float and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        values.number(text)
     except ValueError:
         return False
     return True

@@ -19,19 +19,6 @@ from homelab_mlops.serving.encoding import Column, RowsError, shown
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-# What pandas reads as missing.
-MISSING = frozenset(["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"]) | {
-    "<NA>",
-    "N/A",
-    "NA",
-    "NULL",
-    "NaN",
-    "None",
-    "n/a",
-    "nan",
-    "null",
-}
-_TRUTHS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 csv.field_size_limit(1 << 20)
 
 
@@ -197,21 +184,8 @@ def _csv(body: bytes) -> Table:
         row = next(number for number, line in enumerate(data) if len(line) != len(names))
         raise RowsError(f"row {row} has {len(data[row])} values; the header has {len(names)}")
     columns = zip(*data, strict=True) if data else []
-    return _some(Table({name: _typed(column) for name, column in zip(names, columns, strict=False)}, len(data)))
-
-
-def _typed(column: Sequence[str]) -> Column:
-    """Numbers or truths where the whole column is that, as `pandas.read_csv` reads it; text otherwise."""
-    values = [None if text in MISSING else text for text in column]
-    given = [text for text in values if text is not None]
-    if given and all(text in _TRUTHS for text in given):
-        return [None if text is None else _TRUTHS[text] for text in values]
-    try:
-        if any("_" in text for text in given):
-            return values
-        return [None if text is None else float(text) for text in values]
-    except ValueError:
-        return values
+    # What each text is, the encoder knows by the model's types.
+    return _some(Table(dict(zip(names, columns, strict=False)), len(data)))
 
 
 def _some(table: Table) -> Table:

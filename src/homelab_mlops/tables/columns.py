@@ -8,7 +8,7 @@ can name the value; a column of a kind that cannot be meant, such as a time for 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,8 +108,12 @@ def _declared(spec: ModelSpec, name: str) -> Declared:
     if name == spec.split.column:
         return Declared(name, "time")
     if name == spec.target.column:
-        return Declared(name, "number") if spec.task == "regression" else Declared(name, "text", _tuple(spec.target.labels))
-    if name == getattr(spec.data, "weight", None):
+        return (
+            Declared(name, "number")
+            if spec.task == "regression"
+            else Declared(name, "text", _tuple(spec.target.labels))
+        )
+    if name == spec.data.weight:
         return Declared(name, "number")
     if feature is None:
         return Declared(name, "text")
@@ -272,7 +276,9 @@ def _plain(chunk: pa.Array, name: str, where: str) -> pa.Array:
         try:
             return chunk.cast(pa.binary()).cast(pa.string())
         except pa.ArrowInvalid:
-            raise DataError(f"the column {name!r} holds bytes that are no text", where=where, fix="store text") from None
+            raise DataError(
+                f"the column {name!r} holds bytes that are no text", where=where, fix="store text"
+            ) from None
     if pa.types.is_nested(kind):
         raise DataError(f"the column {name!r} holds lists or records", where=where, fix="store one value per cell")
     known = (
@@ -291,7 +297,12 @@ def _plain(chunk: pa.Array, name: str, where: str) -> pa.Array:
 def _refuse_type(kind: pa.DataType, column: Declared, where: str) -> None:
     is_time = pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind)
     if column.kind == "time":
-        wrong = pa.types.is_boolean(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_time(kind)
+        wrong = (
+            pa.types.is_boolean(kind)
+            or pa.types.is_floating(kind)
+            or pa.types.is_decimal(kind)
+            or pa.types.is_time(kind)
+        )
         what, fix = f"is not a time: it holds {kind}", "store timestamps, dates or ISO 8601 text"
     else:
         article = "an integer" if column.kind == "integer" else f"a {column.kind}"
@@ -318,7 +329,9 @@ def _integer(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
                 return cleaned.cast(pa.int64())
             except pa.ArrowInvalid:
                 pass
-        return _whole(_number(chunk, spelling), lambda: _parsed(chunk, spelling, pa.int64(), values.whole_number, fast=False))
+        return _whole(
+            _number(chunk, spelling), lambda: _parsed(chunk, spelling, pa.int64(), values.whole_number, fast=False)
+        )
     if pa.types.is_boolean(chunk.type):
         return chunk.cast(pa.int64())
     if pa.types.is_null(chunk.type) or pa.types.is_signed_integer(chunk.type):
@@ -473,7 +486,9 @@ def _texts_of(chunk: pa.Array) -> pa.Array:
         numbers = encoded.dictionary.to_numpy(zero_copy_only=False)
         texts = [None if value != value else values.text_of(value) for value in numbers]
     elif pa.types.is_timestamp(kind):
-        texts = [_time_text(value) for value in encoded.dictionary.cast(pa.timestamp("us", kind.tz), safe=False).to_pylist()]
+        texts = [
+            _time_text(value) for value in encoded.dictionary.cast(pa.timestamp("us", kind.tz), safe=False).to_pylist()
+        ]
     else:
         texts = [None if value is None else values.text_of(value) for value in encoded.dictionary.to_pylist()]
     return pa.array(texts, pa.string()).take(encoded.indices)
@@ -532,5 +547,3 @@ class _Digest:
 
     def close(self) -> None:
         self.closed = True
-
-

@@ -44,9 +44,9 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_PAIR = rb"[0-9]+:[-+0-9.naifeE]+"
 _LIBSVM = re.compile(
-    rb"[+-]?[0-9.]+([eE][+-]?[0-9]+)?(:[0-9.]+)?[ \t]+(qid:[0-9]+[ \t]+)?[0-9]+:[-+0-9.naife]+([ \t]+[0-9]+:[-+0-9.naifeE]+)*"
-    rb"[ \t]*(#.*)?\r?"
+    rb"[+-]?[0-9.]+([eE][+-]?[0-9]+)?(:[0-9.]+)?([ \t]+qid:[0-9]+)?([ \t]+" + _PAIR + rb")+[ \t]*(#.*)?\r?"
 )
 
 
@@ -195,7 +195,9 @@ class Text:
 
     def __init__(self, stream: Readable, content: Content, quote: str, comment: str) -> None:
         self._content = content
-        self._chunks = self.without_comments(self._decoded(stream), quote, comment) if comment else self._decoded(stream)
+        self._chunks = (
+            self.without_comments(self._decoded(stream), quote, comment) if comment else self._decoded(stream)
+        )
         self._quote = quote.encode()
         self.quotes = 0
         self._rest = b""

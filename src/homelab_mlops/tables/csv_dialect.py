@@ -177,7 +177,7 @@ def _as_wide(names: tuple[str, ...], width: int, where: str, whose: str) -> tupl
         raise DataError(
             f"the table without a header has {width} columns; {whose} {len(names)}",
             where=where,
-            fix="the label comes first, then the features in the order of model.yaml; or list the names: `data.csv.header`",
+            fix="the label comes first, then the features in the order of model.yaml; or `data.csv.header` lists names",
         )
     return names
 

@@ -19,16 +19,18 @@ from homelab_mlops.errors import DataError, StorageError
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+# Endings of what people keep beside their tables.
 NO_TABLES = frozenset(
-    ".md .rst .pdf .html .htm .json .jsonl .yaml .yml .toml .xml .ini .cfg .log .lock .crc .md5 .sha256 .py .ipynb .sh .sql"
-    " .png .jpg .jpeg .gif .svg .zip .tar .xlsx .xls .pkl .joblib .parts .tmp .bak".split()
+    {".md", ".rst", ".pdf", ".html", ".htm", ".log", ".lock", ".crc", ".md5", ".sha256", ".tmp", ".bak"}
+    | {".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml", ".ini", ".cfg", ".py", ".ipynb", ".sh", ".sql"}
+    | {".png", ".jpg", ".jpeg", ".gif", ".svg", ".zip", ".tar", ".xlsx", ".xls", ".pkl", ".joblib"}
 )
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a table: where it lies on this machine, its name for a person, and its columns by the folders' names."""
+    """A file of a table: where it lies on this machine, its name for a person, and the columns that folders give it."""
 
     path: Path
     where: str
@@ -105,7 +107,6 @@ def _no_table(what: str, source: str, left_out: tuple[str, ...]) -> DataError:
 @contextmanager
 def _downloaded(source: str, folder: Path) -> Iterator[Files]:
     from homelab_mlops.clients import s3
-    from homelab_mlops.pipeline.sources import explained
 
     address = urlsplit(source)
     bucket, key = address.netloc, address.path.lstrip("/")
@@ -114,7 +115,7 @@ def _downloaded(source: str, folder: Path) -> Iterator[Files]:
     target = folder / ".download"
     target.mkdir(parents=True, exist_ok=True)
     try:
-        with explained(source):
+        with s3.explained(source):
             client = s3.client()
             names, left_out = _below(client, bucket, key, source) if key.endswith("/") else ([""], ())
             files = []

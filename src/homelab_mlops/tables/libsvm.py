@@ -5,6 +5,8 @@ A value that a row does not name is missing; an index that no row names is no co
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,7 +44,7 @@ def read_libsvm(stream: Readable, where: str) -> pa.Table:
         ) from error
 
 
-def _table(labels: pa.Array, pairs: pa.Array, rows: np.ndarray) -> pa.Table:  # type: ignore[type-arg]
+def _table(labels: pa.Array, pairs: pa.Array, rows: np.ndarray[Any, Any]) -> pa.Table:
     if pc.any(pc.starts_with(pairs, "qid:")).as_py():
         raise ValueError("rows have a qid: rankings are not learned here")
     parts = pc.split_pattern(pairs, ":")
@@ -52,7 +54,7 @@ def _table(labels: pa.Array, pairs: pa.Array, rows: np.ndarray) -> pa.Table:  # 
     numbers = pc.list_element(parts, 1).cast(pa.float64()).to_numpy()
     if len(indices) and (indices.min() < 0 or indices.max() > MAX_INDEX):
         raise ValueError(f"an index is not between 0 and {MAX_INDEX:,}")
-    if len({*zip(rows.tolist(), indices.tolist(), strict=True)}) != len(indices):
+    if len(np.unique(rows * (MAX_INDEX + 1) + indices)) != len(indices):
         raise ValueError("a row names an index twice")
     head = pc.split_pattern(labels, ":", max_splits=1)
     sizes = pc.list_value_length(head).to_numpy()

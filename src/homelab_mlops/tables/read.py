@@ -142,7 +142,9 @@ class _Opening:
         lines = [f"read as: {self.dialect.said}"] if self.dialect and self.dialect.said else []
         if self.left_out:
             names = ", ".join(self.left_out[:8])
-            lines.append(f"left out: {names}" + (f" and {len(self.left_out) - 8:,} more" if len(self.left_out) > 8 else ""))
+            lines.append(
+                f"left out: {names}" + (f" and {len(self.left_out) - 8:,} more" if len(self.left_out) > 8 else "")
+            )
         lines += [f"a column without a name is left out: {name}" for name in sorted(self.unnamed)]
         return lines
 
@@ -249,9 +251,7 @@ def _refuse_nested(column: pa.Field, where: str) -> None:
 
 
 def _damaged_parquet(error: Exception, where: str) -> DataError:
-    return DataError(
-        f"the Parquet file is damaged or cut off: {_first_line(error)}", where=where, fix="write it again"
-    )
+    return DataError(f"the Parquet file is damaged or cut off: {_first_line(error)}", where=where, fix="write it again")
 
 
 def _read_csv(held: Content, dialect: Dialect, width: int, where: list[int], names: list[str]) -> pa.Table:
