@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
+from homelab_mlops.console import say
 from homelab_mlops.errors import DataError
-from homelab_mlops.model.spec import ModelSpec
-from homelab_mlops.pipeline.sources import local_files
-from homelab_mlops.pipeline.tables import read_raw
+from homelab_mlops.model.spec import Csv, ModelSpec
+from homelab_mlops.tables.columns import Declared
+from homelab_mlops.tables.csv_dialect import Needed
+from homelab_mlops.tables.read import Reading, read_as_it_is
 
 WEIGHT = "weight"
-# What `read_raw` calls the first column of a file without a header.
+# What the first column of a file without a header is called.
 LABEL = "label"
+HOW_TO_SAY = "`data.csv.header` in a model.yaml, and `homelab train MODEL`"
 
 
-def read_channel(folder: Path, name: str) -> pa.Table:
-    """All rows of the files of a channel.
+def read_channel(folder: Path, name: str, columns: Sequence[Declared] = (), csv: Csv | None = None) -> Reading:
+    """All rows of the files of a channel; without a header the columns are ``label``, ``f0``, ``f1``, ...
+
+    Args:
+        columns: by whose names a header is told from a row, where they are known.
 
     Raises:
         DataError: there is no such folder, or it holds no table; ``name`` is the variable that names it.
     """
     if not folder.exists():
         raise DataError("the channel does not exist", where=str(folder), fix=f"set {name}, or mount the data there")
-    tables = [read_raw(path, str(path), header=None) for path in local_files(str(folder))]
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise DataError(f"the files of the channel do not fit together: {error}", where=str(folder)) from error
+    reading = read_as_it_is(str(folder), folder, Needed(tuple(columns), by_position=True, how_to_say=HOW_TO_SAY), csv)
+    for line in reading.said:
+        say(f"train: {line}")
+    return reading
 
 
 def named(table: pa.Table, spec: ModelSpec, where: str) -> pa.Table:

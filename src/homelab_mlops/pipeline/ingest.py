@@ -16,8 +16,7 @@ from homelab_mlops.errors import DataError, SpecError
 from homelab_mlops.model import demo_tables
 from homelab_mlops.model.spec import Csv, ModelSpec, TimeSplit, period_parts
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
-from homelab_mlops.tables.columns import content_sha256, declared, frame_of, typed
-from homelab_mlops.tables.csv_dialect import positions
+from homelab_mlops.tables.columns import content_sha256, declared, frame_of, positions, typed
 from homelab_mlops.tables.read import Reading, read
 
 if TYPE_CHECKING:

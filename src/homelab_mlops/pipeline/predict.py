@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,11 +20,14 @@ from homelab_mlops.tables.columns import declared_inputs, frame_of, typed
 from homelab_mlops.tables.csv_dialect import Needed
 from homelab_mlops.tables.read import read_as_it_is
 
+PREDICTION, VERSION = "prediction", "model_version"
+
 
 def predict(model: str, source: str, target: str, csv: Csv | None = None) -> dict[str, Any]:
     """Reads the table ``source``, a path or ``s3://``, and writes the Parquet file ``target``, one of either.
 
-    Every column stays; ``prediction`` is added, or one column ``probability_LABEL`` a label, and ``model_version``.
+    Every column stays, with its type; ``prediction`` is added, or one column ``probability_LABEL`` a label, and
+    ``model_version``.
 
     Args:
         csv: how CSV files are written, where that cannot be found out.
@@ -35,44 +37,60 @@ def predict(model: str, source: str, target: str, csv: Csv | None = None) -> dic
 
     Raises:
         EvaluationError: the model has no champion.
-        DataError, StorageError: the table cannot be read, does not have the model's inputs, or cannot be written.
+        DataError, StorageError: the table cannot be read, does not have the model's inputs or has a column of the name
+            of an added one, or cannot be written.
     """
     champion = champion_of(model)
     if champion is None:
         raise EvaluationError(
             f"the model {model!r} has no champion", fix=f"`homelab promote {model} VERSION`, and a push, make one"
         )
+    labels = champion.scorer.description.labels if champion.scorer.description.task == "multiclass" else ()
     inputs = declared_inputs(champion.scorer.description.inputs)
     with tempfile.TemporaryDirectory() as temporary:
         reading = read_as_it_is(source, Path(temporary), Needed(tuple(inputs)), csv)
     for line in reading.said:
         say(f"predict: {line}")
+    table = reading.table
+    names = [f"probability_{label}" for label in labels] or [PREDICTION]
+    _refuse_taken([*names, VERSION], table, source)
     try:
-        predicted = champion.scorer.predict(frame_of(typed(reading.table, inputs, source, reading.spelling)))
+        predicted = champion.scorer.predict(frame_of(typed(table, inputs, source, reading.spelling)))
     except ValueError as error:
         raise DataError(f"the {champion.name} does not take these rows: {error}", where=source) from error
-    frame = reading.table.to_pandas()
-    scored = _beside(frame, predicted, champion.scorer.description.labels).assign(model_version=champion.version)
-    _write(scored, target)
-    say(f"predict: {len(scored):,} rows of {source} by the {champion.name}: {target}")
-    return {"model": model, "version": champion.version, "rows": len(scored), "target": target}
+    _write(_beside(table, names, predicted, str(champion.version)), target)
+    say(f"predict: {table.num_rows:,} rows of {source} by the {champion.name}: {target}")
+    return {"model": model, "version": champion.version, "rows": table.num_rows, "target": target}
+
+
+def _refuse_taken(names: list[str], table: pa.Table, source: str) -> None:
+    taken = [name for name in names if name in table.column_names]
+    if taken:
+        raise DataError(
+            f"the table already has a column {taken[0]!r}, which the predictions would overwrite",
+            where=source,
+            fix="rename or drop it",
+        )
 
 
 def _beside(
-    frame: pd.DataFrame, predicted: np.ndarray[Any, np.dtype[np.float32]], labels: tuple[str, ...]
-) -> pd.DataFrame:
-    if predicted.ndim == 1:
-        return frame.assign(prediction=predicted)
-    return frame.assign(**{f"probability_{label}": predicted[:, number] for number, label in enumerate(labels)})
+    table: pa.Table, names: list[str], predicted: np.ndarray[Any, np.dtype[np.float32]], version: str
+) -> pa.Table:
+    for number, name in enumerate(names):
+        table = table.append_column(name, pa.array(predicted if predicted.ndim == 1 else predicted[:, number]))
+    return table.append_column(VERSION, pa.array([version] * table.num_rows, pa.string()))
 
 
-def _write(frame: pd.DataFrame, target: str) -> None:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+def _write(table: pa.Table, target: str) -> None:
     if not target.startswith("s3://"):
         path = Path(target)
         partial = path.with_name(f".{path.name}.partial")
-        pq.write_table(table, partial)
-        partial.rename(path)
+        try:
+            pq.write_table(table, partial)
+            partial.rename(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
         return
     address = urlsplit(target)
     if not address.netloc or not address.path.strip("/") or address.path.endswith("/"):

@@ -26,9 +26,18 @@ from homelab_mlops.pipeline.fit import prepare
 from homelab_mlops.pipeline.inference import MIN_ROWS, infer_spec
 from homelab_mlops.pipeline.job import Folders, job_environment
 from homelab_mlops.pipeline.split import groups_of, row_ids, split_rows
-from homelab_mlops.pipeline.tables import content_sha256, select, typed
 from homelab_mlops.pipeline.train import Tracking, labelled, train_row
 from homelab_mlops.pipeline.validate import check_table, refuse
+from homelab_mlops.tables.columns import (
+    Declared,
+    Spelling,
+    cleaned,
+    content_sha256,
+    declared,
+    frame_of,
+    table_of,
+    typed,
+)
 
 MOST_LINES = 100
 
@@ -71,7 +80,7 @@ def train_from_channels(
         "source": str(folders.train),
         "rows": len(frame) + len(validation),
         "columns": list(frame.columns),
-        "sha256": content_sha256(pd.concat([frame, validation], ignore_index=True)),
+        "sha256": content_sha256(table_of(pd.concat([frame, validation], ignore_index=True))),
         "window": None,
         "ingested_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -113,28 +122,37 @@ def _tables(
     overrides: Mapping[str, str],
 ) -> tuple[ModelSpec, pd.DataFrame, pd.DataFrame | None]:
     by_position = _csv_weights(spec, given)
-    train = read_channel(folders.train, "SM_CHANNEL_TRAIN")
-    validation = read_channel(folders.validation, "SM_CHANNEL_VALIDATION") if folders.validation else None
-    where = str(folders.train)
+    csv = spec.data.csv if spec else None
+    reading = read_channel(folders.train, "SM_CHANNEL_TRAIN", _named_columns(spec), csv)
+    train, where = reading.table, str(folders.train)
+    columns = train.num_columns
     if by_position:
-        columns = train.num_columns
         train = weighted_by_position(train)
-        validation = weighted_by_position(validation, columns) if validation is not None else None
     if spec is None:
         weight = train.column_names[1] if by_position else None
-        inferred = infer_spec(train, target, {**given, **overrides}, where, weight)
+        readable = cleaned(train, reading.spelling)
+        inferred = infer_spec(readable, target, {**given, **overrides}, where, weight)
         _say_lines(inferred.lines)
         spec = inferred.spec
     # A share of the training rows stops the training where no channel holds rows for it.
     spec = spec.model_copy(update={"split": RandomSplit(method="random", group=spec.split.group)})
-    frame = _frame(train, spec, where)
-    return spec, frame, None if validation is None else _frame(validation, spec, str(folders.validation), rest=True)
+    frame = _frame(train, spec, where, reading.spelling)
+    if folders.validation is None:
+        return spec, frame, None
+    reading = read_channel(folders.validation, "SM_CHANNEL_VALIDATION", _named_columns(spec), csv)
+    validation = weighted_by_position(reading.table, columns) if by_position else reading.table
+    return spec, frame, _frame(validation, spec, str(folders.validation), reading.spelling, rest=True)
 
 
-def _frame(table: pa.Table, spec: ModelSpec, where: str, *, rest: bool = False) -> pd.DataFrame:
+def _named_columns(spec: ModelSpec | None) -> list[Declared]:
+    """The columns that a header must name; a validation channel may lack the weights."""
+    return [column for column in declared(spec) if column.name != spec.data.weight] if spec else []
+
+
+def _frame(table: pa.Table, spec: ModelSpec, where: str, spelling: Spelling, *, rest: bool = False) -> pd.DataFrame:
     """The model's columns with their types; ``rest``: of the validation channel, which may lack weights."""
     table = named(table, spec, where)
-    return typed(select(equally_weighted(table, spec) if rest else table, spec.columns, where), spec)
+    return frame_of(typed(equally_weighted(table, spec) if rest else table, declared(spec), where, spelling))
 
 
 def _csv_weights(spec: ModelSpec | None, given: Mapping[str, Any]) -> bool:

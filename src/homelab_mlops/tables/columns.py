@@ -8,7 +8,8 @@ can name the value; a column of a kind that cannot be meant, such as a time for 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -140,9 +141,10 @@ def typed(
     """The declared columns of ``table``; texts are read as ``spelling`` says.
 
     Raises:
-        DataError: a column is of a type that cannot be meant; ``where`` names the table.
+        DataError: a column is missing, or of a type that cannot be meant; ``where`` names the table.
     """
     columns = list(columns)
+    positions(table.column_names, [column.name for column in columns], where)
     arrays = [fitted(table.column(column.name), column, where, spelling, notes or Notes()) for column in columns]
     return pa.table(arrays, names=[column.name for column in columns])
 
@@ -219,46 +221,52 @@ def _objects(column: pa.ChunkedArray) -> Any:
     return texts[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 
-@dataclass(frozen=True)
-class Inferred:
-    """What a column seems to be; ``odd`` are the first texts that keep a column of numbers from being one."""
+def cleaned(table: pa.Table, spelling: Spelling = PLAIN) -> pa.Table:
+    """The table with null for each text that stands for a missing value, and numbers written as programs write them."""
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if not pa.types.is_string(column.type):
+            columns.append(column)
+            continue
+        declared = Declared(name, "number")
+        fits = spelling.is_plain or pa.types.is_string(fitted(column, declared, "", spelling, Notes()).type)
+        become = _cleaned if fits else _rewritten
+        columns.append(pa.chunked_array([become(chunk, spelling) for chunk in column.chunks], pa.string()))
+    return pa.table(columns, names=table.column_names)
 
-    kind: Kind
-    odd: tuple[str, ...] = ()
-    names: int = 0
+
+def _cleaned(chunk: pa.Array, spelling: Spelling) -> pa.Array:
+    return _without_missing(pc.utf8_trim_whitespace(chunk), spelling)
 
 
-def inferred(array: pa.ChunkedArray, name: str, where: str, spelling: Spelling = PLAIN) -> Inferred:
-    """What a column without a declaration is: truths, numbers, times, or text with so many ``names``.
+def _rewritten(chunk: pa.Array, spelling: Spelling) -> pa.Array:
+    encoded = _cleaned(chunk, spelling).dictionary_encode()
+    texts = [spelling.plain(text) for text in encoded.dictionary.to_pylist()]
+    return pa.array(texts, pa.string()).take(encoded.indices)
+
+
+def positions(names: Sequence[str], wanted: Iterable[str], where: str) -> list[int]:
+    """Where the wanted columns stand.
 
     Raises:
-        DataError: it holds lists, records or bytes.
+        DataError: one is missing, or stands there twice.
     """
-    plain = [_plain(chunk, name, where) for chunk in array.chunks if len(chunk)]
-    kind = plain[0].type if plain else pa.null()
-    if pa.types.is_boolean(kind):
-        return Inferred("boolean")
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind):
-        return Inferred("time")
-    if not pa.types.is_string(kind):
-        return Inferred("number")
-    given = pa.chunked_array([_without_missing(chunk, spelling) for chunk in plain]).unique().drop_null().to_pylist()
-    texts = [text for text in given if not values.is_missing(text, spelling.missing)]
-    odd = [text for text in texts if not _is_a(values.number, text, spelling)]
-    if not odd:
-        return Inferred("number")
-    if all(_is_a(values.boolean, text, spelling) for text in texts):
-        return Inferred("boolean")
-    # Fewer words than numbers: it was meant as a number.
-    return Inferred("text", tuple(odd[:5]) if 2 * len(odd) < len(texts) else (), len(texts))
-
-
-def _is_a(parse: Callable[[str], float], text: str, spelling: Spelling) -> bool:
-    try:
-        parse(spelling.plain(text))
-    except ValueError:
-        return False
-    return True
+    counts = Counter(names)
+    wanted = list(wanted)
+    missing = [name for name in wanted if name not in counts]
+    if missing:
+        found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise DataError(
+            f"the table lacks the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing[:8]))}",
+            where=where,
+            fix=f"it has {len(names)}: {found}. Mend the table, or the names in model.yaml",
+        )
+    repeated = [name for name in wanted if counts[name] > 1]
+    if repeated:
+        raise DataError(
+            f"the column {repeated[0]!r} stands twice in the table", where=where, fix="rename or drop one of them"
+        )
+    return [list(names).index(name) for name in wanted]
 
 
 def _plain(chunk: pa.Array, name: str, where: str) -> pa.Array:

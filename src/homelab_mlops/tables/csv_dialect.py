@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,12 +36,12 @@ class Needed:
     """The columns that a reader looks for; none of them where it takes all.
 
     ``in_order`` names the columns of a table without a header; where it is empty they are label, f0, f1, ...
-    ``weighted``: the column after the label is its weight, as with SageMaker's `csv_weights`.
+    ``by_position`` says that a table without a header may be one, for a reader who names its columns later.
     """
 
     columns: tuple[Declared, ...] = ()
     in_order: tuple[str, ...] = ()
-    weighted: bool = False
+    by_position: bool = False
     how_to_say: str = "`data.csv.header` in model.yaml, or --header"
 
     @property
@@ -168,8 +167,7 @@ def _names(rows: Rows, file: Content, needed: Needed, given: Csv, *, header: boo
         return tuple(name.strip() for name in rows[0])
     if needed.in_order:
         return _as_wide(needed.in_order, width, file.where, "the model has")
-    named = ("label", "weight") if needed.weighted else ("label",)
-    return (*named, *(f"f{number}" for number in range(width - len(named))))
+    return ("label", *(f"f{number}" for number in range(width - 1)))
 
 
 def _as_wide(names: tuple[str, ...], width: int, where: str, whose: str) -> tuple[str, ...]:
@@ -194,7 +192,7 @@ def _has_header(samples: Sequence[Rows], files: Sequence[Content], needed: Neede
             return True
         if any(named):
             _refuse_mixed(named, files)
-        if needed.in_order and all(_is_value(first[0]) for first in firsts):
+        if (needed.in_order or needed.by_position) and all(_is_value(first[0]) for first in firsts):
             return False
         if any(_is_value(cell) for first in firsts for cell in first):
             first, where = next(
@@ -315,27 +313,3 @@ def _marks(cells: list[str], given: Csv) -> tuple[str, str]:
     if certain or any("," in cell for cell in grouped):
         return ",", "." if grouped else ""
     return ".", ""
-
-
-def positions(names: Sequence[str], wanted: Iterable[str], where: str) -> list[int]:
-    """Where the wanted columns stand.
-
-    Raises:
-        DataError: one is missing, or stands there twice.
-    """
-    counts = Counter(names)
-    wanted = list(wanted)
-    missing = [name for name in wanted if name not in counts]
-    if missing:
-        found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise DataError(
-            f"the table lacks the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing[:8]))}",
-            where=where,
-            fix=f"it has {len(names)}: {found}. Mend the table, or the names in model.yaml",
-        )
-    repeated = [name for name in wanted if counts[name] > 1]
-    if repeated:
-        raise DataError(
-            f"the column {repeated[0]!r} stands twice in the table", where=where, fix="rename or drop one of them"
-        )
-    return [list(names).index(name) for name in wanted]

@@ -181,11 +181,9 @@ class _Opening:
         if wanted is None:
             mine = [name for name in names if name and not name.startswith(UNNAMED)]
             self.unnamed |= {f"number {number + 1}" for number, name in enumerate(names) if name not in mine}
-            csv_dialect.positions(names, dict.fromkeys(mine), part.content.where)
-            csv_dialect.positions([*names, *from_folders], self.needed.names, part.content.where)
         else:
             mine = [name for name in wanted if name not in from_folders]
-        where = csv_dialect.positions(names, mine, part.content.where)
+        where = columns.positions(names, mine, part.content.where)
         if part.content.format == "csv":
             assert self.dialect is not None  # noqa: S101 - there is a CSV file
             table = _read_csv(part.content, self.dialect, len(names), where, mine)
@@ -232,7 +230,7 @@ def _read_parquet(held: Content, names: list[str]) -> pa.Table:
     try:
         file = _parquet(held)
         repeated = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1 and name in names]
-        csv_dialect.positions(file.schema_arrow.names, repeated, held.where)
+        columns.positions(file.schema_arrow.names, repeated, held.where)
         for name in names:
             _refuse_nested(file.schema_arrow.field(name), held.where)
         table = file.read(columns=names).select(names)

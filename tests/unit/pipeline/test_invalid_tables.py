@@ -15,8 +15,9 @@ from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.job import reported
 from homelab_mlops.pipeline.sagemaker import train_from_channels
-from homelab_mlops.pipeline.tables import read_raw
 from homelab_mlops.pipeline.validate import validate
+from homelab_mlops.tables.columns import declared
+from homelab_mlops.tables.read import read
 from tests.conftest import FIXTURES, Homelab, listing, refused
 
 TABLES = FIXTURES / "tables"
@@ -86,7 +87,7 @@ def test_no_permission(tmp_path: Path) -> None:
             tmp_path.chmod(0o755)
             os.seteuid(65534)
         with pytest.raises(PermissionError) as refusal:
-            read_raw(table, str(table))
+            read(str(table), tmp_path, declared(SPEC))
     finally:
         os.seteuid(effective)
     assert "no permission" in storage_error(refusal.value).what

@@ -9,7 +9,7 @@ import pytest
 from homelab_mlops.errors import DataError
 from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.split import row_ids, split_rows
-from homelab_mlops.pipeline.tables import typed
+from homelab_mlops.tables.columns import declared, frame_of, table_of, typed
 from tests.conftest import FIXTURES, ROOT
 
 SPEC = load_spec(str(FIXTURES / "models/valid/penguins"))
@@ -25,7 +25,7 @@ def penguins(rows: int, seed: int = 0) -> pd.DataFrame:
         "sex": random.choice(["female", "male"], rows),
         "species": random.choice(["Adelie", "Chinstrap", "Gentoo"], rows),
     }
-    return typed(pd.DataFrame(table), SPEC)
+    return frame_of(typed(table_of(pd.DataFrame(table)), declared(SPEC), "here"))
 
 
 def test_a_row_keeps_its_part_when_the_table_grows() -> None:
@@ -58,7 +58,7 @@ def test_another_seed_is_another_split() -> None:
 def test_an_identity_is_of_the_content_not_of_the_file() -> None:
     table = penguins(200)
     as_text = table.astype("object").astype(str).where(table.notna(), None)
-    assert (row_ids(table, SPEC) == row_ids(typed(as_text, SPEC), SPEC)).all()
+    assert (row_ids(table, SPEC) == row_ids(frame_of(typed(table_of(as_text), declared(SPEC), "here")), SPEC)).all()
 
 
 def test_a_time_split_follows_the_window() -> None:
