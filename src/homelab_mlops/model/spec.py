@@ -6,6 +6,7 @@ import codecs
 import difflib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -113,6 +114,21 @@ class Csv(_Strict):
                 if mark == same and (name, other) not in (("delimiter", "decimal"), ("delimiter", "thousands")):
                     raise ValueError(f"{name} and {other} are both {mark!r}")
         return self
+
+    def changed(self, options: Mapping[str, Any]) -> Csv:
+        """With the options of a command line, where they are not None.
+
+        Raises:
+            SpecError: an option has a value that cannot be.
+        """
+        given = {name: value for name, value in options.items() if value not in (None, [])}
+        try:
+            return Csv.model_validate({**self.model_dump(), **given})
+        except ValidationError as error:
+            detail = error.errors()[0]
+            name = str(detail["loc"][0]) if detail["loc"] else ""
+            what = str(detail["msg"]).removeprefix("Value error, ")
+            raise SpecError(what, where=f"--{name}" if name else "the options for CSV files") from error
 
 
 class Data(_Strict):

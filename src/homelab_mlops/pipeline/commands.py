@@ -42,13 +42,41 @@ Seed = Annotated[int | None, typer.Option("--seed", help="The seed of the traini
 Champion = Annotated[
     Path | None, typer.Option("--champion", help="The folder of a trained row to beat, instead of the registry's.")
 ]
+CSV = "How CSV files are written (what is not given is found out)"
+Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Between two values.", rich_help_panel=CSV)]
+Decimal = Annotated[str | None, typer.Option("--decimal", help="The decimal mark.", rich_help_panel=CSV)]
+Thousands = Annotated[str | None, typer.Option("--thousands", help="Between thousands.", rich_help_panel=CSV)]
+Quote = Annotated[str | None, typer.Option("--quote", help="The quotation mark; empty: none.", rich_help_panel=CSV)]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="Such as cp1252.", rich_help_panel=CSV)]
+Header = Annotated[
+    bool | None, typer.Option("--header/--no-header", help="Whether each file begins with names.", rich_help_panel=CSV)
+]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option("--missing", help="A text that stands for a missing value; repeatable.", rich_help_panel=CSV),
+]
+Comment = Annotated[
+    str | None, typer.Option("--comment", help="Lines that begin with it are left out.", rich_help_panel=CSV)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DEFAULT_WORK = Path("work")
 
 
 @app.command(rich_help_panel=STEPS)
 def ingest(
-    model: Model, work: Work = DEFAULT_WORK, source: Source = None, as_of: AsOf = None, json: Json = False
+    model: Model,
+    work: Work = DEFAULT_WORK,
+    source: Source = None,
+    as_of: AsOf = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    quote: Quote = None,
+    encoding: Encoding = None,
+    header: Header = None,
+    missing: Missing = None,
+    comment: Comment = None,
+    json: Json = False,
 ) -> None:
     """Bring a model's table into the working directory.
 
@@ -57,8 +85,23 @@ def ingest(
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.ingest import ingest as step
 
-    # A workflow passes what was not given as an empty text.
-    _answer(lambda: step(load_spec(model), work, source or None, as_of or None), json)
+    given = {
+        "delimiter": delimiter,
+        "decimal": decimal,
+        "thousands": thousands,
+        "quote": quote,
+        "encoding": encoding,
+        "header": header,
+        "missing": missing,
+        "comment": comment,
+    }
+
+    def ingested() -> object:
+        spec = load_spec(model)
+        # A workflow passes what was not given as an empty text.
+        return step(spec, work, source or None, as_of or None, spec.data.csv.changed(given))
+
+    _answer(ingested, json)
 
 
 @app.command(rich_help_panel=STEPS)
@@ -211,15 +254,35 @@ def predict(
     model: Annotated[str, typer.Argument(help="A registered model.", show_default=False)],
     source: Annotated[str, typer.Option("--source", help="The table: a path, a folder, or s3://...")],
     target: Annotated[str, typer.Option("--target", help="The Parquet file to write: a path, or s3://...")],
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    quote: Quote = None,
+    encoding: Encoding = None,
+    header: Header = None,
+    missing: Missing = None,
+    comment: Comment = None,
     json: Json = False,
 ) -> None:
     """Score a table with the champion, and write it back as Parquet.
 
     Example: `homelab predict churn --source s3://datasets/june.csv --target s3://datasets/predictions/june.parquet`
     """
+    from homelab_mlops.model.spec import Csv
     from homelab_mlops.pipeline.predict import predict as score
 
-    _answer(lambda: score(model, source, target), json)
+    given = {
+        "delimiter": delimiter,
+        "decimal": decimal,
+        "thousands": thousands,
+        "quote": quote,
+        "encoding": encoding,
+        "header": header,
+        "missing": missing,
+        "comment": comment,
+    }
+
+    _answer(lambda: score(model, source, target, Csv().changed(given)), json)
 
 
 @app.command(rich_help_panel=WHOLE)
