@@ -16,7 +16,7 @@ from tests.unit.test_house import PACKAGE, ROOT, files, imported, name_of
 
 # What each extra alone can import. `tracking`, `mlflow-server` and `demo` have no room: they bring MLflow and tables.
 EXTRAS = {
-    "pipeline": ("model", "pipeline"),
+    "pipeline": ("model", "pipeline", "tables"),
     "storage": ("storage",),
     "proposal": ("clients/git_remote.py", "clients/forge.py"),
     "serving": ("serving",),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ WAYS: dict[str, Way] = {}
 
 
 def table() -> pa.Table:
-    """Numbers, integers with missing ones, truths, categories that look like numbers or like missing, times, umlauts."""
+    """Numbers, integers with missing ones, truths, names that look like numbers or like missing, times, umlauts."""
     random = np.random.default_rng(18)
 
     def some(values: list[Any], share: float = 0.1) -> list[Any]:
@@ -78,7 +78,8 @@ def way(function: Way) -> Way:
 
 def frame_of(rows: pa.Table) -> pd.DataFrame:
     """As pandas has it by default: whole numbers and truths with missing ones as float64 and object."""
-    return rows.to_pandas()
+    frame: pd.DataFrame = rows.to_pandas()
+    return frame
 
 
 def nullable(rows: pa.Table) -> pd.DataFrame:
@@ -87,12 +88,13 @@ def nullable(rows: pa.Table) -> pd.DataFrame:
         pa.bool_(): pd.BooleanDtype(),
         pa.string(): pd.StringDtype(),
     }
-    return rows.to_pandas(types_mapper=kinds.get)
+    frame: pd.DataFrame = rows.to_pandas(types_mapper=kinds.get)
+    return frame
 
 
 def parts(rows: pa.Table, number: int) -> list[pa.Table]:
     edges = np.linspace(0, rows.num_rows, number + 1).astype(int)
-    return [rows.slice(first, last - first) for first, last in zip(edges[:-1], edges[1:], strict=True)]
+    return [rows.slice(first, last - first) for first, last in pairwise(edges)]
 
 
 def csv_text(rows: pa.Table, **options: Any) -> str:
