@@ -159,9 +159,12 @@ def test_another_run_is_another_version_with_its_own_verdict(fork: Fork) -> None
     assert "7043 rows" in fork.homelab(*push)
     printed = fork.homelab(*run)
     assert "Succeeded" in fork.homelab(*status)
-    assert f"churn version {int(last['version']) + 1} is the" in printed
+    stands = f"churn version {int(last['version']) + 1} is (the challenger|rejected by the gate)"
+    assert re.search(stands, printed), printed
     assert f"http://mlflow.{fork.domain}/" in printed
     first, second = versions(fork)[-2:]
     tags = {tag["key"]: tag["value"] for tag in second["tags"]}
     assert tags["homelab.gate"] in {"promote", "reject"}
+    assert ("is rejected" in printed) == (tags["homelab.gate"] == "reject")
+    assert tags["homelab.why"]
     assert first["run_id"] != second["run_id"]

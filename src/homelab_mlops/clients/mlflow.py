@@ -20,6 +20,7 @@ READER = "serving", "mlflow-reader"
 MLFLOW = "mlflow", "app.kubernetes.io/name=mlflow", 5000
 SECONDS = 15.0
 HOLDOUT = "homelab.holdout."
+PAGE = 200
 
 
 def tracking_uri() -> str:
@@ -53,6 +54,8 @@ class Version(NamedTuple):
     gate: str
     evidence: str
     promoted_by: str
+    alias: str = ""
+    why: str = ""
 
 
 class Registry:
@@ -71,9 +74,18 @@ class Registry:
         Raises:
             TrackingError: MLflow does not answer.
         """
-        found = self._ask("model-versions/search", filter=f"name = '{model}'", max_results=200)
-        versions = [_version(item) for item in (found or {}).get("model_versions", [])]
+        aliases = self._aliases(model)
+        items = self._all("model-versions/search", "model_versions", filter=f"name = '{model}'")
+        versions = [_version(item, aliases.get(str(item["version"]), "")) for item in items]
         return sorted(versions, key=lambda item: -int(item.version))
+
+    def models(self) -> list[str]:
+        """The names of all registered models.
+
+        Raises:
+            TrackingError: MLflow does not answer.
+        """
+        return sorted(item["name"] for item in self._all("registered-models/search", "registered_models"))
 
     def champion(self, model: str) -> str | None:
         """The version that the alias `champion` points at.
@@ -83,6 +95,24 @@ class Registry:
         """
         found = self._ask("registered-models/alias", name=model, alias="champion")
         return str(found["model_version"]["version"]) if found else None
+
+    def _aliases(self, model: str) -> dict[str, str]:
+        """The aliases of each version that has some, by version."""
+        found = self._ask("registered-models/get", name=model)
+        aliases: dict[str, list[str]] = {}
+        for item in (found or {}).get("registered_model", {}).get("aliases", []):
+            aliases.setdefault(str(item["version"]), []).append(item["alias"])
+        return {version: ", ".join(sorted(names)) for version, names in aliases.items()}
+
+    def _all(self, endpoint: str, key: str, **parameters: Any) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        token = ""
+        while True:
+            found = self._ask(endpoint, max_results=PAGE, page_token=token, **parameters) or {}
+            items += found.get(key, [])
+            token = found.get("next_page_token", "")
+            if not token:
+                return items
 
     def _ask(self, endpoint: str, **parameters: Any) -> Any:
         try:
@@ -102,11 +132,16 @@ class Registry:
         raise TrackingError(f"MLflow answers {answer.status_code}", where=self._uri, fix="check the login and its log")
 
 
-def _version(item: dict[str, Any]) -> Version:
+def _version(item: dict[str, Any], alias: str) -> Version:
     tags = {tag["key"]: tag["value"] for tag in item.get("tags", [])}
     figures = [f"{key.removeprefix(HOLDOUT)} {value}" for key, value in sorted(tags.items()) if key.startswith(HOLDOUT)]
     return Version(
-        str(item["version"]), tags.get("homelab.gate", ""), ", ".join(figures), tags.get("homelab.promoted_by", "")
+        str(item["version"]),
+        tags.get("homelab.gate", ""),
+        ", ".join(figures),
+        tags.get("homelab.promoted_by", ""),
+        alias,
+        tags.get("homelab.why", ""),
     )
 
 

@@ -68,17 +68,21 @@ def run(
 
 @app.command()
 def models(
+    model: Annotated[
+        str | None, typer.Argument(help="Only this model, with all its versions.", show_default=False)
+    ] = None,
     context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
 ) -> None:
-    """Show, per model, the version that git names, the registry's champion, what serves, and who waits.
+    """Show, per model, what git names, the registry's champion and what serves; and each version, its verdict and why.
 
     \b
     homelab models
+    homelab models churn
     """
     from homelab_mlops.cluster.models import models_command
 
-    models_command(context, as_json=as_json)
+    models_command(model, context, as_json=as_json)
 
 
 @app.command()

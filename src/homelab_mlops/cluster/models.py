@@ -20,17 +20,23 @@ if TYPE_CHECKING:
 NAMESPACE = "serving"
 MODELS = "app.kubernetes.io/component=model"
 UNKNOWN = "unknown"
+# So many versions a model are listed where all models are.
+NEWEST = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelStatus:
-    """One model: its version by git, by the alias, and by the ready pods; ``none`` and ``unknown`` are said as such."""
+    """One model: its version by git, by the alias, and by the ready pods; ``none`` and ``unknown`` are said as such.
+
+    ``versions`` are all that the registry holds, the newest first; those ``waiting`` could be promoted.
+    """
 
     model: str
     git: str
     registry: str
     serves: str
     waiting: list[dict[str, str]]
+    versions: list[dict[str, str]]
 
     @property
     def drift(self) -> str:
@@ -81,7 +87,8 @@ def compared(
             if int(item.version) > int(version) and item.version != champion and item.gate == "promote"
         ]
         serving = UNKNOWN if serves is None else serves.get(model, "none")
-        statuses.append(ModelStatus(model, _said(version), champion or "none", serving, waiting))
+        every = [item._asdict() for item in versions]
+        statuses.append(ModelStatus(model, _said(version), champion or "none", serving, waiting, every))
     return statuses
 
 
@@ -89,16 +96,25 @@ def _said(version: str) -> str:
     return "none" if version == promotion.NONE_YET else version
 
 
-def models_command(context: str | None, *, as_json: bool) -> None:
-    """The command `homelab models`."""
+def models_command(model: str | None, context: str | None, *, as_json: bool) -> None:
+    """The command `homelab models`.
+
+    Raises:
+        RepositoryError: neither git nor the registry knows ``model``.
+    """
     named = versions_in_git(find_root())
     registry: dict[str, tuple[str | None, list[Version]]] | None = None
     serves: dict[str, str] | None = None
     try:
         with any_registry(context) as asked:
-            registry = {model: (asked.champion(model), asked.versions(model)) for model in named}
+            named = {**dict.fromkeys(asked.models(), promotion.NONE_YET), **named}
+            registry = {name: (asked.champion(name), asked.versions(name)) for name in named if model in (None, name)}
     except HomelabError as error:
         say(f"the registry cannot be asked: {error.what}")
+    if model is not None:
+        if model not in named:
+            raise RepositoryError(f"no model {model!r}", fix=f"models: {', '.join(named) or 'none yet'}")
+        named = {model: named[model]}
     try:
         from homelab_mlops.clients.kubernetes import Cluster
 
@@ -109,18 +125,34 @@ def models_command(context: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([{**dataclasses.asdict(item), "drift": item.drift} for item in statuses])
         return
-    from rich.table import Table
+    _show(statuses, None if model else NEWEST)
 
-    table = Table("model", "git", "registry", "serves", "waiting", "evidence", box=None, pad_edge=False)
+
+def _show(statuses: list[ModelStatus], most: int | None) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("model", "git", "registry", "serves", "waiting", box=None, pad_edge=False)
     for item in statuses:
-        first, *others = [(one["version"], one["evidence"]) for one in item.waiting] or [("", "")]
-        table.add_row(item.model, item.git, item.registry, item.serves, *first)
-        for one in others:
-            table.add_row("", "", "", "", *one)
-    stdout().print(table)
+        waiting = ", ".join(one["version"] for one in item.waiting)
+        table.add_row(item.model, item.git, item.registry, item.serves, waiting)
+    console = stdout()
+    console.print(table)
     for item in statuses:
         if item.drift:
-            stdout().print(f"{item.model}: {item.drift}", markup=False)
+            console.print(f"{item.model}: {item.drift}", markup=False)
+    for item in statuses:
+        if not item.versions:
+            continue
+        table = Table(item.model, "alias", "gate", "holdout", "why", box=None, pad_edge=False)
+        for one in item.versions[:most]:
+            gate = Text(one["gate"] or "unknown", {"promote": "green", "reject": "red"}.get(one["gate"], ""))
+            table.add_row(one["version"], one["alias"], gate, Text(one["evidence"]), Text(one["why"]))
+        console.print()
+        console.print(table)
+        left_out = len(item.versions) - len(item.versions[:most])
+        if left_out:
+            console.print(f"and {left_out} older: `homelab models {item.model}` lists them", markup=False)
 
 
 def promote(model: str, version: str, context: str | None, *, deadline: float) -> str:
@@ -186,4 +218,7 @@ def _evidence(model: str, version: str, context: str | None, deadline: float) ->
         known = ", ".join(versions) or "none"
         raise RepositoryError(f"the registry has no version {version} of {model}", fix=f"versions: {known}")
     found = versions[version]
-    return f"{found.evidence or 'no figures'} on the holdout; the gate says {found.gate or 'nothing'}"
+    if found.gate == "reject":
+        say(f"the gate rejects {model} version {version}: {found.why or 'its run says why'}")
+    because = f" ({found.why})" if found.why else ""
+    return f"{found.evidence or 'no figures'} on the holdout; the gate says {found.gate or 'nothing'}{because}"

@@ -37,7 +37,8 @@ def run(model: str, context: str | None, *, deadline: float, follow: bool) -> No
         if "registration" in outputs:
             made = json.loads(outputs["registration"])
             page, run_page = (_from_outside(cluster, made[key]) for key in ("url", "run_url"))
-            stdout().print(f"{made['name']} version {made['version']} is the {made['alias']}: {page}", markup=False)
+            stands = f"the {made['alias']}" if made["alias"] else "rejected by the gate, without an alias"
+            stdout().print(f"{made['name']} version {made['version']} is {stands}: {page}", markup=False)
             stdout().print(f"run: {run_page}", markup=False)
 
 

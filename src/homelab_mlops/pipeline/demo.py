@@ -129,23 +129,19 @@ def _versions(name: str) -> int:
 def _show(folder: Path, decisions: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
+    from homelab_mlops.pipeline import verdict
+
     table = Table(title="What the demo made")
-    for column in ("version", "alias", "holdout AUC", "gate", "why"):
+    for column in ("version", "alias", f"holdout {decisions[0]['metric']}", "gate", "why"):
         table.add_column(column)
     for decision in decisions:
         registration, metric = decision["registration"], decision["metrics"]["challenger"][decision["metric"]]
-        failed = [reason["rule"] for reason in decision["reasons"] if not reason["passed"]]
-        why = (
-            f"not better than the {', '.join(failed)}"
-            if failed
-            else "better than " + (decision["champion"] or "the baseline")
-        )
         table.add_row(
             f"{registration['name']} {registration['version']}",
-            registration["alias"],
+            registration["alias"] or "none",
             f"{metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]",
-            "promote" if decision["promote"] else "reject",
-            why,
+            verdict.verdict(decision),
+            verdict.in_short(decision),
         )
     stdout().print(table)
     print(f"report:  {folder / 'work' / 'evaluate' / 'report.html'}")  # noqa: T201

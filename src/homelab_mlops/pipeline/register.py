@@ -9,21 +9,24 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import EvaluationError
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline import result as rows
-from homelab_mlops.pipeline import tracking
+from homelab_mlops.pipeline import tracking, verdict
 from homelab_mlops.pipeline.registry import CHALLENGER, CHAMPION, version_by_alias
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 REGISTERED = "homelab.registered"
+GATE, WHY = "homelab.gate", "homelab.why"
+NO_ALIAS = "none"
 
 
 def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict[str, Any]:
     """Writes ``work/register/registration.json`` and returns it; run again, it changes nothing.
 
-    The version becomes ``champion`` when the gate promotes it and there is no champion yet, or the specification says
-    ``promotion: automatic``; it is the ``challenger`` otherwise, with the gate's verdict as a tag.
+    A version that the gate promotes becomes ``champion`` when there is no champion yet, or the specification says
+    ``promotion: automatic``; it is the ``challenger`` otherwise. A version that the gate rejects gets no alias, and
+    ``alias`` is None. The verdict and its reason are tags of the version.
 
     Args:
-        alias_by_git: git names the champion, and a job makes the alias follow: every version begins as a challenger.
+        alias_by_git: git names the champion, and a job makes the alias follow: a promoted version begins as challenger.
 
     Raises:
         TrackingError: the row is not in MLflow, or the registry does not take it.
@@ -43,23 +46,32 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
     with tracking.explained("registering the model"):
         version = _version(client, spec, run, record, decision)
         if REGISTERED not in version.tags:
-            alias = CHAMPION if decision["promote"] and not alias_by_git and _may_lead(spec) else CHALLENGER
-            client.set_registered_model_alias(spec.name, alias, version.version)
-            client.set_model_version_tag(spec.name, version.version, REGISTERED, alias)
+            alias = _alias(spec, decision, alias_by_git=alias_by_git)
+            if alias is not None:
+                client.set_registered_model_alias(spec.name, alias, version.version)
+            client.set_model_version_tag(spec.name, version.version, REGISTERED, alias or NO_ALIAS)
             version = client.get_model_version(spec.name, version.version)
+    alias = version.tags[REGISTERED]
     registration = {
         "name": spec.name,
         "version": str(version.version),
-        "alias": version.tags[REGISTERED],
+        "alias": None if alias == NO_ALIAS else alias,
         "promote": decision["promote"],
         "run_id": run["run_id"],
-        "url": f"{run['uri']}/#/models/{spec.name}/versions/{version.version}",
+        "url": tracking.page(f"models/{spec.name}/versions/{version.version}"),
         "run_url": run["url"],
     }
     with step_folder(work, "register") as output:
         write_json(output / "registration.json", registration)
-    say(f"register: {spec.name} version {version.version} is the {registration['alias']}: {registration['url']}")
+    stands = f"the {alias}" if registration["alias"] else f"rejected, without an alias ({verdict.in_short(decision)})"
+    say(f"register: {spec.name} version {version.version} is {stands}: {registration['url']}")
     return registration
+
+
+def _alias(spec: ModelSpec, decision: dict[str, Any], *, alias_by_git: bool) -> str | None:
+    if not decision["promote"]:
+        return None
+    return CHAMPION if not alias_by_git and _may_lead(spec) else CHALLENGER
 
 
 def _may_lead(spec: ModelSpec) -> bool:
@@ -83,8 +95,16 @@ def _version(
     metric = decision["metrics"]["challenger"][decision["metric"]]
     tags = {
         **tracking.provenance_tags(record),
-        "homelab.gate": "promote" if decision["promote"] else "reject",
+        GATE: verdict.verdict(decision),
+        WHY: verdict.tag(verdict.why(decision)),
         f"homelab.holdout.{decision['metric']}": f"{metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]",
     }
     source = f"models:/{run['model_id']}"
-    return client.create_model_version(spec.name, source, run_id=run["run_id"], model_id=run["model_id"], tags=tags)
+    return client.create_model_version(
+        spec.name,
+        source,
+        run_id=run["run_id"],
+        model_id=run["model_id"],
+        tags=tags,
+        description=verdict.description(record, decision),
+    )

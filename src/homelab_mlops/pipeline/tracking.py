@@ -36,6 +36,15 @@ VALUES_MODULE = "homelab_values"
 REFUSALS = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
+def page(path: str) -> str:
+    """The address at which a person opens ``path`` of MLflow, in its view of model training; it opens in another one.
+
+    ``HOMELAB_MLFLOW_URL`` is where browsers reach the server, where that is not where this process does.
+    """
+    server = os.environ.get("HOMELAB_MLFLOW_URL", "").rstrip("/") or without_login(tracking_uri())
+    return f"{server}/#/{path}?workflowType=machine_learning"
+
+
 def client(retries: int = 2, seconds: int = 20) -> MlflowClient:
     """An MLflow client of `MLFLOW_TRACKING_URI` that gives up soon; who can wait, waits around it.
 
@@ -182,19 +191,16 @@ def _create_run(mlflow_client: MlflowClient, record: Mapping[str, Any]) -> str:
 
 
 def provenance_tags(record: Mapping[str, Any]) -> dict[str, str]:
-    """The tags that a run and a model version share."""
+    """The tags that a run and a model version share: by what one looks for them; the rest is in the record."""
     where = record["provenance"]
-    return {
-        "homelab.commit": where["commit"] or "none",
+    tags = {
+        "homelab.commit": where["commit"],
         "homelab.dirty": str(where["dirty"]).lower(),
-        "homelab.image": where["image"] or "none",
-        "homelab.workflow": where["workflow"] or "none",
+        "homelab.image": where["image"],
+        "homelab.workflow": where["workflow"],
         "homelab.data_sha256": record["data"]["sha256"],
-        "homelab.rows": str(sum(record["rows"].values())),
-        "homelab.seed": str(record["parameters"]["seed"]),
-        "homelab.python": where["python"],
-        "homelab.packages": ", ".join(f"{name} {version}" for name, version in where["packages"].items()),
     }
+    return {name: value for name, value in tags.items() if value}
 
 
 def _round_metrics(number: int, metrics: Mapping[str, float], timestamp: int) -> list[Any]:
@@ -225,13 +231,12 @@ def upload(folder: Path, of_run: str | None = None) -> dict[str, Any]:
         else:
             model_id = str(_ready_model(mlflow_client, run))
     experiment_id = run.info.experiment_id
-    server = without_login(tracking_uri())
     link = {
-        "uri": server,
+        "uri": without_login(tracking_uri()),
         "experiment_id": experiment_id,
         "run_id": run_id,
         "model_id": model_id,
-        "url": f"{server}/#/experiments/{experiment_id}/runs/{run_id}",
+        "url": page(f"experiments/{experiment_id}/runs/{run_id}"),
     }
     write_json(folder / RUN, link)
     return link

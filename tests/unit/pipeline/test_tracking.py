@@ -79,9 +79,14 @@ def test_a_retraining_is_all_in_mlflow(server: mlflow.MlflowClient, tmp_path: Pa
     assert tags["homelab.image"] == "registry.example/training:1"
     assert tags["homelab.commit"] == provenance.provenance()["commit"]
     assert tags["homelab.dirty"] in ("true", "false")
-    assert tags["homelab.rows"] == "7043"
-    assert tags["homelab.seed"] == "0"
-    assert "xgboost-cpu 3.2.0" in tags["homelab.packages"]
+    assert tags["homelab.gate"] == "promote"
+    assert tags["homelab.why"] == "better than the baseline"
+    assert len(tags) <= 9
+    assert max(map(len, tags.values())) <= 250
+    assert sum(record["rows"].values()) == 7043
+    for said in ("**promote**", "✓ floor: auc is", "| challenger | 0.8", "7,043", "Seed: 0", "xgboost-cpu 3.2.0"):
+        assert said in (version.description or ""), said
+    assert not [name for name in run.data.tags if name.startswith("homelab.") and len(run.data.tags[name]) > 64]
     assert server.get_model_version_by_alias("churn-whole", "champion").version == version.version
 
     model = mlflow.pyfunc.load_model(f"models:/churn-whole/{version.version}")
@@ -101,7 +106,12 @@ def test_a_second_one_meets_the_champion_and_registering_again_changes_nothing(
     decision = retrain(spec, tmp_path, "mlflow", {**QUICK, "seed": "1"}, source="demo")
     assert decision["champion"] == "champion (version 1)"
     assert decision["holdout"]["compared"] == decision["holdout"]["rows"]
-    assert decision["registration"]["alias"] == "challenger"
+    assert decision["registration"]["alias"] is None
+    rejected = server.get_model_version("churn-twice", "2")
+    assert rejected.tags["homelab.gate"] == "reject"
+    assert rejected.tags["homelab.why"].startswith("champion: auc improves on the champion (version 1) by ")
+    assert "✗ champion: auc improves" in (rejected.description or "")
+    assert server.get_registered_model("churn-twice").aliases == {"champion": "1"}
     before = [dict(version) for version in versions(server, "churn-twice")]
     again = register(spec, tmp_path)
     assert again == decision["registration"]

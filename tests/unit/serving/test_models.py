@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,18 +12,22 @@ from typing import Any
 import mlflow
 import pytest
 
-from homelab_mlops.clients.mlflow import Version
+from homelab_mlops.clients.mlflow import PAGE, Version
 from homelab_mlops.cluster.models import compared
 from tests.conftest import HOMELAB, ROOT, clean_environment
 from tests.unit.serving.conftest import Registered
 
 
-def models(root: Path, uri: str) -> list[dict[str, Any]]:
-    env = clean_environment({"MLFLOW_TRACKING_URI": uri, "KUBECONFIG": "/nonexistent"})
-    command: list[str | Path] = [HOMELAB, "models", "--json"]
+def listed(root: Path, uri: str, *arguments: str) -> str:
+    env = clean_environment({"MLFLOW_TRACKING_URI": uri, "KUBECONFIG": "/nonexistent", "COLUMNS": "200"})
+    command: list[str | Path] = [HOMELAB, "models", *arguments]
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=True)
     assert "the cluster cannot be asked" in done.stderr
-    return list(json.loads(done.stdout))
+    return done.stdout
+
+
+def models(root: Path, uri: str, name: str) -> list[dict[str, Any]]:
+    return list(json.loads(listed(root, uri, name, "--json")))
 
 
 def test_a_version_waits_until_git_names_it(registered: dict[str, Registered], mlflow_uri: str, tmp_path: Path) -> None:
@@ -33,11 +38,39 @@ def test_a_version_waits_until_git_names_it(registered: dict[str, Registered], m
     manifest.parent.mkdir(parents=True)
     text = (ROOT / "overlays/homelab/serving/churn.yaml").read_text().replace("churn", model.name)
     manifest.write_text(text)
-    (found,) = models(tmp_path, mlflow_uri)
+    (found,) = models(tmp_path, mlflow_uri, model.name)
     assert (found["git"], found["registry"], found["serves"]) == ("none", "1", "unknown")
     manifest.write_text(text.replace('version: "0"', 'version: "1"'))
-    (found,) = models(tmp_path, mlflow_uri)
+    (found,) = models(tmp_path, mlflow_uri, model.name)
     assert (found["git"], found["registry"], found["drift"], found["waiting"]) == ("1", "1", "", [])
+    unknown: list[str | Path] = [HOMELAB, "models", "nope"]
+    done = subprocess.run(unknown, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no model 'nope'" in done.stderr
+
+
+def test_each_version_is_listed_with_its_verdict_and_why(mlflow_uri: str, tmp_path: Path) -> None:
+    """More versions than one answer of MLflow's holds; a rejected one has no alias, and says why it was rejected."""
+    client = mlflow.MlflowClient(mlflow_uri, mlflow_uri)
+    client.create_registered_model("many")
+    promoted = {"homelab.gate": "promote", "homelab.why": "better than the baseline", "homelab.holdout.auc": "0.9"}
+    rejected = {"homelab.gate": "reject", "homelab.why": "champion: auc improves by +0.0006"}
+    for number in range(1, PAGE + 3):
+        client.create_model_version("many", "models:/m-0", tags=promoted if number == 1 else rejected)
+    client.set_registered_model_alias("many", "champion", "1")
+    shutil.copytree(ROOT / "clusters", tmp_path / "clusters")
+    (found,) = models(tmp_path, mlflow_uri, "many")
+    assert (found["git"], found["registry"], found["waiting"]) == ("none", "1", [])
+    assert [item["version"] for item in found["versions"]] == [str(number) for number in range(PAGE + 2, 0, -1)]
+    first, last = found["versions"][0], found["versions"][-1]
+    assert (first["alias"], first["gate"], first["why"]) == ("", "reject", "champion: auc improves by +0.0006")
+    assert (last["alias"], last["gate"], last["evidence"]) == ("champion", "promote", "auc 0.9")
+    lines = listed(tmp_path, mlflow_uri).splitlines()
+    assert any(re.match(r"many +alias +gate +holdout +why", line) for line in lines)
+    assert "and 192 older: `homelab models many` lists them" in lines
+    lines = listed(tmp_path, mlflow_uri, "many").splitlines()
+    assert any(re.match(r"1 +champion +promote +auc 0.9 +better than the baseline", line) for line in lines)
+    assert any(re.match(r"202 +reject +champion: auc improves by \+0.0006", line) for line in lines)
 
 
 @pytest.mark.parametrize(
