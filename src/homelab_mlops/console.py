@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from homelab_mlops.errors import HomelabError
+
+T = TypeVar("T")
+Reached = Callable[..., None]
+# Without a terminal: when the first line of progress is said, and how long after it each further one.
+FIRST_LINE_SECONDS, LINE_SECONDS = 2.0, 10.0
 
 
 def stdout() -> Console:
@@ -29,6 +37,61 @@ def stderr() -> Console:
 def say(text: str) -> None:
     """Prints one plain line of progress; brackets in it are text, not markup."""
     stderr().print(text, markup=False)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Reached]:
+    """Shows how far something long is, until the block ends: on a terminal a live line, elsewhere a line now and then.
+
+    Yields:
+        A function to call with the number reached, out of ``total``, and a few words.
+    """
+    console = stderr()
+    if not console.is_terminal:
+        yield _plain_lines(what, total)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
+
+    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
+    columns += [BarColumn(bar_width=30), MofNCompleteColumn()] if total else []
+    columns += [TextColumn("{task.fields[note]}", markup=False)]
+    # What the block prints on standard output is not for this console.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, refresh_per_second=5) as shown:
+        task = shown.add_task(what, total=total, note="")
+
+        def reached(number: int, note: str = "") -> None:
+            shown.update(task, completed=number, note=note)
+
+        yield reached
+
+
+def _plain_lines(what: str, total: int | None) -> Reached:
+    due = time.monotonic() + FIRST_LINE_SECONDS
+
+    def reached(number: int, note: str = "") -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due:
+            due = now + LINE_SECONDS
+            say(f"{what}: {number:,}{f' of {total:,}' if total else ''}{f', {note}' if note else ''}")
+
+    return reached
+
+
+def counted(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """The items one by one, with `progress`."""
+    with progress(what, total) as reached:
+        for number, item in enumerate(items, 1):
+            yield item
+            reached(number)
+
+
+def say_verdict(passed: bool, text: str) -> None:
+    """Prints one line of progress that begins with a green ``pass`` or a red ``FAIL``."""
+    from rich.text import Text
+
+    mark = ("pass", "bold green") if passed else ("FAIL", "bold red")
+    stderr().print(Text.assemble("  ", mark, "  ", text))
 
 
 def print_json(value: Any) -> None:

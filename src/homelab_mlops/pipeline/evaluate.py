@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -11,15 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from homelab_mlops.console import say
+from homelab_mlops.console import say, say_verdict
 from homelab_mlops.errors import EvaluationError
 from homelab_mlops.model.scoring import Scorer
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline import result as rows
+from homelab_mlops.pipeline.diagnostics import diagnose
 from homelab_mlops.pipeline.fit import counting, targets, weights_of
 from homelab_mlops.pipeline.gate import Opponent, Reason, judge, linear_baseline, trivial_baseline
 from homelab_mlops.pipeline.ingest import load_ingested, read_frame
 from homelab_mlops.pipeline.metrics import Array, Interval, Rows, holdout_metrics
+from homelab_mlops.pipeline.report import DECISION, DIAGNOSTICS, write_intervals, write_report
 from homelab_mlops.pipeline.split import group_ids, groups_of, row_ids, split_rows
 from homelab_mlops.pipeline.train import labelled
 from homelab_mlops.pipeline.validate import check_table, refuse
@@ -100,12 +101,14 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
     }
     with step_folder(work, "evaluate") as output:
         _draw(output / "plots", spec, truth, pictures, drawn.weights)
-        write_json(output / "decision.json", decision)
-        (output / "report.html").write_text(
-            _report(spec, record, decision, metrics, [folder, output]), encoding="utf-8"
-        )
+        write_json(output / DECISION, decision)
+        write_json(output / DIAGNOSTICS, diagnose(spec, scorer, held_out, truth, predicted, drawn))
+        write_intervals(output, decision)
+        write_report(folder, output)
         if (folder / "run.json").exists():
-            _track(output, folder, metrics)
+            from homelab_mlops.pipeline.tracking import log_evaluation
+
+            log_evaluation(folder, output, decision)
     _announce(spec, metrics, reasons, decision, work)
     return decision
 
@@ -216,54 +219,6 @@ def _draw(folder: Path, spec: ModelSpec, truth: Array, predictions: dict[str, Ar
         plots.residuals(folder / "residuals.png", truth, predictions["challenger"])
 
 
-def _report(
-    spec: ModelSpec,
-    record: dict[str, Any],
-    decision: dict[str, Any],
-    metrics: dict[str, dict[str, Interval]],
-    folders: list[Path],
-) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pictures = [
-        base64.b64encode(path.read_bytes()).decode()
-        for folder in reversed(folders)
-        for path in sorted((folder / "plots").glob("*.png"))
-    ]
-    environment = Environment(
-        loader=PackageLoader("homelab_mlops.pipeline"), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("report.html.j2").render(
-        spec=spec,
-        record=record,
-        decision=decision,
-        metrics=metrics,
-        pictures=pictures,
-        names=list(metrics["challenger"]),
-    )
-
-
-def _track(output: Path, folder: Path, metrics: dict[str, dict[str, Interval]]) -> None:
-    from mlflow.entities import Metric
-
-    from homelab_mlops.pipeline import tracking
-
-    run_id = tracking.load_run(folder)["run_id"]
-    moment = read_json(folder / rows.METRICS, "homelab train")["times_ms"][-1]
-    client = tracking.client()
-    logged = [
-        Metric(f"{'holdout' if who == 'challenger' else who.replace(' ', '_')}/{name}{suffix}", value, moment, 0)
-        for who, values in metrics.items()
-        for name, interval in values.items()
-        for suffix, value in (("", interval.value), ("_low", interval.low), ("_high", interval.high))
-    ]
-    with tracking.explained("logging the evaluation"):
-        client.log_batch(run_id, metrics=logged)
-        client.log_artifacts(run_id, str(output / "plots"), "plots")
-        for name in ("decision.json", "report.html"):
-            client.log_artifact(run_id, str(output / name), "homelab")
-
-
 def _announce(
     spec: ModelSpec,
     metrics: dict[str, dict[str, Interval]],
@@ -274,6 +229,6 @@ def _announce(
     for who, values in metrics.items():
         say(f"evaluate: {who}: " + ", ".join(f"{name} {interval}" for name, interval in values.items()))
     for reason in reasons:
-        say(f"  {'pass' if reason.passed else 'FAIL'}  {reason.rule}: {reason.text}")
+        say_verdict(reason.passed, f"{reason.rule}: {reason.text}")
     verdict = "promote" if decision["promote"] else "do not promote"
     say(f"evaluate: {verdict} {spec.name}; see {work / 'evaluate' / 'report.html'}")

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from homelab_mlops.console import counted
 from homelab_mlops.model.tasks import METRICS, Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Weighted = Callable[[Array], float]
 EPSILON = 1e-7
+RESAMPLES = "evaluate: resamples of the holdout"
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def holdout_metrics(
     drawn = np.array(
         [
             [metric(rows.weighted(drawn)) for metric in metrics.values()]
-            for drawn in resamples(len(truth), count, seed, rows.groups)
+            for drawn in counted(resamples(len(truth), count, seed, rows.groups), RESAMPLES, count)
         ]
     )
     tail = (1 - confidence) / 2
@@ -162,7 +164,8 @@ def paired_difference(
     With probability ``confidence`` the true difference is above ``low``, and with the same below ``high``.
     """
     first, second = weighted_metric(metric, truth, ours), weighted_metric(metric, truth, theirs)
-    weights = (rows.weighted(drawn) for drawn in resamples(len(truth), count, seed, rows.groups))
+    draws = counted(resamples(len(truth), count, seed, rows.groups), RESAMPLES, count)
+    weights = (rows.weighted(drawn) for drawn in draws)
     drawn = np.array([first(each) - second(each) for each in weights])
     low, high = np.nanquantile(drawn, [1 - confidence, confidence])
     everything = rows.weighted(np.ones(len(truth)))

@@ -65,3 +65,11 @@ def _git() -> tuple[str, bool]:
         return git.output(Path(), "rev-parse", "HEAD"), bool(git.output(Path(), "status", "--porcelain"))
     except ToolError:
         return "", False
+
+
+def origin() -> str:
+    """The address of the remote ``origin`` of the current folder; empty where it has none."""
+    try:
+        return git.output(Path(), "remote", "get-url", "origin")
+    except ToolError:
+        return ""

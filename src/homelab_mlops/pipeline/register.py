@@ -11,6 +11,7 @@ from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline import result as rows
 from homelab_mlops.pipeline import tracking, verdict
 from homelab_mlops.pipeline.registry import CHALLENGER, CHAMPION, version_by_alias
+from homelab_mlops.pipeline.report import REPORT, write_report
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 REGISTERED = "homelab.registered"
@@ -63,6 +64,8 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
     }
     with step_folder(work, "register") as output:
         write_json(output / "registration.json", registration)
+    write_report(folder, work / "evaluate", registration)
+    tracking.log_report(run["run_id"], work / "evaluate" / REPORT)
     stands = f"the {alias}" if registration["alias"] else f"rejected, without an alias ({verdict.in_short(decision)})"
     say(f"register: {spec.name} version {version.version} is {stands}: {registration['url']}")
     return registration

@@ -21,6 +21,7 @@ from homelab_mlops.clients.mlflow import tracking_uri
 from homelab_mlops.console import say
 from homelab_mlops.errors import TrackingError, without_login
 from homelab_mlops.pipeline import result as rows
+from homelab_mlops.pipeline import verdict
 from homelab_mlops.pipeline.workdir import read_json, write_json
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 RUN = "run.json"
 ROW, COMPLETE = "homelab.row", "homelab.complete"
+DESCRIPTION = "mlflow.note.content"
 PATIENCE_SECONDS = 180.0
 FLUSH_SECONDS = 2.0
 SCORING_MODULE = "homelab_scoring"
@@ -240,6 +242,43 @@ def upload(folder: Path, of_run: str | None = None) -> dict[str, Any]:
     }
     write_json(folder / RUN, link)
     return link
+
+
+def log_evaluation(train: Path, evaluation: Path, decision: Mapping[str, Any]) -> None:
+    """Brings an evaluation to the run of the row in ``train``: metrics, description, and what the step wrote.
+
+    The metrics are the model's own on the holdout; intervals and opponents are in ``holdout.csv``.
+
+    Raises:
+        TrackingError: the row is not in MLflow, or the server does not take it.
+    """
+    from mlflow.entities import Metric
+
+    run_id = load_run(train)["run_id"]
+    moment = read_json(train / rows.METRICS, "homelab train")["times_ms"][-1]
+    record = read_json(train / rows.RECORD, "homelab train")
+    mlflow_client = client()
+    logged = [
+        Metric(f"holdout/{name}", interval["value"], moment, 0)
+        for name, interval in decision["metrics"]["challenger"].items()
+    ]
+    with explained("logging the evaluation"):
+        mlflow_client.log_batch(run_id, metrics=logged)
+        mlflow_client.set_tag(run_id, DESCRIPTION, verdict.description(record, decision))
+        mlflow_client.log_artifacts(run_id, str(evaluation / "plots"), "plots")
+        for path in sorted(evaluation.iterdir()):
+            if path.is_file():
+                mlflow_client.log_artifact(run_id, str(path), "homelab")
+
+
+def log_report(run_id: str, report: Path) -> None:
+    """Replaces the report of a run, once the version is in it.
+
+    Raises:
+        TrackingError: the server does not take it.
+    """
+    with explained("logging the report"):
+        client().log_artifact(run_id, str(report), "homelab")
 
 
 def load_run(folder: Path) -> dict[str, Any]:

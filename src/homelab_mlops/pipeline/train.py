@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from homelab_mlops.console import say
+from homelab_mlops.console import progress, say
 from homelab_mlops.errors import TrackingError
 from homelab_mlops.model.parameters import Parameter, held_to_labels, resolve
 from homelab_mlops.model.spec import ModelSpec
@@ -79,7 +79,7 @@ def train_row(
     holdout: int = 0,
 ) -> dict[str, Any]:
     """Fits and writes the row into the empty ``folder``; see `train`."""
-    _show(parameters)
+    _show(spec, parameters)
     counts = {"train": prepared.train.num_row(), "validation": prepared.validation.num_row(), "holdout": holdout}
     record = new_record(spec, manifest, parameters, counts)
     if tracking == "files":
@@ -133,13 +133,24 @@ def _fit_and_write(
     record: dict[str, Any],
     on_round: Any,
 ) -> Fitted:
-    fitted = fit(spec, prepared, parameters, on_round)
+    with progress("train: boosting rounds", int(parameters["num_round"].value)) as reached:
+
+        def after_round(number: int, moment: int, metrics: dict[str, float]) -> None:
+            name, value = list(metrics.items())[-1]
+            reached(number + 1, f"{name} {value:.4f}")
+            if on_round is not None:
+                on_round(number, moment, metrics)
+
+        fitted = fit(spec, prepared, parameters, after_round)
     write_row(folder, record, fitted, prepared)
     for name, value in fitted.at_best().items():
         print(f"{name}: {value:.6f}")  # noqa: T201 - the lines that SageMaker's metric definitions read
     return fitted
 
 
-def _show(parameters: Mapping[str, Parameter]) -> None:
+def _show(spec: ModelSpec, parameters: Mapping[str, Parameter]) -> None:
+    """Says the parameters that differ from their defaults."""
+    defaults = resolve(spec.task, {}, {}, {}, gate_metric=spec.gate.metric)
     for name, parameter in parameters.items():
-        say(f"  {name} = {parameter.value}  ({parameter.source})")
+        if parameter.source != "default" and (name not in defaults or parameter.value != defaults[name].value):
+            say(f"  {name} = {parameter.value}  ({parameter.source})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
@@ -70,7 +71,20 @@ def test_a_retraining_is_all_in_mlflow(server: mlflow.MlflowClient, tmp_path: Pa
     plots = {artifact.path for artifact in server.list_artifacts(run.info.run_id, "plots")}
     expected = {"learning_curve", "importance", "roc", "calibration"}
     assert {f"plots/{name}.png" for name in expected} == plots
-    assert "holdout/auc" in run.data.metrics
+    holdout = {name for name in run.data.metrics if not name.startswith(("train/", "validation/"))}
+    assert holdout == {"best_round", "holdout/auc", "holdout/logloss", "holdout/brier", "holdout/accuracy"}
+    files = Path(mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/homelab"))
+    with (files / "holdout.csv").open() as table:
+        lines = list(csv.DictReader(table))
+    assert {line["model"] for line in lines} == {"challenger", "trivial baseline"}
+    assert all(float(line["low"]) <= float(line["value"]) <= float(line["high"]) for line in lines)
+    assert "✓ baseline: auc improves" in run.data.tags["mlflow.note.content"]
+    report = (files / "report.html").read_text()
+    assert registration["url"].endswith("/#/models/churn-whole/versions/1?workflowType=machine_learning")
+    assert registration["run_url"].endswith(f"/runs/{run.info.run_id}?workflowType=machine_learning")
+    assert registration["url"] in report
+    assert registration["run_url"] in report
+    assert report == (tmp_path / "evaluate" / "report.html").read_text()
 
     version = server.get_model_version("churn-whole", registration["version"])
     tags = version.tags

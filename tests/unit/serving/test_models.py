@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 
-from homelab_mlops.clients.mlflow import PAGE, Version
+from homelab_mlops.clients.mlflow import Registry, Version
 from homelab_mlops.cluster.models import compared
 from tests.conftest import HOMELAB, ROOT, clean_environment
 from tests.unit.serving.conftest import Registered
@@ -49,28 +50,36 @@ def test_a_version_waits_until_git_names_it(registered: dict[str, Registered], m
     assert "no model 'nope'" in done.stderr
 
 
-def test_each_version_is_listed_with_its_verdict_and_why(mlflow_uri: str, tmp_path: Path) -> None:
-    """More versions than one answer of MLflow's holds; a rejected one has no alias, and says why it was rejected."""
+def test_each_version_is_listed_with_its_verdict_and_why(
+    registered: dict[str, Registered], mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they are more than one answer of MLflow's holds; a rejected one has no alias, and says why."""
     client = mlflow.MlflowClient(mlflow_uri, mlflow_uri)
+    model = client.get_model_version(registered["penguins"].name, "1")
+    assert model.source is not None
+    model_id = model.source.removeprefix("models:/")
     client.create_registered_model("many")
     promoted = {"homelab.gate": "promote", "homelab.why": "better than the baseline", "homelab.holdout.auc": "0.9"}
     rejected = {"homelab.gate": "reject", "homelab.why": "champion: auc improves by +0.0006"}
-    for number in range(1, PAGE + 3):
-        client.create_model_version("many", "models:/m-0", tags=promoted if number == 1 else rejected)
+    for tags in (promoted, *[rejected] * 11):
+        client.create_model_version("many", model.source, run_id=model.run_id, model_id=model_id, tags=tags)
     client.set_registered_model_alias("many", "champion", "1")
     shutil.copytree(ROOT / "clusters", tmp_path / "clusters")
+
+    monkeypatch.setattr("homelab_mlops.clients.mlflow.PAGE", 5)
+    with closing(Registry(mlflow_uri, "", "")) as registry:
+        assert [item.version for item in registry.versions("many")] == [str(number) for number in range(12, 0, -1)]
     (found,) = models(tmp_path, mlflow_uri, "many")
     assert (found["git"], found["registry"], found["waiting"]) == ("none", "1", [])
-    assert [item["version"] for item in found["versions"]] == [str(number) for number in range(PAGE + 2, 0, -1)]
     first, last = found["versions"][0], found["versions"][-1]
     assert (first["alias"], first["gate"], first["why"]) == ("", "reject", "champion: auc improves by +0.0006")
     assert (last["alias"], last["gate"], last["evidence"]) == ("champion", "promote", "auc 0.9")
     lines = listed(tmp_path, mlflow_uri).splitlines()
     assert any(re.match(r"many +alias +gate +holdout +why", line) for line in lines)
-    assert "and 192 older: `homelab models many` lists them" in lines
+    assert "and 2 older: `homelab models many` lists them" in lines
     lines = listed(tmp_path, mlflow_uri, "many").splitlines()
     assert any(re.match(r"1 +champion +promote +auc 0.9 +better than the baseline", line) for line in lines)
-    assert any(re.match(r"202 +reject +champion: auc improves by \+0.0006", line) for line in lines)
+    assert any(re.match(r"12 +reject +champion: auc improves by \+0.0006", line) for line in lines)
 
 
 @pytest.mark.parametrize(
