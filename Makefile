@@ -71,12 +71,8 @@ test: $(VENV)/.dev lint check ## Lint, types, the check and every test that need
 	$(BIN)/python -m homelab_mlops.gitops.tools minio kubeseal
 	$(BIN)/pytest -n 2 --dist loadgroup --durations 10 --tb=short $(PYTEST)
 
-image: ## Build the four images for this machine's architecture, with the registry and tag that are pinned
-	registry=$$(sed -n 's/^imageRegistry: //p' clusters/homelab/settings.yaml)
-	tag=$$(sed -n 's/^    newTag: //p' clusters/homelab/images/kustomization.yaml | head -1)
-	for name in minio mlflow serving training; do
-		docker build --build-arg COMMIT="$$(git rev-parse HEAD)" -f docker/$$name/Dockerfile -t "$$registry/$$name:$$tag" .
-	done
+image: $(VENV)/.demo ## Build the four images with docker, podman or buildah; `homelab image --help` says how they travel
+	$(BIN)/homelab image
 
 bootstrap: programs ## Bring the platform up on the cluster of the current kubeconfig context
 	$(BIN)/homelab bootstrap

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -69,6 +69,34 @@ def seal(
     from homelab_mlops.gitops.secrets.seal import seal_command
 
     seal_command(name, keys or [], namespace=namespace, rotate_it=rotate, show=show, key_file=key_file)
+
+
+@app.command()
+def image(
+    names: Annotated[list[str] | None, typer.Argument(help="Some of them (default: all four).")] = None,
+    to: Annotated[
+        Literal["registry", "k3s"] | None,
+        typer.Option(help="Push them to the registry that is pinned, or import them into the k3s of this machine."),
+    ] = None,
+    engine: Annotated[
+        Literal["docker", "podman", "buildah"] | None,
+        typer.Option(help="What builds them (default: the first that PATH has).", show_default=False),
+    ] = None,
+    platform: Annotated[str | None, typer.Option(help="For another machine, such as linux/arm64.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Build under this tag, and pin it in the repository.")] = None,
+) -> None:
+    """Build the platform's own images: minio, mlflow, serving and training.
+
+    Prints the name of each as the manifests pin it. Without a registry, import them into k3s on each node.
+
+    \b
+    homelab image
+    homelab image --to registry --tag 0.2.0
+    homelab image training serving --to k3s
+    """
+    from homelab_mlops.gitops.image import image_command
+
+    image_command(names or [], engine=engine, to=to, platform=platform, tag=tag)
 
 
 @app.command()

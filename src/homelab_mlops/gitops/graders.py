@@ -157,7 +157,8 @@ def _hadolint(root: Path, _: Path) -> Iterator[Graded]:
 
 
 def _actionlint(root: Path, _: Path) -> Iterator[Graded]:
-    for item in _json(root, "actionlint", "-format", "{{json .}}"):
+    files = [str(path.relative_to(root)) for path in sorted(root.glob(".*/workflows/*.yaml"))]
+    for item in _json(root, "actionlint", "-format", "{{json .}}", *files):
         yield Graded("actionlint", item["kind"], item["filepath"], f"line {item['line']}: {item['message']}")
 
 
