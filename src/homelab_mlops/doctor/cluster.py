@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import os
 import re
@@ -257,8 +258,24 @@ def network(visit: Visit) -> Iterator[Finding]:
         name: {"kubernetes.io/metadata.name": name, **labels} for name, labels in live_of(visit).namespaces.items()
     }
     pods = find_everywhere(visit, "v1", "Pod")
-    for path, side in paths.cut(policies, labels, pods, _git_port(visit)):
+    for path, side in paths.cut(policies, labels, pods, _git_port(visit), _own_ingress(visit)):
         yield Finding("CLUSTER_NETWORK_POLICY", side, f"NetworkPolicies cut {path}", about="network")
+
+
+def _own_ingress(visit: Visit) -> paths.End:
+    """The ingress controller that the settings of this clone name, if there is a clone."""
+    from homelab_mlops.errors import RepositoryError
+    from homelab_mlops.gitops.location import SETTINGS
+    from homelab_mlops.gitops.settings import load_settings
+
+    if visit.root is None or not (visit.root / SETTINGS).is_file():
+        return paths.INGRESS
+    try:
+        settings = load_settings(visit.root)
+    except RepositoryError:
+        return paths.INGRESS  # `homelab check` says what is wrong with it
+    labels = tuple(sorted(settings.ingress_selector.items()))
+    return dataclasses.replace(paths.INGRESS, namespace=settings.ingress_namespace, labels=labels)
 
 
 def _git_port(visit: Visit) -> int | None:

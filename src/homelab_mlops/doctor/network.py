@@ -42,7 +42,7 @@ STEPS = End("the steps of a retraining", "training", (_STEP,))
 PROPOSE = End("the step propose", "training", (_STEP, ("homelab-mlops/step", "propose")))
 MODELS = End("the models", "serving", (("app.kubernetes.io/component", "model"),))
 DNS = End("DNS", "kube-system", (("k8s-app", "kube-dns"),))
-# Found by the name of its pods, wherever it runs; a controller of another name is not known here.
+# Found by the settings of the cluster, or by the name of its pods, wherever it runs.
 INGRESS = End("the ingress controller", "", ())
 INGRESS_NAMES = ("traefik", "ingress-nginx")
 MINIO, PROVISION = _named("minio", "minio"), _named("minio", "provision")
@@ -79,7 +79,11 @@ PATHS = (
 
 
 def cut(
-    policies: list[Policy], namespaces: dict[str, Labels], pods: list[dict[str, Any]], git_port: int | None = None
+    policies: list[Policy],
+    namespaces: dict[str, Labels],
+    pods: list[dict[str, Any]],
+    git_port: int | None = None,
+    ingress: End = INGRESS,
 ) -> Iterator[tuple[Path, str]]:
     """The needed paths that are cut, each with the side that cuts it: ``egress of NAMESPACE`` or ``ingress of ...``.
 
@@ -87,12 +91,13 @@ def cut(
         namespaces: the labels of each namespace that exists; a path of one that does not is left out.
         pods: those of the cluster, whose own labels count where there are some.
         git_port: where Argo CD fetches and the step propose pushes, if that is known.
+        ingress: the namespace and the labels of the cluster's own ingress controller, if they are known.
     """
     seen: set[tuple[End, End | str]] = set()
     to_git = [Path(end, GIT, git_port) for end in (PROPOSE, REPO_SERVER)] if git_port else []
-    ingress = _ingress_controllers(pods)
+    controllers = _ingress_controllers(pods, ingress)
     for needed in (*PATHS, *to_git):
-        sources = ingress if needed.source is INGRESS else [needed.source]
+        sources = controllers if needed.source is INGRESS else [needed.source]
         for path in (replace(needed, source=_live(source, pods), to=_live(needed.to, pods)) for source in sources):
             ends = [end for end in (path.source, path.to) if isinstance(end, End)]
             if any(end.namespace not in namespaces for end in ends) or (path.source, path.to) in seen:
@@ -104,13 +109,16 @@ def cut(
                     break
 
 
-def _ingress_controllers(pods: list[dict[str, Any]]) -> list[End]:
+def _ingress_controllers(pods: list[dict[str, Any]], own: End) -> list[End]:
     """One for each namespace that has one."""
     found = {}
     for pod in pods:
         labels = pod["metadata"].get("labels", {})
-        if labels.get("app.kubernetes.io/name") in INGRESS_NAMES:
-            found[pod["metadata"]["namespace"]] = tuple(sorted(labels.items()))
+        namespace = pod["metadata"]["namespace"]
+        # Of a whole namespace only the well-known names count: not each of its pods is the controller.
+        is_own = own.labels and namespace == own.namespace and _selects({"matchLabels": dict(own.labels)}, labels)
+        if is_own or labels.get("app.kubernetes.io/name") in INGRESS_NAMES:
+            found[namespace] = tuple(sorted(labels.items()))
     return [replace(INGRESS, namespace=namespace, labels=labels) for namespace, labels in found.items()]
 
 

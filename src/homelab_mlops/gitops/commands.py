@@ -18,6 +18,17 @@ def init(
     domain: Annotated[str | None, typer.Option(help="Domain below which the services answer.")] = None,
     storage_class: Annotated[str | None, typer.Option(help="StorageClass of the volumes.")] = None,
     image_registry: Annotated[str | None, typer.Option(help="Registry and folder of the project's own images.")] = None,
+    ingress: Annotated[
+        Literal["k3s", "traefik", "ingress-nginx"] | None,
+        typer.Option(help="The ingress controller: Traefik as k3s ships it, Traefik elsewhere, or ingress-nginx."),
+    ] = None,
+    ingress_class: Annotated[
+        str | None, typer.Option(help="Class of the Ingresses, where none of these is it.")
+    ] = None,
+    ingress_namespace: Annotated[str | None, typer.Option(help="Namespace of the ingress controller.")] = None,
+    ingress_labels: Annotated[
+        str | None, typer.Option(help="Labels of its pods, as key=value,key=value; or any.", show_default=False)
+    ] = None,
     argo_cd_release: Annotated[
         str | None, typer.Option("--argo-cd-version", help="Release of Argo CD to pin, such as v3.6.1.")
     ] = None,
@@ -31,16 +42,23 @@ def init(
     \b
     homelab init
     homelab init --yes --repository https://github.com/me/homelab.git --domain home.example.org
+    homelab init --yes --ingress ingress-nginx
     """
     from homelab_mlops.gitops.init import ask_and_initialise
+    from homelab_mlops.gitops.settings import INGRESS_PRESETS
 
-    answers = {
+    answers: dict[str, str | None] = {
         "repository": repository,
         "branch": branch,
         "domain": domain,
         "storage_class": storage_class,
         "image_registry": image_registry,
+        "ingress_class": ingress_class,
+        "ingress_namespace": ingress_namespace,
+        "ingress_labels": ingress_labels,
     }
+    if ingress is not None:
+        answers = {**answers, **{name: answers[name] or value for name, value in INGRESS_PRESETS[ingress].items()}}
     ask_and_initialise(answers, argo_cd_release=argo_cd_release, key_file=key_file, ask=not yes)
 
 

@@ -17,8 +17,8 @@ from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops.location import CLUSTER, find_root
 
 IMAGES = Path("clusters") / CLUSTER / "images" / "kustomization.yaml"
-ENGINES = ("docker", "podman", "buildah")
 Engine = Literal["docker", "podman", "buildah"]
+ENGINES: tuple[Engine, ...] = ("docker", "podman", "buildah")
 Target = Literal["registry", "k3s"]
 _TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
 _NEW_TAG = re.compile(r"^(\s+newTag: ).*$", re.MULTILINE)

@@ -18,8 +18,25 @@ from homelab_mlops.gitops.strict_yaml import read_model
 from homelab_mlops.manifests.quantities import quantity
 
 ARGO_CD = Path("clusters") / CLUSTER / "argo-cd" / "kustomization.yaml"
+INGRESS = Path("clusters") / CLUSTER / "ingress" / "controller.yaml"
 DECLARED = ("apps", "clusters", "overlays", "workflows")
 _HOST = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_LABEL = r"[a-zA-Z0-9]([\w./-]*[a-zA-Z0-9])?=[a-zA-Z0-9]([\w.-]*[a-zA-Z0-9])?"
+ANY = "any"
+# The ingress controllers that most clusters have, by the name that `homelab init --ingress` gives them.
+INGRESS_PRESETS = {
+    "k3s": {"ingress_class": "traefik", "ingress_namespace": "kube-system", "ingress_labels": ANY},
+    "traefik": {
+        "ingress_class": "traefik",
+        "ingress_namespace": "traefik",
+        "ingress_labels": "app.kubernetes.io/name=traefik",
+    },
+    "ingress-nginx": {
+        "ingress_class": "nginx",
+        "ingress_namespace": "ingress-nginx",
+        "ingress_labels": "app.kubernetes.io/name=ingress-nginx",
+    },
+}
 _RELEASE = re.compile(r"(github\.com/argoproj/argo-cd[^\s?]*\?ref=)(v\d+\.\d+\.\d+)")
 
 
@@ -71,6 +88,28 @@ class Settings(BaseModel):
             description="registry and folder of the project's own images",
         ),
     ]
+    ingress_class: Annotated[
+        str, Field(alias="ingressClass", pattern=rf"^{_HOST}(\.{_HOST})*$", description="class of the Ingresses")
+    ]
+    ingress_namespace: Annotated[
+        str, Field(alias="ingressNamespace", pattern=rf"^{_HOST}$", description="namespace of the ingress controller")
+    ]
+    ingress_labels: Annotated[
+        str,
+        Field(
+            alias="ingressLabels",
+            pattern=rf"^({ANY}|{_LABEL}(,{_LABEL})*)$",
+            description=f"labels of the ingress controller's pods, as key=value,key=value, or {ANY}",
+        ),
+    ]
+
+    @property
+    def ingress_selector(self) -> dict[str, str]:
+        """The labels that select the ingress controller's pods; none where all pods of its namespace count."""
+        if self.ingress_labels == ANY:
+            return {}
+        return dict(label.split("=") for label in self.ingress_labels.split(","))
+
     budgets: Budgets
 
 
@@ -98,12 +137,14 @@ def change_settings(root: Path, new: Settings) -> dict[Path, str]:
     changed = {}
     for folder in DECLARED:
         for path in sorted((root / folder).rglob("*.yaml")):
-            if path == root / SETTINGS:
+            if path in (root / SETTINGS, root / INGRESS):
                 continue
             text = path.read_text(encoding="utf-8")
             rewritten = _rewrite(text, old, new, path)
             if rewritten != text:
                 changed[path] = rewritten
+    if (root / INGRESS).read_text(encoding="utf-8") != (text := _ingress_controller(new)):
+        changed[root / INGRESS] = text
     path = root / SETTINGS
     text = path.read_text(encoding="utf-8")
     before, after = old.model_dump(by_alias=True), new.model_dump(by_alias=True)
@@ -121,6 +162,17 @@ def change_argo_cd_release(root: Path, release: str) -> dict[Path, str]:
         return {}
     path = root / ARGO_CD
     return {path: _RELEASE.sub(rf"\g<1>{release}", path.read_text(encoding="utf-8"))}
+
+
+def _ingress_controller(settings: Settings) -> str:
+    """The patch that lets the ingress controller through the NetworkPolicies of what has a host."""
+    peer: dict[str, object] = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.ingress_namespace}}
+    }
+    if settings.ingress_selector:
+        peer["podSelector"] = {"matchLabels": settings.ingress_selector}
+    patch = [{"op": "add", "path": "/spec/ingress/0/from/-", "value": peer}]
+    return f"# Written by `homelab init` from {SETTINGS.name}.\n" + yaml.safe_dump(patch, sort_keys=False)
 
 
 def _mapping(text: str) -> list[tuple[yaml.ScalarNode, yaml.ScalarNode]]:
@@ -169,6 +221,8 @@ def _renewed(value: str, key: str, siblings: dict[str, str], old: Settings, new:
         return new.branch if value == old.branch else value
     if key == "storageClassName":
         return new.storage_class if value == old.storage_class else value
+    if key == "ingressClassName":
+        return new.ingress_class if value == old.ingress_class else value
     if value.startswith(f"{old.image_registry}/"):
         return new.image_registry + value.removeprefix(old.image_registry)
     # The longer first: one domain may end with the other, and a run that was cut off has written some already.

@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from homelab_mlops.doctor import network
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.check import check_repository
 from homelab_mlops.gitops.init import new_settings, write_all
 from homelab_mlops.gitops.render import applications, render
-from homelab_mlops.gitops.settings import Settings, change_argo_cd_release, change_settings, load_settings
+from homelab_mlops.gitops.settings import (
+    INGRESS_PRESETS,
+    Settings,
+    change_argo_cd_release,
+    change_settings,
+    load_settings,
+)
 from tests.conftest import ROOT
 
 NEW = {
@@ -21,6 +28,9 @@ NEW = {
     "domain": "homelab.example.org",
     "storage_class": "longhorn",
     "image_registry": "registry.home.arpa:5000/me",
+    "ingress_class": "caddy",
+    "ingress_namespace": "edge-system",
+    "ingress_labels": "app.kubernetes.io/name=edge",
 }
 
 
@@ -48,6 +58,8 @@ def test_every_setting_arrives_everywhere_by_one_command(tree: Path) -> None:
     assert load_settings(tree) == Settings(**NEW, budgets=old.budgets)
     for name, value in NEW.items():
         former = getattr(old, name)
+        if name == "ingress_labels":
+            continue  # the next test holds what becomes of them
         if name == "branch":
             assert after.count(f"targetRevision: {value}") == before.count(f"targetRevision: {former}") > 5
             continue
@@ -56,6 +68,35 @@ def test_every_setting_arrives_everywhere_by_one_command(tree: Path) -> None:
         assert after.count(value) == before.count(former) > 0, name
     assert [str(finding) for finding in check_repository(tree).findings] == []
     assert change_settings(tree, load_settings(tree)) == {}
+
+
+@pytest.mark.parametrize("preset", INGRESS_PRESETS)
+def test_ingresses_policies_and_the_doctor_follow_the_controller(preset: str, tree: Path) -> None:
+    settings = new_settings(load_settings(tree), INGRESS_PRESETS[preset])
+    write_all(change_settings(tree, settings))
+    objects = [item for folder in sorted((tree / "overlays/homelab").iterdir()) for item in render(folder)]
+    classes = [item["spec"]["ingressClassName"] for item in objects if item["kind"] == "Ingress"]
+    assert set(classes) == {settings.ingress_class}
+    assert len(classes) > 3
+    policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
+    names = {item["metadata"].get("namespace", "") for item in objects} - {""} | {"kube-system", "elsewhere"}
+    namespaces = {
+        name: {"kubernetes.io/metadata.name": name} for name in names | {settings.ingress_namespace, "traefik"}
+    }
+    labels = settings.ingress_selector or {"app.kubernetes.io/name": "traefik"}
+    own = network.End("the controller", settings.ingress_namespace, tuple(sorted(settings.ingress_selector.items())))
+
+    def cut(namespace: str, labels: dict[str, str]) -> list[tuple[network.Path, str]]:
+        pod = {"metadata": {"namespace": namespace, "labels": labels}}
+        return list(network.cut(policies, namespaces, [pod], 443, own))
+
+    assert cut(settings.ingress_namespace, labels) == []
+    ends = {"mlflow", "minio", "argo-server", "the models"}
+    refused = cut("elsewhere", {"app.kubernetes.io/name": "traefik"})
+    assert {path.to.name for path, _ in refused if isinstance(path.to, network.End)} == ends
+    if settings.ingress_selector:
+        others = cut(settings.ingress_namespace, {"app.kubernetes.io/name": "traefik", "release": "another"})
+        assert bool(others) == (preset != "traefik")
 
 
 @pytest.mark.parametrize(
@@ -68,6 +109,9 @@ def test_every_setting_arrives_everywhere_by_one_command(tree: Path) -> None:
         ("branch", "-main"),
         ("storage_class", "Local Path"),
         ("image_registry", "https://ghcr.io/me"),
+        ("ingress_class", "Nginx"),
+        ("ingress_labels", "app.kubernetes.io/name"),
+        ("ingress_labels", ""),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(name: str, value: str) -> None:
