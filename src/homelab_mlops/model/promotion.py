@@ -48,6 +48,11 @@ def subject(model: str, version: str) -> str:
     return f"Promote {model} to version {version}"
 
 
+def _scored(holdout: dict[str, Any], who: str) -> int:
+    """How many rows of the holdout scored ``who``; the champion only those that it has not trained on."""
+    return int(holdout["compared"] if who == "champion" else holdout["rows"])
+
+
 def message(
     model: str,
     version: str,
@@ -63,8 +68,9 @@ def message(
         for who, metrics in decision["metrics"].items():
             value = metrics[name]
             known = decision["champion"] if who == "champion" and decision.get("champion") else who
-            lines.append(f"{known}: {name} {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]")
-        lines.append(f"on {decision['holdout']['rows']:,} holdout rows, which none of its training was")
+            figure = f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+            lines.append(f"{known}: {name} {figure} on {_scored(decision['holdout'], who):,} holdout rows")
+        lines.append("No row was in the training of the model that it scores.")
         lines += ["", "The gate:"]
         lines += [f"- {'pass' if r['passed'] else 'FAIL'} {r['rule']}: {r['text']}" for r in decision["reasons"]]
         lines.append("")

@@ -70,7 +70,7 @@ def work(folder: Path, version: int, *, better: bool = True) -> Path:
         "metric": "auc",
         "champion": "champion (version 1)",
         "metrics": {"challenger": {"auc": interval}, "champion": {"auc": {**interval, "value": 0.8417}}},
-        "holdout": {"rows": 1399},
+        "holdout": {"rows": 1399, "compared": 1201},
         "reasons": [{"rule": "champion", "passed": better, "text": "auc improves by +0.0105"}],
     }
     registration = {"version": str(version), "url": "http://mlflow.example/v", "run_url": "http://mlflow.example/r"}
@@ -97,6 +97,8 @@ def test_a_better_model_is_one_branch_with_one_changed_line(forge: Forge, tmp_pa
     said = git(bare(forge), "log", "-1", "--format=%an%n%B", "promote/churn")
     for text in ("homelab-mlops\nPromote churn to version 3", "auc 0.8522 [0.8318, 0.8739]", "champion (version 1)"):
         assert text in said
+    assert "challenger: auc 0.8522 [0.8318, 0.8739] on 1,399 holdout rows" in said
+    assert "champion (version 1): auc 0.8417 [0.8318, 0.8739] on 1,201 holdout rows" in said
     for text in ("s3://datasets/churn.parquet, 7,043 rows", "http://mlflow.example/r", "churn-abc", "+0.0105"):
         assert text in said
     git(bare(forge), "fsck", "--strict")
