@@ -66,6 +66,12 @@ def empty_step(cluster: Cluster) -> float:
 
 
 @pytest.fixture(scope="module")
+def empty(platform: Cluster) -> float:
+    """The seconds of an empty step, before anything else happens here."""
+    return empty_step(platform)
+
+
+@pytest.fixture(scope="module")
 def retrained(fork: Fork, platform: Cluster) -> dict[str, Any]:
     """A workflow that the schedule started, once it has ended."""
     assert "7043 rows" in fork.homelab("data", "push", "churn")
@@ -84,7 +90,7 @@ def retrained(fork: Fork, platform: Cluster) -> dict[str, Any]:
     return finished
 
 
-def test_the_schedule_retrains(fork: Fork, platform: Cluster, retrained: dict[str, Any]) -> None:
+def test_the_schedule_retrains(fork: Fork, platform: Cluster, empty: float, retrained: dict[str, Any]) -> None:
     status = retrained["status"]
     assert status["phase"] == "Succeeded", status.get("message")
     # Forbid: what fell due meanwhile was skipped.
@@ -106,7 +112,8 @@ def test_the_schedule_retrains(fork: Fork, platform: Cluster, retrained: dict[st
     fork.homelab("retrain", "churn", "--source", "demo", "--tracking", "files")
     alone = time.monotonic() - alone
     took("the same steps without a cluster", alone)
-    empty = empty_step(platform)
+    # The machine may have had more to do before than after, or the other way round.
+    empty = max(empty, empty_step(platform))
     took("an empty step of a workflow", empty)
     overhead = (whole - alone) / len(templates)
     noted("overhead of a step, in empty steps", f"{overhead / empty:.1f}")
