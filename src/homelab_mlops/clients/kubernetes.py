@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import secrets
 import select
 import shutil
@@ -51,8 +52,10 @@ class Cluster:
 
         self._timeout = timeout
         self._patience = Patience(patience)
+        # The library reads the variable once, when it is imported.
+        file = os.environ.get("KUBECONFIG", "~/.kube/config")
         try:
-            contexts, active = config.list_kube_config_contexts()
+            contexts, active = config.list_kube_config_contexts(file)
             self.context: str = context or (active or {}).get("name", "")
             if self.context not in [known["name"] for known in contexts]:
                 raise ClusterError(
@@ -61,7 +64,7 @@ class Cluster:
                 )
             configuration = client.Configuration()
             configuration.retries = False
-            config.load_kube_config(context=self.context, client_configuration=configuration)
+            config.load_kube_config(file, context=self.context, client_configuration=configuration)
         except (config.ConfigException, yaml.YAMLError, OSError) as error:
             raise ClusterError(
                 f"no usable kubeconfig: {error}", fix="set KUBECONFIG, or log in to the cluster"
@@ -189,6 +192,26 @@ class Cluster:
             return self._patience.call(read)
         except (ApiException, urllib3.exceptions.HTTPError):
             return ""
+
+    def token(self, namespace: str, account: str, *, seconds: int) -> str:
+        """A new token of a ServiceAccount, which is valid for ``seconds``.
+
+        Raises:
+            ClusterError: there is no such ServiceAccount, or the API server refuses.
+        """
+        from kubernetes import client
+
+        request = client.AuthenticationV1TokenRequest(
+            spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=seconds)
+        )
+
+        def ask(_: bool) -> str:
+            granted = self._core.create_namespaced_service_account_token(
+                account, namespace, request, _request_timeout=self._timeout
+            )
+            return str(granted.status.token)  # type: ignore[union-attr]
+
+        return str(self._tried(f"ServiceAccount/{namespace}/{account}", "make a token", ask))
 
     @contextlib.contextmanager
     def port_forward(self, pod: str, namespace: str, port: int) -> Iterator[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -100,6 +100,32 @@ def promote(
     from homelab_mlops.cluster.models import promote_command
 
     promote_command(model, version, context, deadline=deadline)
+
+
+@app.command()
+def login(
+    service: Annotated[
+        Literal["argo-cd", "argo", "mlflow", "models", "minio"], typer.Argument(help="Where to.", show_default=False)
+    ],
+    context: Context = None,
+    key_file: KeyFile = None,
+    opens: Annotated[
+        bool | None,
+        typer.Option("--open/--no-open", help="Open the page (default: where there is a desktop).", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
+) -> None:
+    """Print where a service answers, and the user and password, or the token, of a person.
+
+    The token of Argo is valid for 12 hours, and lets a person look. docs/logins.md says how people come and go.
+
+    \b
+    homelab login argo-cd
+    homelab login mlflow --json | jq -r .password
+    """
+    from homelab_mlops.cluster.login import login_command
+
+    login_command(service, context, key_file=key_file, opens=opens, as_json=as_json)
 
 
 data = typer.Typer(no_args_is_help=True, help="Bring tables to the cluster.")

@@ -25,6 +25,8 @@ KINDS = (
     ("Namespace", "namespaces", "v1", False),
     ("Pod", "pods", "v1", True),
     ("ConfigMap", "configmaps", "v1", True),
+    ("Secret", "secrets", "v1", True),
+    ("ServiceAccount", "serviceaccounts", "v1", True),
     ("Deployment", "deployments", "apps/v1", True),
     ("CustomResourceDefinition", "customresourcedefinitions", "apiextensions.k8s.io/v1", False),
 )
@@ -35,7 +37,11 @@ class Upstream(NamedTuple):
     """Where the API server answers."""
 
     url: str
-    trusts: ssl.SSLContext | None
+    authority: Path | None
+
+    @property
+    def trusts(self) -> ssl.SSLContext | None:
+        return None if self.authority is None else ssl.create_default_context(cafile=str(self.authority))
 
 
 def crd(kind: str) -> dict[str, Any]:
@@ -79,9 +85,7 @@ def kube_apiserver(folder: Path) -> Iterator[Upstream]:
         started(store, f"{urls['client']}/health", folder / "etcd.log"),
         started(server, f"https://127.0.0.1:{port}/readyz", folder / "server.log", insecure=True),
     ):
-        trusts = ssl.create_default_context()
-        trusts.check_hostname, trusts.verify_mode = False, ssl.CERT_NONE
-        yield Upstream(f"https://127.0.0.1:{port}", trusts)
+        yield Upstream(f"https://127.0.0.1:{port}", folder / "apiserver.crt")
 
 
 @contextlib.contextmanager
@@ -111,7 +115,14 @@ def recorded() -> Iterator[Upstream]:
 
         def do_POST(self) -> None:
             body = self.body()
-            path = f"{urlsplit(self.path).path}/{body['metadata']['name']}"
+            path = urlsplit(self.path).path
+            account, _, verb = path.rpartition("/")
+            if verb == "token":
+                status = {"token": "a.recorded.token", "expirationTimestamp": "2026-12-01T00:00:00Z"}
+                known = account in objects
+                self.say(201, {**body, "status": status}) if known else self.refuse(404, "NotFound", "not found")
+                return
+            path = f"{path}/{body['metadata']['name']}"
             with lock:
                 if path in objects:
                     self.refuse(409, "AlreadyExists", f"{path} already exists")
@@ -159,13 +170,18 @@ def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Itera
         server.server_close()
 
 
-def kubeconfig(path: Path, url: str) -> Path:
+def kubeconfig(path: Path, url: str, authority: Path | None = None) -> Path:
     """A kubeconfig whose only context leads to ``url``."""
     document = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "tests",
-        "clusters": [{"name": "tests", "cluster": {"server": url}}],
+        "clusters": [
+            {
+                "name": "tests",
+                "cluster": {"server": url, **({"certificate-authority": str(authority)} if authority else {})},
+            }
+        ],
         "users": [{"name": "tests", "user": {"token": TOKEN}}],
         "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
     }
