@@ -18,7 +18,7 @@ SECONDS = {
     "test_06_faults.py": 900,
     "test_07_promotion.py": 900,
     "test_08_review.py": 180,
-    "test_09_doctor.py": 1500,
+    "test_09_doctor.py": 1700,
     "test_11_pages.py": 60,
     "test_12_rebuild.py": 300,
 }

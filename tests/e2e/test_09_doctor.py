@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,11 @@ ARGO = "argoproj.io/v1alpha1"
 FOLDER = "doctor-e2e"
 PLAIN_FILE = FIXTURES / "doctor" / "plain_cluster.json"
 HEALTHY_RUNS = 20
+BUSY_PROCESSES = 2
+# What the doctor promises, as its own deadline.
+HEALTHY_SECONDS = 10.0
+# How many requests a visit of 78e97c0 sent to an API server that holds this platform.
+REQUESTS_BEFORE = 63
 # Argo looks at every CronWorkflow once in ten seconds.
 CRON_ROUND_SECONDS = 12.0
 
@@ -885,11 +891,13 @@ def test_a_kubeconfig_that_does_not_work_is_named(
             plain[code] = {"source": "kubectl get ns", "says": neutral(last, lab.fork)}
 
 
-def test_a_healthy_platform_is_never_found_fault_with(lab: Lab) -> None:
+@pytest.fixture(scope="module")
+def all_settings(lab: Lab) -> dict[str, str]:
+    """An environment that lets the doctor look at all four groups."""
     fork = lab.fork
     user, password = fork.password("mlflow-training")
     keys = dict(line.split("=", 1) for line in fork.homelab("seal", "--show", "s3-mlflow").split())
-    env = {
+    return {
         "MLFLOW_TRACKING_URI": f"http://mlflow.{fork.domain}",
         "MLFLOW_TRACKING_USERNAME": user,
         "MLFLOW_TRACKING_PASSWORD": password,
@@ -901,14 +909,40 @@ def test_a_healthy_platform_is_never_found_fault_with(lab: Lab) -> None:
         "http_proxy": f"http://{setting('INGRESS')}",
         "no_proxy": re.sub(r"^\w+://(?:[^@/]*@)?([^:/]+).*$", r"\1", fork.repository),
     }
-    slowest = 0.0
-    for _ in range(HEALTHY_RUNS):
-        started = time.monotonic()
-        report = lab.report(env)
-        slowest = max(slowest, time.monotonic() - started)
-        assert report["findings"] == []
-        assert report["looked_at"].keys() == {"tracking", "store", "cluster", "gitops"}
-    took(f"the slowest of {HEALTHY_RUNS} runs of the doctor on the healthy platform", slowest)
+
+
+@contextlib.contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """So many processes that each use a whole core while the block lasts."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("processes", [0, BUSY_PROCESSES])
+def test_a_healthy_platform_is_never_found_fault_with(processes: int, lab: Lab, all_settings: dict[str, str]) -> None:
+    """Also on a busy machine; there the doctor may have no time for some checks, and then says so."""
+    slowest, incomplete = 0.0, 0
+    with busy(processes):
+        for _ in range(HEALTHY_RUNS):
+            started = time.monotonic()
+            report = lab.report(all_settings)
+            slowest = max(slowest, time.monotonic() - started)
+            incomplete += bool(report["out_of_time"])
+            assert report["findings"] == []
+            assert report["status"] == ("incomplete" if report["out_of_time"] else "fine")
+            if not report["out_of_time"]:
+                assert report["looked_at"].keys() == {"tracking", "store", "cluster", "gitops"}
+                assert 0 < report["requests"]["cluster"] <= REQUESTS_BEFORE // 2
+    beside = f"beside {processes} processes that use a core each"
+    took(f"the slowest of {HEALTHY_RUNS} runs of the doctor on the healthy platform, {beside}", slowest)
+    noted(f"of {HEALTHY_RUNS} runs there was no time for all checks, {beside}, in", str(incomplete))
+    assert slowest < HEALTHY_SECONDS
+    assert processes or not incomplete
 
 
 def nodes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:

@@ -7,15 +7,13 @@ import functools
 import os
 import secrets
 import select
-import shutil
 import socket
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from homelab_mlops.clients.discovery import Discovery
 from homelab_mlops.clients.patience import NotYetError, Patience, UnknownKindError, reason_of, transient
 from homelab_mlops.errors import ClusterError
 
@@ -36,24 +34,38 @@ _NAME_LENGTH = 5
 
 
 class Cluster:
-    """The cluster of one kubeconfig context.
+    """The cluster of one kubeconfig context; a context manager that closes the connections at its end.
+
+    Where nobody closes them, they are closed when the object goes. ``on_request`` is called before each request.
 
     Each call waits for ``timeout`` seconds for its answer. What fails for a moment (429, 500, 503, a connection that
     breaks, a kind that is not served yet) is tried again for ``patience`` seconds, over all calls together.
+
+    Attributes:
+        context: the name of the context.
+        server: the address of the API server.
+        version: the API server's version of Kubernetes, such as ``v1.35.4``.
 
     Raises:
         ClusterError: there is no such context, or its API server does not answer.
     """
 
-    def __init__(self, context: str | None = None, *, timeout: float = TIMEOUT, patience: float = 0.0) -> None:
+    def __init__(
+        self,
+        context: str | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        patience: float = 0.0,
+        on_request: Callable[[], object] | None = None,
+    ) -> None:
         import urllib3
         import yaml
         from kubernetes import client, config
 
         self._timeout = timeout
         self._patience = Patience(patience)
-        # The library reads the variable once, when it is imported.
-        file = os.environ.get("KUBECONFIG", "~/.kube/config")
+        # Read now: the client library reads the variable once, when it is imported.
+        file = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
             contexts, active = config.list_kube_config_contexts(file)
             self.context: str = context or (active or {}).get("name", "")
@@ -69,14 +81,12 @@ class Cluster:
             raise ClusterError(
                 f"no usable kubeconfig: {error}", fix="set KUBECONFIG, or log in to the cluster"
             ) from error
-        self._api = client.ApiClient(configuration)
+        api = client.ApiClient(configuration)
+        self._api = api if on_request is None else _observed(api, on_request)
+        self._close = weakref.finalize(self, api.close)
         self.server: str = configuration.host
-        # What a CRD brings is looked up again when it is missing, so what another run saw is of no use.
-        cache = tempfile.mkdtemp(prefix="homelab-")
-        weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
         try:
             self.version: str = self._patience.call(lambda _: self._server_version())
-            self._cache = Path(cache) / "discovery"
             self._dynamic: Any = None
             self._patience.call(lambda _: self._discovered())
         except (urllib3.exceptions.HTTPError, client.ApiException) as error:
@@ -85,6 +95,16 @@ class Cluster:
                 where=f"{self.server} ({self.context})",
                 transient=transient(error) is not None,
             ) from error
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._close()
 
     def _server_version(self) -> str:
         from kubernetes import client
@@ -297,20 +317,16 @@ class Cluster:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         try:
-            return self._discovered().resources.get(prefix=_prefix(api_version), api_version=api_version, kind=kind)
+            return self._discovered().resources.get(api_version=api_version, kind=kind)
         except ResourceNotFoundError:
             if self._serves(api_version, kind):
                 raise NotYetError(f"{kind} of {api_version} is not listed yet") from None
             return None
-        except Exception:
-            self._dynamic = None
-            raise
 
     def _discovered(self) -> Any:
-        """The client, with what the API server serves: made anew after a failure, which leaves it half discovered."""
+        """The client, with what the API server serves; a failure leaves none, or the one that there was."""
         if self._dynamic is None:
-            self._cache.unlink(missing_ok=True)
-            self._dynamic = _dynamic_client(self._api, self._cache, self._timeout)
+            self._dynamic = _dynamic_client(self._api, self._timeout)
         return self._dynamic
 
     def _serves(self, api_version: str, kind: str) -> bool:
@@ -328,7 +344,7 @@ def _prefix(api_version: str) -> str:
     return "apis" if "/" in api_version else "api"
 
 
-def _dynamic_client(api: ApiClient, cache: Path, timeout: float) -> Any:
+def _dynamic_client(api: ApiClient, timeout: float) -> Any:
     from kubernetes.dynamic import DynamicClient
 
     class Client(DynamicClient):
@@ -338,13 +354,26 @@ def _dynamic_client(api: ApiClient, cache: Path, timeout: float) -> Any:
             return super().request(method, path, body, **{"_request_timeout": timeout, **parameters})
 
     untyped: Any = Client
-    return untyped(api, cache_file=str(cache))
+    return untyped(api, discoverer=Discovery)
 
 
 def _is_status(error: Exception) -> bool:
     """Whether an API answered, and not the server in whose place no API stands yet."""
     body = getattr(error, "body", None) or b""
     return b'"kind"' in (body if isinstance(body, bytes) else str(body).encode())
+
+
+def _observed(api: ApiClient, on_request: Callable[[], object]) -> ApiClient:
+    """The client, which calls ``on_request`` before each request that it sends."""
+    transport: Any = api.rest_client
+    send = transport.request
+
+    def observed(*arguments: Any, **more: Any) -> Any:
+        on_request()
+        return send(*arguments, **more)
+
+    transport.request = observed
+    return api
 
 
 def _pump(local: socket.socket, remote: Any) -> None:

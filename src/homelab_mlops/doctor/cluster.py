@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from homelab_mlops.cluster.pods import APPLICATION, ARGO_CD_NAMESPACE
-from homelab_mlops.doctor import network as paths
-from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
+from homelab_mlops.doctor import network as connections
+from homelab_mlops.doctor.checks import check
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.gitops import unsealable
 from homelab_mlops.doctor.live import (
@@ -28,6 +29,7 @@ from homelab_mlops.doctor.live import (
     name_of,
     warnings,
 )
+from homelab_mlops.doctor.visit import NotLookedAtError, Visit
 from homelab_mlops.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ KINDS = (
 PLATFORM = {"app.kubernetes.io/part-of": "homelab-mlops"}
 NAMESPACES = ("argo-cd", "argo-workflows", "minio", "mlflow", "sealed-secrets", "serving", "training")
 ANSWER_SECONDS = 5.0
-# How long a provisioner may take before a claim counts as forgotten; Kubernetes repeats its event each 15 s meanwhile.
+# A claim that waits longer than this for its provisioner counts as forgotten; its event is repeated every 15 s.
 PROVISIONED_WITHIN = datetime.timedelta(seconds=45)
 
 
@@ -67,7 +69,9 @@ def connected(visit: Visit) -> None:
     from homelab_mlops.clients.kubernetes import Cluster
 
     try:
-        live = visit.shared["live"] = Live(Cluster(visit.context, timeout=visit.seconds(ANSWER_SECONDS)))
+        counted = functools.partial(visit.count, "cluster")
+        cluster = Cluster(visit.context, timeout=visit.seconds(ANSWER_SECONDS), on_request=counted)
+        live = visit.shared["live"] = Live(visit.keep(cluster))
         for item in live.every("v1", "Namespace"):
             live.namespaces[item["metadata"]["name"]] = item["metadata"].get("labels", {})
         apps = live.every(*APPLICATION)
@@ -96,7 +100,11 @@ def kinds(visit: Visit) -> Iterator[Finding]:
     """Whether the cluster knows every kind that the platform's controllers and manifests need."""
     cluster = live_of(visit).cluster
     for api_version, kind in KINDS:
-        if not cluster.knows(api_version, kind):
+        try:
+            known = cluster.knows(api_version, kind)
+        except ClusterError as error:
+            raise NotLookedAtError(f"whether the cluster knows the kind {kind}: {error.what}", partly=True) from error
+        if not known:
             yield Finding("CLUSTER_CRD_MISSING", f"{kind}.{api_version}", f"the cluster does not know the kind {kind}")
 
 
@@ -109,8 +117,7 @@ def accounts(visit: Visit) -> Iterator[Finding]:
             name = item["spec"]["template"]["spec"].get("serviceAccountName", "default")
             if (item["metadata"]["namespace"], name) not in known:
                 yield _no_account(item["metadata"]["namespace"], name, name_of(item))
-    visit.shared["executors"] = executors = _executors(visit)
-    for (namespace, name), user in sorted(executors.items()):
+    for (namespace, name), user in sorted(_executors(visit).items()):
         if (namespace, name) not in known:
             yield _no_account(namespace, name, user)
 
@@ -133,7 +140,7 @@ def _executors(visit: Visit) -> dict[tuple[str, str], str]:
 @check("cluster", "CLUSTER_EXECUTOR_ROLE", after=[accounts])
 def executors(visit: Visit) -> Iterator[Finding]:
     """Whether the ServiceAccounts of workflows may report results."""
-    for (namespace, name), user in sorted(visit.shared["executors"].items()):
+    for (namespace, name), user in sorted(_executors(visit).items()):
         if lacking := [verb for verb in ("create", "patch") if not _may(visit, namespace, name, verb)]:
             account = f"ServiceAccount {namespace}/{name}"
             what = f"{account} of {user} may not {' and '.join(lacking)} workflowtaskresults"
@@ -146,7 +153,7 @@ def _no_account(namespace: str, name: str, user: str) -> Finding:
 
 
 def _may(visit: Visit, namespace: str, account: str, verb: str) -> bool:
-    """Asked of the API server; the question is answered and not kept."""
+    """Whether the API server would let the account do so; it answers the question and keeps nothing."""
     cluster = live_of(visit).cluster
     question = {
         "apiVersion": "authorization.k8s.io/v1",
@@ -171,7 +178,7 @@ def _may(visit: Visit, namespace: str, account: str, verb: str) -> bool:
 
 @check("cluster", "CLUSTER_PVC_*", after=[connected])
 def volumes(visit: Visit) -> Iterator[Finding]:
-    """Whether each claim that waits has something to wait for."""
+    """Whether each pending claim can be provisioned."""
     pending = [item for item in find(visit, "v1", "PersistentVolumeClaim") if item["status"].get("phase") == "Pending"]
     if not pending:
         return
@@ -187,7 +194,7 @@ def volumes(visit: Visit) -> Iterator[Finding]:
         spec, where = claim["spec"], name_of(claim)
         name = next(iter(default), "") if spec.get("storageClassName") is None else spec["storageClassName"]
         if spec.get("volumeName"):
-            continue  # it waits for that volume, of whatever class
+            continue  # the claim waits for that volume, whatever its class
         warning = events.get(("PersistentVolumeClaim", claim["metadata"]["namespace"], claim["metadata"]["name"]), "")
         if name not in classes:
             known = ", ".join(classes) or "none"
@@ -196,7 +203,9 @@ def volumes(visit: Visit) -> Iterator[Finding]:
         elif _mode_refused(spec["accessModes"], str(classes[name].get("provisioner", "")), warning):
             modes = ", ".join(spec["accessModes"])
             yield Finding("CLUSTER_PVC_ACCESS_MODE", where, f"{where} asks for {modes}, which {name} does not have")
-        elif warning and not re.search(r"storageclass\S* \S+ not found", warning):  # it came since, and the claim waits
+        elif warning and not re.search(
+            r"storageclass\S* \S+ not found", warning
+        ):  # a class that somebody has made since
             yield Finding("CLUSTER_PVC_PENDING", where, f"{where} is not provisioned: {warning[:200]}")
         elif claim["metadata"]["uid"] in forgotten:
             provisioner = classes[name].get("provisioner", "")
@@ -252,30 +261,30 @@ def _unsynced(item: Object) -> str:
 
 @check("cluster", "CLUSTER_NETWORK_POLICY", after=[connected])
 def network(visit: Visit) -> Iterator[Finding]:
-    """Whether the policies let every path through that the platform needs."""
+    """Whether the policies let every connection through that the platform needs."""
     policies = find(visit, "networking.k8s.io/v1", "NetworkPolicy")
     labels = {
         name: {"kubernetes.io/metadata.name": name, **labels} for name, labels in live_of(visit).namespaces.items()
     }
     pods = find_everywhere(visit, "v1", "Pod")
-    for path, side in paths.cut(policies, labels, pods, _git_port(visit), _own_ingress(visit)):
-        yield Finding("CLUSTER_NETWORK_POLICY", side, f"NetworkPolicies cut {path}", about="network")
+    for connection, side in connections.blocked(policies, labels, pods, _git_port(visit), _own_ingress(visit)):
+        yield Finding("CLUSTER_NETWORK_POLICY", side, f"NetworkPolicies block {connection}", about="network")
 
 
-def _own_ingress(visit: Visit) -> paths.End:
+def _own_ingress(visit: Visit) -> connections.Pods:
     """The ingress controller that the settings of this clone name, if there is a clone."""
     from homelab_mlops.errors import RepositoryError
     from homelab_mlops.gitops.location import SETTINGS
     from homelab_mlops.gitops.settings import load_settings
 
     if visit.root is None or not (visit.root / SETTINGS).is_file():
-        return paths.INGRESS
+        return connections.INGRESS
     try:
         settings = load_settings(visit.root)
     except RepositoryError:
-        return paths.INGRESS  # `homelab check` says what is wrong with it
+        return connections.INGRESS  # `homelab check` says what is wrong with it
     labels = tuple(sorted(settings.ingress_selector.items()))
-    return dataclasses.replace(paths.INGRESS, namespace=settings.ingress_namespace, labels=labels)
+    return dataclasses.replace(connections.INGRESS, namespace=settings.ingress_namespace, labels=labels)
 
 
 def _git_port(visit: Visit) -> int | None:

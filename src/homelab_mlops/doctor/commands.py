@@ -58,7 +58,8 @@ def doctor(
 
     What it looks at follows from the environment: MLFLOW_TRACKING_URI, the S3 variables of MLflow or of boto3, the
     kubeconfig, and the repository around the current folder. The exit code is 0 where all is fine, 1 where there are
-    warnings only, 2 where something is broken. docs/troubleshooting.md lists every code.
+    warnings only, 2 where something is broken, 75 where there was no time to look at anything. What there was no time
+    for is named. docs/troubleshooting.md lists every code.
 
     \b
     homelab doctor

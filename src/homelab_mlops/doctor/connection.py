@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from homelab_mlops.doctor.checks import Visit
 from homelab_mlops.doctor.finding import Finding
+from homelab_mlops.doctor.visit import Visit
 
 RESOLVE_SECONDS = 4.0
 CONNECT_SECONDS = 3.0
 _HANDSHAKE_SECONDS = 3.0
-# How long a server has to show by a plain request which protocol it speaks; a slow one is asked again, with patience.
+# How long the answer to a plain request may take, which shows the protocol; a later check asks a slow server again.
 _FIRST_BYTES_SECONDS = 1.5
 # Of OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, CERT_NOT_YET_VALID, HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH.
 _EXPIRED, _WRONG_HOST = {9, 10}, {62, 64}
@@ -34,9 +34,9 @@ def http_address(url: str) -> SplitResult | None:
 
 
 def connect(visit: Visit, prefix: str, url: str, context: ssl.SSLContext) -> None:
-    """Holds that the server of ``url`` takes a connection as the address says it, http or https.
+    """Connects to the server of ``url`` by the protocol of the address, http or https.
 
-    Behind a proxy of the environment nothing of this can be seen, and nothing is held.
+    Behind a proxy of the environment this says nothing about the server, so it is left out.
 
     Raises:
         Finding: one of the faults ``{prefix}_DNS`` to ``{prefix}_HTTP_TO_TLS``.

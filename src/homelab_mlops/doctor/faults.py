@@ -20,7 +20,7 @@ class Fault:
 
     @property
     def group(self) -> str:
-        """What the fault is of: ``tracking``, ``store``, ``cluster``, ``gitops``, or the ``doctor`` itself."""
+        """What the fault is of: ``tracking``, ``store``, ``cluster``, or ``gitops``."""
         return self.code.partition("_")[0].lower()
 
 
@@ -383,7 +383,7 @@ _CLUSTER = (
     ),
     Fault(
         "CLUSTER_NETWORK_POLICY",
-        "NetworkPolicies cut a path that the platform needs",
+        "NetworkPolicies block a connection that the platform needs",
         "restore the policy from git: sync the Application",
     ),
     Fault(
@@ -489,14 +489,4 @@ _GITOPS = (
     ),
 )
 
-_DOCTOR = (
-    Fault(
-        "DOCTOR_OUT_OF_TIME",
-        "a check had not ended when the doctor's time was over",
-        "run it again; --only CODE looks at one thing",
-        severity="warning",
-        transient=True,
-    ),
-)
-
-FAULTS: dict[str, Fault] = {fault.code: fault for fault in (*_TRACKING, *_STORE, *_CLUSTER, *_GITOPS, *_DOCTOR)}
+FAULTS: dict[str, Fault] = {fault.code: fault for fault in (*_TRACKING, *_STORE, *_CLUSTER, *_GITOPS)}

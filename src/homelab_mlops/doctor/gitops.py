@@ -13,15 +13,16 @@ from typing import Any
 import yaml
 
 from homelab_mlops.clients import git
-from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
+from homelab_mlops.doctor.checks import check
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.schedules import cron_findings
+from homelab_mlops.doctor.visit import NotLookedAtError, Visit
 from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops.secrets import unseal
 
 DECLARED = ("apps", "base", "clusters", "overlays", "workflows")
 _PRIVATE_KEY = re.compile(r"^\s*-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s*$", re.MULTILINE)
-# What git greps for in the history, so in a dialect that it shares with Python.
+# git searches the history with these patterns too, so they use what git and Python have in common.
 _MANIFEST = r"kind[\"']? *: *[\"']?(Secret|Config)([^A-Za-z]|$)|^ *secretGenerator:"
 _VARIABLE = r"^(export )?[A-Z0-9_]*(PASSWORD|SECRET|TOKEN|ACCESS_KEY)[A-Z0-9_]*=[\"']?[^<$\"' ]"
 # A pattern that git looks for in the history, and where.
@@ -80,7 +81,7 @@ def _initialised(visit: Visit) -> Path:
 
 @check("gitops", "GITOPS_PLAIN_SECRET")
 def plain_secrets(visit: Visit) -> Iterator[Finding]:
-    """Whether a Secret with values, or a private key, is committed, or lies about to be."""
+    """Whether a Secret with values, or a private key, is committed or would be by the next `git add`."""
     root = root_of(visit)
     listed = _git(visit, root, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     names = [name for name in listed.split("\0") if name]
@@ -102,7 +103,7 @@ def _in_history(visit: Visit, root: Path) -> Iterator[tuple[str, str, str]]:
     """The newest commit of each file that once held a secret; git finds the candidates."""
     seen: set[str] = set()
     for pattern, places in _SECRETS:
-        # Not --all: what is stashed has left this machine for nobody.
+        # Not --all: a stash never leaves this machine.
         everywhere = ("HEAD", "--branches", "--tags", "--remotes")
         log = _git(
             visit, root, "log", *everywhere, "--format=%x01%H", "--name-only", "-E", f"-G{pattern}", "--", *places
@@ -123,7 +124,7 @@ def _in_history(visit: Visit, root: Path) -> Iterator[tuple[str, str, str]]:
 def _plain(name: str, text: str) -> str:
     """What in a file is secret, or nothing."""
     if name.startswith("tests/"):
-        return ""  # broken examples, with keys of nothing
+        return ""  # broken examples, whose keys open nothing
     if _PRIVATE_KEY.search(text) and not name.endswith((".py", ".md")):
         return "a private key"
     if name.endswith(".env") and (found := re.search(_VARIABLE, text, re.MULTILINE)):
@@ -205,7 +206,7 @@ def pushed(visit: Visit) -> Iterator[Finding]:
     root = _initialised(visit)
     head = _git(visit, root, "rev-parse", "HEAD").strip()
     status = _git(visit, root, "status", "--porcelain", "--untracked-files=all", "--", *DECLARED).splitlines()
-    # A Secret in plain text is told as such, and not asked to be pushed.
+    # A Secret in plain text has a finding of its own; nobody should push it.
     changed = [line for line in status if not _plain(line[3:], _text(root / line[3:]))]
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
@@ -216,7 +217,7 @@ def pushed(visit: Visit) -> Iterator[Finding]:
 
 
 def _is_pushed(visit: Visit, root: Path, head: str) -> bool:
-    """Whether a commit is part of what Argo CD deploys, or, where that was never fetched, of what was."""
+    """Whether a commit is in the history of the one that Argo CD deploys, or else in a fetched remote branch."""
     known = _run(visit, root, "merge-base", "--is-ancestor", head, visit.shared["remote"]).returncode
     if known in (0, 1):
         return known == 0

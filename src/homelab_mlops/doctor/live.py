@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from homelab_mlops.doctor.checks import NotLookedAtError, Visit
+from homelab_mlops.doctor.visit import NotLookedAtError, Visit
 from homelab_mlops.errors import ClusterError
 
 if TYPE_CHECKING:

@@ -17,12 +17,16 @@ def check_tracking(experiment: str, way: str = "mlflow") -> None:
         return
     from homelab_mlops.clients.mlflow import tracking_uri
     from homelab_mlops.doctor import store, tracking  # noqa: F401 - registers their checks
-    from homelab_mlops.doctor.checks import Model, Visit, examine
+    from homelab_mlops.doctor.examine import examine
     from homelab_mlops.doctor.run import is_pod
+    from homelab_mlops.doctor.visit import Model, Visit
 
     tracking_uri()
     visit = Visit(models=(Model(experiment, ""),), model_given=True, may_create=True, in_cluster=is_pod())
-    for finding in examine(visit, ("tracking", "store")).findings:
+    report = examine(visit, ("tracking", "store"))
+    for finding in report.findings:
         if finding.severity == "broken":
             raise finding.as_error()
         say(f"warning: [{finding.code}] {finding.what}\n  fix: {finding.fix}")
+    if report.out_of_time:
+        say(f"warning: there was no time to look at all of it: {', '.join(report.out_of_time)}")

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from homelab_mlops.doctor import connection
-from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check, out_of_time
+from homelab_mlops.doctor.checks import Answer, check
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.store_client import (
     ANSWER_SECONDS,
@@ -19,8 +19,9 @@ from homelab_mlops.doctor.store_client import (
     client_of,
     is_insecure,
 )
+from homelab_mlops.doctor.visit import NotLookedAtError, OutOfTimeError, Visit
 
-# What boto3 sends in one request at most: it cuts larger files into parts of this size.
+# Bytes that boto3 sends in one request at most; it uploads larger files in parts of this size.
 PART = 8 * 1024 * 1024
 _DESTINATIONS = ("MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT")
 
@@ -31,7 +32,7 @@ def stores(visit: Visit) -> list[Store]:
     Raises:
         NotLookedAtError: it names none.
     """
-    # As boto3 takes it: with the line end that somebody left at its end.
+    # Not stripped: boto3 takes a line end at its end for a part of the address.
     endpoint = next((value for name in ENDPOINTS if (value := visit.env.get(name, ""))), "")
     if destination := visit.store or visit.variable(*_DESTINATIONS):
         if not destination.startswith("s3://"):
@@ -56,7 +57,7 @@ def stores(visit: Visit) -> list[Store]:
 
 @check("store", "STORE_ENDPOINT", "STORE_NO_BUCKET")
 def endpoint(visit: Visit) -> Iterator[Finding]:
-    """Whether the variable holds an address, and that alone."""
+    """Whether the variable holds an address, without the bucket."""
     place = stores(visit)[0]
     where = next((f"{name}={place.endpoint!r}" for name in ENDPOINTS if visit.env.get(name)), "")
     if place.endpoint and connection.http_address(place.endpoint) is None:
@@ -142,7 +143,7 @@ def credentials(visit: Visit) -> Iterator[Finding]:
     "STORE_FAILS",
     after=[credentials],
 )
-def usable(visit: Visit) -> Iterator[Finding]:
+def usable(visit: Visit) -> Iterator[Answer]:
     """Whether what MLflow and a retraining do with their stores succeeds."""
     seen: set[str] = set()
     for place in stores(visit):
@@ -158,7 +159,7 @@ def usable(visit: Visit) -> Iterator[Finding]:
 
 
 def _only_bucket(visit: Visit, place: Store) -> str:
-    """The one bucket that these keys see, which is MLflow's where nobody names another."""
+    """The one bucket that these keys see; where nobody names a bucket, it is MLflow's."""
     with Asked(visit, place, denied="") as asked:
         buckets = [str(item.get("Name")) for item in asked.client.list_buckets().get("Buckets", [])]
         if len(buckets) == 1:
@@ -169,7 +170,7 @@ def _only_bucket(visit: Visit, place: Store) -> str:
 
 
 def _reading(visit: Visit, place: Store) -> Iterator[Finding]:
-    """The table of a model; where nobody named the model, only whether its bucket gives its objects out."""
+    """Whether the table of a model can be read; where nobody named the model, its table may be missing."""
     if not place.key.endswith("/"):
         with Asked(
             visit, place, denied="STORE_DENIED_GET", absent="STORE_NO_TABLE" if visit.model_given else ""
@@ -182,7 +183,7 @@ def _reading(visit: Visit, place: Store) -> Iterator[Finding]:
             yield Finding("STORE_NO_TABLE", place.where)
 
 
-def _writing(visit: Visit, place: Store) -> Iterator[Finding]:
+def _writing(visit: Visit, place: Store) -> Iterator[Answer]:
     """All that MLflow does in its bucket, with one probe object that is deleted again."""
     with Asked(visit, place, denied="STORE_DENIED_LIST") as asked:
         prefix = f"{place.key}/" if place.key else ""
@@ -191,35 +192,40 @@ def _writing(visit: Visit, place: Store) -> Iterator[Finding]:
     key = "/".join(part for part in (place.key, visit.shared.get("artifacts", ""), visit.probe) if part)
     written: dict[str, Any] = {}
     refused: list[Finding] = []
-    undeleted: list[Finding] = []
+    undeleted: list[Answer] = []
 
     def remove() -> None:
-        # A version that is named leaves nothing behind in a bucket that keeps old ones.
+        # In a bucket with versions, only a deletion that names the version leaves nothing behind.
         if not refused:
             undeleted[:] = _delete(visit, place, key, written.get("VersionId"))
 
-    with visit.removing(remove):
-        try:
-            written |= _put(visit, place, key)
-        except Finding as finding:
-            refused.append(finding)
-            raise
-        unread = _unreadable(visit, place, key)
+    try:
+        with visit.removing(remove):
+            try:
+                written |= _put(visit, place, key)
+            except Finding as finding:
+                refused.append(finding)
+                raise
+            unread = _unreadable(visit, place, key)
+    except OutOfTimeError as error:
+        yield error
+        yield from undeleted
+        return
     yield from (*unread, *undeleted)
-    # What cannot be deleted would stay, and what is large for no use.
+    # Sends the large part only where it can be read and deleted again.
     if not unread and not undeleted and not visit.stopped.is_set():
         yield from _multipart(visit, place, key)
 
 
-def _unreadable(visit: Visit, place: Store, key: str) -> list[Finding]:
+def _unreadable(visit: Visit, place: Store, key: str) -> list[Answer]:
     """Why the probe object cannot be read, if so."""
     if visit.stopped.is_set():
         return []
     try:
         with Asked(visit, place, denied="STORE_DENIED_GET") as asked:
             asked.client.get_object(Bucket=place.bucket, Key=key)["Body"].read()
-    except Finding as finding:
-        return [finding]
+    except (Finding, OutOfTimeError) as answer:
+        return [answer]
     return []
 
 
@@ -236,7 +242,7 @@ def _put(visit: Visit, place: Store, key: str) -> dict[str, Any]:
             answer = dict(asked.client.put_object(Bucket=place.bucket, Key=key, Body=content))
     except Finding as finding:
         if finding.code in ("STORE_NO_ANSWER", "STORE_BREAKS_OFF"):
-            _delete(visit, place, key, None)  # it may have been written for all that
+            _delete(visit, place, key, None)  # the store may have written it all the same
         if finding.code in ("STORE_FULL", "STORE_READ_ONLY", "STORE_NO_ANSWER"):
             raise
         if finding.code == "STORE_DENIED_PUT" and _may_put(visit, place, key):
@@ -252,8 +258,11 @@ def _put(visit: Visit, place: Store, key: str) -> dict[str, Any]:
 
 
 def _may_put(visit: Visit, place: Store, key: str) -> bool:
-    """Whether these keys may write, by a write whose condition cannot hold: a policy is asked before the condition is,
-    and a disk that is read-only, of which MinIO says no more than `AccessDenied`, after it."""
+    """Whether the policy of these keys lets them write.
+
+    Sends a write whose condition cannot hold. A store checks the policy first, then the condition, and last whether its
+    disk is read-only, which MinIO too calls `AccessDenied`.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -268,7 +277,7 @@ def _may_put(visit: Visit, place: Store, key: str) -> bool:
 
 def _delete(
     visit: Visit, place: Store, key: str, version: str | None, checksums: str = "when_supported"
-) -> list[Finding]:
+) -> list[Answer]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     probe = f"s3://{place.bucket}/{key} at {place.endpoint or 'AWS'}"
@@ -278,7 +287,7 @@ def _delete(
         try:
             client.delete_object(Bucket=place.bucket, Key=key, **which)  # type: ignore[arg-type]
         except BotoCoreError:
-            return [out_of_time(probe, "the store did not say in time whether the probe object is deleted")]
+            return [OutOfTimeError(f"whether the probe object {probe} is deleted")]
         except ClientError:
             continue
         return []
@@ -311,8 +320,8 @@ def _abort(visit: Visit, place: Store, target: dict[str, Any], upload: str, part
         client.abort_multipart_upload(**target, UploadId=upload)
     except (BotoCoreError, ClientError):
         if not part:
-            return []  # what has failed is told already
-        # So that nothing stays: an object can be deleted, an unfinished upload of these keys cannot.
+            return []  # the part was refused, which is a finding already
+        # Ends the upload as an object: these keys can delete an object, and not an unfinished upload.
         parts: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
         with contextlib.suppress(BotoCoreError, ClientError):
             done = client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload=parts)

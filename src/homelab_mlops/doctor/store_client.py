@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from homelab_mlops.doctor import connection
-from homelab_mlops.doctor.checks import PATIENCE_SECONDS, Visit, out_of_time
 from homelab_mlops.doctor.finding import Finding
+from homelab_mlops.doctor.visit import PATIENCE_SECONDS, OutOfTimeError, Visit
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -55,7 +55,7 @@ ANSWERS = {
     "InsufficientStorage": "STORE_FULL",
     "507": "STORE_FULL",
 }
-# The same, as MLflow passes them on: without the code, in the words that all S3 stores use.
+# MLflow passes an error on without its code, in the words that all S3 stores use.
 _WORDS = {
     "access key id you provided does not exist": "STORE_WRONG_KEY",
     "signature we calculated does not match": "STORE_WRONG_SECRET",
@@ -105,7 +105,7 @@ def _expired(visit: Visit) -> bool:
 
 
 class Asked:
-    """A client, and what becomes of its errors inside the block: a `Finding`.
+    """A client; an error inside the block becomes a `Finding`.
 
     ``denied`` is the code of a refusal, ``absent`` that of a key that is not there (or "" where neither is a fault),
     ``unknown`` that of an answer with no code of its own; ``large`` says that a large body is sent.
@@ -146,7 +146,7 @@ class Asked:
         return False
 
     def _misnamed(self, error: Exception) -> Finding:
-        """What no bucket or no object can be named."""
+        """A name that no bucket, or no object, can have."""
         if "Bucket" in str(error):
             return Finding("STORE_NO_BUCKET", self._place.where, f"no bucket can have the name {self._place.bucket!r}")
         return Finding("STORE_NO_TABLE", self._place.where, f"no object can have the name {self._place.key!r}")
@@ -188,7 +188,7 @@ class Asked:
             return _clocks(self._visit.shared.get("clock", "")) or title
         return title
 
-    def _unreachable(self, error: Exception) -> Finding:
+    def _unreachable(self, error: Exception) -> Finding | OutOfTimeError:
         from botocore import exceptions as boto
 
         if self._style == "virtual" and self._other_style_works():
@@ -197,7 +197,7 @@ class Asked:
             return Finding("STORE_UPLOAD_TOO_LARGE", self._place.where)
         silent = isinstance(error, boto.ReadTimeoutError)
         if silent and getattr(self.client.meta.config, "read_timeout", ANSWER_SECONDS) < PATIENCE_SECONDS:
-            return out_of_time(self._place.where)
+            return OutOfTimeError(f"{self._place.where} has not answered yet")
         code = "STORE_NO_ANSWER" if silent else "STORE_BREAKS_OFF"
         return Finding(code, self._place.where, f"{Finding(code, '').what}: {_reason(error)}")
 
@@ -257,13 +257,16 @@ def client_of(visit: Visit, place: Store, *, style: str = "", checksums: str = "
         except (boto.BotoCoreError, ValueError) as error:
             raise Finding("STORE_NO_CREDENTIALS", place.where, f"boto3 cannot be set up: {_reason(error)}") from error
         client.meta.events.register_first("needs-retry.s3", _no_redirect)
-        cached[which] = client
+        client.meta.events.register("before-send.s3", lambda **_: visit.count("store"))
+        cached[which] = visit.keep(client)
     return cached[which]
 
 
 def _no_redirect(response: tuple[Any, dict[str, Any]] | None, operation: Any, **_more: Any) -> None:
-    """Raises the store's complaint of a wrong region, after which boto3 asks again in the right one: what boto3 signs
-    for others to send, and other clients, have no second try."""
+    """Raises the store's error about a wrong region, after which boto3 would ask again in the right one.
+
+    A presigned request has no second try, nor has another client.
+    """
     from botocore.exceptions import ClientError
 
     answer: Any = response[1] if response else {}

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from homelab_mlops.cluster.pods import APPLICATION
-from homelab_mlops.doctor.checks import Visit, check
+from homelab_mlops.doctor.checks import check
 from homelab_mlops.doctor.cluster import executors, kinds, network, sealed, volumes
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.gitops import remote_code
 from homelab_mlops.doctor.live import find, find_anew, live_of
+from homelab_mlops.doctor.visit import Visit
 from homelab_mlops.doctor.workloads import admitted, pods, schedules
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def applications(visit: Visit) -> Iterator[Finding]:
         )
         trying = operation.get("phase") == "Running" and operation.get("retryCount")
         if not message and (operation.get("phase") in ("Failed", "Error") or trying):
-            # Before the condition SyncError, which says no more than that a resource failed.
+            # Read before the condition SyncError, which only says that some resource failed.
             message = _sync_message(operation)
         if message := message or said.get("SyncError", ""):
             yield _application_finding(where, source, message)
@@ -122,7 +123,7 @@ def _differing(visit: Visit, app: Object) -> list[str]:
         else:
             wanted = _as_argo_cd_applies_it(wanted, resource, live, app)
             predicted = cluster.predict(wanted)
-            # What the API server drops, it drops from its prediction too.
+            # A field that the API server drops is missing from the dry run too, so the manifest is compared as well.
             fields = (differences(live, predicted) if predicted else []) or unlike(live, wanted)
             found.append(f"{label} {', '.join(fields[:5])}".rstrip())
     return found
@@ -147,7 +148,7 @@ def _declared(visit: Visit, app: Object) -> dict[tuple[str, str, str], Object]:
 
 
 def _as_argo_cd_applies_it(manifest: Object, resource: dict[str, Any], live: Object, app: Object) -> Object:
-    """A manifest with what git leaves to the Application: the namespace, and annotations of its own."""
+    """The manifest with what Argo CD adds to it: the namespace, and the annotations of the Application."""
     space = {"namespace": resource["namespace"]} if resource.get("namespace") else {}
     common = app["spec"].get("source", {}).get("kustomize", {}).get("commonAnnotations", {})
     has = live["metadata"].get("annotations", {})
@@ -174,7 +175,7 @@ def differences(live: Any, wanted: Any, path: str = "") -> list[str]:
 
 
 def unlike(live: Any, wanted: Any, path: str = "") -> list[str]:
-    """The paths of the declared fields that are otherwise in the live object; what it has beside them is no matter."""
+    """The paths of the declared fields that differ in the live object, which may have more fields."""
     if isinstance(live, dict) and isinstance(wanted, dict):
         below = {f"{path}.{key}" if path else str(key): key for key, value in wanted.items() if value is not None}
         return [found for at, key in below.items() for found in unlike(live.get(key), wanted[key], at)]

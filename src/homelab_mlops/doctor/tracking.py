@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from homelab_mlops.doctor import connection, store, store_client
-from homelab_mlops.doctor.checks import NotLookedAtError, Visit, check
+from homelab_mlops.doctor.checks import check
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.tracking_client import ask, message_of, refused, tls_of, tracking_uri, with_message
+from homelab_mlops.doctor.visit import NotLookedAtError, Visit
 
-# Above 8 MiB, where boto3 begins to send in parts; and above the 1 MiB that nginx allows where nobody says otherwise.
+# Bytes: above 8 MiB, where boto3 begins to send in parts, and above the 1 MiB that nginx allows by default.
 LARGE = 8 * 1024 * 1024 + 1
 _SMALL = b"homelab\n"
 _OTHER_SCHEMA = re.compile(
@@ -65,7 +66,7 @@ def reachable(visit: Visit) -> None:
     after=[reachable],
 )
 def answers(visit: Visit) -> Iterator[Finding]:
-    """Whether it is an MLflow that knows us and can read its database."""
+    """Whether the server is an MLflow that takes the login and can read its database."""
     uri = tracking_uri(visit)
     search = "/api/2.0/mlflow/experiments/search"
     response = ask(visit, "POST", search, json={"max_results": 1, "view_type": "ACTIVE_ONLY"})
@@ -96,7 +97,7 @@ def _lists_experiments(response: httpx.Response) -> bool:
 
 @check("tracking", "TRACKING_CLIENT_NEWER", "TRACKING_SERVER_NEWER", after=[answers])
 def versions(visit: Visit) -> Iterator[Finding]:
-    """Whether client and server are the same release; another patch release is no matter."""
+    """Whether client and server are the same release; the patch release may differ."""
     response = ask(visit, "GET", "/version")
     try:
         ours = metadata.version("mlflow-skinny")
@@ -149,7 +150,7 @@ def database(visit: Visit) -> Iterator[Finding]:
     except ImportError as error:
         raise NotLookedAtError(f"the database: its driver is not installed here ({error.name})") from None
     except (sqlalchemy.exc.SQLAlchemyError, ValueError) as error:
-        # What cannot be read as an address may hold the password anywhere.
+        # An address that cannot be read is not shown: the password may be anywhere in it.
         unread = where == "MLFLOW_BACKEND_STORE_URI"
         reason = "this is no address of a database" if unread else str(getattr(error, "orig", error)).splitlines()[0]
         raise Finding("TRACKING_SERVER_FAILS", where, f"MLflow's database cannot be opened: {reason}") from error
@@ -194,7 +195,7 @@ def artifact_root(visit: Visit) -> None:
     found = [experiment for model in visit.models if (experiment := _experiment(visit, model.name))]
     visit.shared["own"] = bool(found)
     if not found:
-        # An experiment of before the server was set right says nothing of those that are made now.
+        # An experiment that is older than the server's settings says nothing of one that is made now.
         search = {"max_results": 50, "view_type": "ACTIVE_ONLY", "order_by": ["creation_time DESC"]}
         response = ask(visit, "POST", "/api/2.0/mlflow/experiments/search", json=search)
         every = response.json().get("experiments", []) if response.status_code == 200 else []
@@ -244,7 +245,7 @@ def _experiment(visit: Visit, name: str) -> dict[str, Any] | None:
 
 
 def _make_experiment(visit: Visit, name: str) -> None:
-    """Makes it, and takes it back where its artifacts are not served: it would keep that for ever.
+    """Makes the experiment; deletes it again where MLflow does not serve its artifacts, which would never change.
 
     Raises:
         Finding: it may not be made, or its artifacts are not served.
@@ -299,12 +300,12 @@ def _written_and_read(visit: Visit, path: str, probe: str) -> Iterator[Finding]:
     read = ask(visit, "GET", path)
     if read.status_code != 200 or read.content != _SMALL:
         raise store_client.named_by_mlflow(message_of(read)) or Finding("TRACKING_PROXY_CANNOT_READ", where)
-    # Before something large is written, which would stay. MLflow says that it is deleted where the store refused it.
+    # Tried before the large write, which else might stay. MLflow says "deleted" also where its store refused it.
     if ask(visit, "DELETE", path).status_code >= 400 or ask(visit, "GET", path).status_code == 200:
         what = "MLflow may not delete in its artifact store: the doctor's probe object stays"
         yield Finding("STORE_DENIED_DELETE", where, what)
         return
-    # Between the pods of a cluster nothing limits a body, and the old versions of a bucket would keep it each night.
+    # Not in a pod: no proxy between pods limits a body, and a bucket with versions would keep 8 MiB each night.
     if visit.in_cluster or visit.stopped.is_set():
         return
     large = _put(visit, path, b"\0" * LARGE)
@@ -320,7 +321,7 @@ def _put(visit: Visit, path: str, content: bytes) -> httpx.Response | None:
         if finding.code == "TRACKING_NO_ANSWER":
             return None
         if finding.code == "TRACKING_BREAKS_OFF" and len(content) > len(_SMALL):
-            # A proxy that has seen enough answers and closes while the body is still sent.
+            # A proxy that limits the body may answer, and close, while the body is still sent.
             raise Finding("TRACKING_UPLOAD_TOO_LARGE", finding.where) from finding
         raise
 
@@ -354,7 +355,7 @@ def _may_not_write(visit: Visit, probe: str) -> Iterator[Finding]:
     folder, _, name = probe.rpartition("/")
     body = {"path": name, "upload_id": "none"}
     response = ask(visit, "POST", f"{_UPLOADS}/mpu/abort/{folder}", json=body)
-    # Where no experiment of a model is there yet, the training makes its own, in which it may write.
+    # Where the model has no experiment yet, the training makes one, in which it may write.
     if response.status_code == 403 and visit.shared["own"]:
         yield from refused(visit, response)
 

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from homelab_mlops.doctor import connection
-from homelab_mlops.doctor.checks import PATIENCE_SECONDS, NotLookedAtError, Visit, out_of_time
 from homelab_mlops.doctor.finding import Finding
+from homelab_mlops.doctor.visit import PATIENCE_SECONDS, NotLookedAtError, OutOfTimeError, Visit
 
 ANSWER_SECONDS = 5.0
 
@@ -52,7 +52,7 @@ def _login(visit: Visit) -> httpx.Auth | None:
     address = urlsplit(tracking_uri(visit))
     if address.username:
         return httpx.BasicAuth(unquote(address.username), unquote(address.password or ""))
-    # As they are: a line end at the end of one is a part of it, and the server refuses it.
+    # Not stripped: MLflow's client sends a line end at their end too, and the server refuses it.
     user, password = (visit.env.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
     kept = configparser.ConfigParser(interpolation=None)
     with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
@@ -84,18 +84,20 @@ def _client(visit: Visit) -> httpx.Client:
     if "client" not in visit.shared:
         token = _token(visit)
         try:
-            visit.shared["client"] = httpx.Client(
+            client = httpx.Client(
                 base_url=tracking_uri(visit),
                 auth=_login(visit),
                 # No connection is used again: a server that failed may have closed it.
                 headers={"Connection": "close", **({"Authorization": f"Bearer {token}"} if token else {})},
                 verify=tls_of(visit),
                 trust_env=True,
+                event_hooks={"request": [lambda _: visit.count("tracking")]},
             )
+            visit.shared["client"] = visit.keep(client)
         except ImportError as error:
             raise NotLookedAtError(f"the tracking server, behind a proxy of the environment: {error}") from None
-    client: httpx.Client = visit.shared["client"]
-    return client
+    kept: httpx.Client = visit.shared["client"]
+    return kept
 
 
 def ask(visit: Visit, method: str, path: str, *, seconds: float = ANSWER_SECONDS, **arguments: Any) -> httpx.Response:
@@ -107,7 +109,7 @@ def ask(visit: Visit, method: str, path: str, *, seconds: float = ANSWER_SECONDS
         return _client(visit).request(method, path, timeout=limits, **arguments)
     except httpx.TimeoutException as error:
         if min(allowed, to_connect) < PATIENCE_SECONDS:
-            raise out_of_time(f"{uri}{shown}") from error
+            raise OutOfTimeError(f"{uri}{shown} has not answered yet") from error
         if isinstance(error, httpx.ConnectTimeout):
             raise Finding("TRACKING_TIMEOUT", uri) from error
         what = f"the tracking server does not answer {shown} in time"

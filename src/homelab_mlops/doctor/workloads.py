@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from homelab_mlops.cluster.pods import pod_problem
-from homelab_mlops.doctor.checks import Visit, check
+from homelab_mlops.doctor.checks import check
 from homelab_mlops.doctor.cluster import executors, kinds, network, sealed, volumes
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.live import ARGO, RECENT, find, is_recent, latest_workflows, name_of, warnings
 from homelab_mlops.doctor.schedules import cron_findings
+from homelab_mlops.doctor.visit import Visit
 
 if TYPE_CHECKING:
     from homelab_mlops.clients.kubernetes import Object
 
 _CRASH = ("CrashLoopBackOff", "Error", "RunContainerError", "StartError", "ContainerCannotRun")
-# How a container ends that is stopped from outside, or with its node.
+# The exit codes of a container that was stopped from outside, or with its node.
 _STOPPED = (137, 143, 255)
 _PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
@@ -59,7 +60,7 @@ def _refusal(item: Object, texts: list[str]) -> Iterator[Finding]:
 
 
 def _from(text: str, mark: str) -> str:
-    """The end of a message, from ``mark`` on where it has it."""
+    """The message from ``mark`` on, or the whole message where it has no ``mark``."""
     return text[max(text.find(mark), 0) :][:240]
 
 
@@ -92,7 +93,7 @@ def pods(visit: Visit) -> Iterator[Finding]:
         metadata, failed = pod["metadata"], pod.get("status", {}).get("phase") == "Failed"
         owners = {owner["kind"]: owner["name"] for owner in metadata.get("ownerReferences", [])}
         workflow = metadata.get("labels", {}).get("workflows.argoproj.io/workflow")
-        # Another attempt takes the place of what failed: a step's, a Job's, a Deployment's whose pod was evicted.
+        # A failed pod is not told where another replaces it: a step's next try, a Job that succeeded, a Deployment's.
         replaced = workflow in running or owners.get("Job") in done or {"ReplicaSet", "StatefulSet"} & owners.keys()
         if (workflow and workflow not in latest) or (failed and replaced):
             continue
@@ -136,7 +137,7 @@ def _pod_finding(pod: Object, warning: str) -> Finding | None:
 
 
 def _ends_again_and_again(container: Object) -> bool:
-    """Whether it crashes in a loop, also while it happens to run; not where it was stopped, as with its node."""
+    """Whether a container crashes in a loop, also while it runs right now; one that was stopped does not crash."""
     last = container.get("lastState", {}).get("terminated", {})
     if container.get("restartCount", 0) < 2 or last.get("exitCode") in (None, 0, *_STOPPED):
         return False
@@ -150,7 +151,7 @@ def _unscheduled(reason: str) -> str | None:
     if re.search(r"persistentvolumeclaim \S+ not found", reason):
         return "CLUSTER_POD_CONFIG"
     if "persistentvolumeclaim" in reason.lower():
-        return None  # told by the volume
+        return None  # the check `volumes` tells it
     if "Insufficient memory" in reason:
         return "CLUSTER_NO_MEMORY"
     return "CLUSTER_NO_CPU" if "Insufficient cpu" in reason else "CLUSTER_UNSCHEDULABLE"

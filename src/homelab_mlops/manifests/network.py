@@ -1,4 +1,4 @@
-"""What a NetworkPolicy admits, as pairs of a peer and a port."""
+"""How a NetworkPolicy is read: which pods it selects, in which directions, and which peers and ports it admits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,46 @@ from homelab_mlops.manifests.objects import entries
 
 Atom = tuple[dict[str, Any] | None, dict[str, Any] | None]
 """A peer and a port; None stands for any."""
+
+
+def selects(selector: dict[str, Any] | None, labels: dict[str, str]) -> bool:
+    """Whether a label selector selects what has these labels; one that is empty or missing selects everything.
+
+    Raises:
+        KeyError: an expression has an operator that Kubernetes does not know.
+    """
+    selector = selector or {}
+    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
+        return False
+    for expression in selector.get("matchExpressions") or []:
+        value, values = labels.get(expression["key"]), expression.get("values") or []
+        fits = {
+            "In": value in values,
+            "NotIn": value not in values,
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }
+        if not fits[expression["operator"]]:
+            return False
+    return True
+
+
+def directions(spec: dict[str, Any]) -> list[str]:
+    """The directions that a NetworkPolicy's ``spec`` restricts: ``Ingress``, ``Egress`` or both."""
+    return list(spec.get("policyTypes") or ["Ingress", *(["Egress"] if "egress" in spec else [])])
+
+
+def has_port(port: dict[str, Any] | None, number: int, name: str, protocol: str) -> bool:
+    """Whether a port of a rule, or None for any, is the port of a Service with this number and name."""
+    if port is None:
+        return True
+    if port.get("protocol", "TCP") != protocol:
+        return False
+    first = port.get("port")
+    last = port.get("endPort", first)
+    if first is None or first in (number, name) or str(first) == str(number):
+        return True
+    return isinstance(first, int) and isinstance(last, int) and first <= number <= last
 
 
 def admitted(spec: dict[str, Any], direction: str) -> list[Atom]:

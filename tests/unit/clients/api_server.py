@@ -63,8 +63,8 @@ def crd(kind: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def kube_apiserver(folder: Path) -> Iterator[Upstream]:
-    """A real API server, without controllers."""
+def kube_apiserver(folder: Path, *options: str) -> Iterator[Upstream]:
+    """A real API server, without controllers; its certificate, and that of its authority, lie in ``apiserver.crt``."""
     etcd, peer, port = free_port(), free_port(), free_port()
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     encoding = serialization.Encoding.PEM
@@ -80,7 +80,7 @@ def kube_apiserver(folder: Path) -> Iterator[Upstream]:
     server += ["--bind-address=127.0.0.1", f"--cert-dir={folder}", f"--token-auth-file={folder / 'tokens.csv'}"]
     server += [f"--service-account-{part}-file={folder / 'accounts.key'}" for part in ("key", "signing-key")]
     server += ["--service-account-issuer=https://tests.invalid", "--service-cluster-ip-range=10.0.0.0/24"]
-    server += ["--authorization-mode=RBAC"]
+    server += ["--authorization-mode=RBAC", *options]
     with (
         started(store, f"{urls['client']}/health", folder / "etcd.log"),
         started(server, f"https://127.0.0.1:{port}/readyz", folder / "server.log", insecure=True),
@@ -172,16 +172,12 @@ def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Itera
 
 def kubeconfig(path: Path, url: str, authority: Path | None = None) -> Path:
     """A kubeconfig whose only context leads to ``url``."""
+    trusts = {"certificate-authority": str(authority)} if authority else {}
     document = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "tests",
-        "clusters": [
-            {
-                "name": "tests",
-                "cluster": {"server": url, **({"certificate-authority": str(authority)} if authority else {})},
-            }
-        ],
+        "clusters": [{"name": "tests", "cluster": {"server": url, **trusts}}],
         "users": [{"name": "tests", "user": {"token": TOKEN}}],
         "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
     }
@@ -203,18 +199,33 @@ def _discovery(path: str, objects: dict[str, dict[str, Any]]) -> dict[str, Any] 
     if path.rstrip("/") == "/version":
         built = dict.fromkeys(("buildDate", "compiler", "gitCommit", "gitTreeState", "goVersion", "platform"), "")
         return {"major": "1", "minor": "35", "gitVersion": "v1.35.4", **built}
-    if path == "/apis":
-        groups = sorted({api.partition("/")[::2] for _, _, api, _ in kinds if "/" in api})
-        versions = [{"groupVersion": f"{group}/{version}", "version": version} for group, version in groups]
-        named = zip(groups, versions, strict=True)
-        listed = [{"name": group, "versions": [one], "preferredVersion": one} for (group, _), one in named]
-        return {"kind": "APIGroupList", "groups": listed}
+    if path in ("/api", "/apis"):
+        return _aggregated([kind for kind in kinds if ("/" in kind[2]) == (path == "/apis")])
     resources = [
         {"name": name, "kind": kind, "namespaced": namespaced, "singularName": kind.lower(), "verbs": ["get", "list"]}
         for kind, name, api, namespaced in kinds
         if path == (f"/apis/{api}" if "/" in api else f"/api/{api}")
     ]
     return {"kind": "APIResourceList", "resources": resources} if resources else None
+
+
+def _aggregated(kinds: list[tuple[str, str, str, bool]]) -> dict[str, Any]:
+    """The kinds of all APIs in one answer."""
+    versions: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for kind, plural, api, namespaced in kinds:
+        group, _, version = api.rpartition("/")
+        resource = {
+            "resource": plural,
+            "responseKind": {"group": group, "version": version, "kind": kind},
+            "scope": "Namespaced" if namespaced else "Cluster",
+            "verbs": ["get", "list"],
+        }
+        versions.setdefault((group, version), []).append(resource)
+    items = [
+        {"metadata": {"name": group} if group else {}, "versions": [{"version": version, "resources": resources}]}
+        for (group, version), resources in versions.items()
+    ]
+    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": items}
 
 
 def _listed(path: str, objects: dict[str, dict[str, Any]]) -> dict[str, Any] | None:

@@ -94,7 +94,7 @@ def before(upstream: Upstream) -> Iterator[Proxy]:
                 connection: http.client.HTTPConnection = http.client.HTTPConnection(host)
             else:
                 connection = http.client.HTTPSConnection(host, context=upstream.trusts)
-            headers = {"Authorization": f"Bearer {TOKEN}", "Accept": "application/json"}
+            headers = {"Authorization": f"Bearer {TOKEN}", "Accept": self.headers["Accept"]}
             if kind := self.headers.get("Content-Type"):
                 headers["Content-Type"] = kind
             with contextlib.closing(connection):

@@ -18,7 +18,6 @@ HEADINGS = {
     "store": ("Object store", "`mlflow.xgboost.log_model`"),
     "cluster": ("Cluster", "Kubernetes or Argo"),
     "gitops": ("Git", "git or Argo CD"),
-    "doctor": ("The doctor itself", "anybody else"),
 }
 
 

@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
 
-from homelab_mlops.doctor.checks import Model
+from homelab_mlops.doctor.visit import Model
 from tests.conftest import Store
 from tests.unit.doctor import network
 from tests.unit.doctor.network import Answer, Request, xml

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from homelab_mlops.doctor import gitops  # noqa: F401 - registers its checks
-from homelab_mlops.doctor.checks import Visit, examine
+from homelab_mlops.doctor.examine import examine
+from homelab_mlops.doctor.visit import Visit
 from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, find_sealing_key, make_sealing_key
 from tests.conftest import ROOT
 from tests.unit.doctor import network

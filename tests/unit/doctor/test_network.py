@@ -1,4 +1,4 @@
-"""The paths that NetworkPolicies let through: none of those that the platform needs is cut by its own."""
+"""The connections that NetworkPolicies let through: the platform's own block none that the platform needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from homelab_mlops.doctor import network as paths
+from homelab_mlops.doctor.network import Labels
+from homelab_mlops.doctor.network import blocked as blocked_connections
 from homelab_mlops.gitops.render import render
 from tests.conftest import ROOT
 
@@ -26,7 +27,7 @@ def policies(platform: list[Object]) -> list[Object]:
 
 
 @pytest.fixture(scope="module")
-def namespaces(platform: list[Object]) -> dict[str, paths.Labels]:
+def namespaces(platform: list[Object]) -> dict[str, Labels]:
     found = {item["metadata"].get("namespace", "") for item in platform} - {""} | {"kube-system", "ingress-nginx"}
     return {name: {"kubernetes.io/metadata.name": name} for name in found}
 
@@ -40,8 +41,8 @@ def pod(namespace: str, **labels: str) -> Object:
     }
 
 
-def cut(policies: list[Object], namespaces: dict[str, paths.Labels], *pods: Object) -> set[str]:
-    return {f"{path}, {side}" for path, side in paths.cut(policies, namespaces, [*pods], 443)}
+def blocked(policies: list[Object], namespaces: dict[str, Labels], *pods: Object) -> set[str]:
+    return {f"{connection}, {side}" for connection, side in blocked_connections(policies, namespaces, [*pods], 443)}
 
 
 def policy(policies: list[Object], name: str) -> Object:
@@ -49,20 +50,20 @@ def policy(policies: list[Object], name: str) -> Object:
     return found
 
 
-def test_the_platforms_own_policies_cut_nothing(policies: list[Object], namespaces: dict[str, paths.Labels]) -> None:
-    assert cut(policies, namespaces, pod("kube-system", name="traefik")) == set()
+def test_the_platforms_own_policies_block_nothing(policies: list[Object], namespaces: dict[str, Labels]) -> None:
+    assert blocked(policies, namespaces, pod("kube-system", name="traefik")) == set()
 
 
-def test_a_controller_that_no_policy_admits_is_cut(policies: list[Object], namespaces: dict[str, paths.Labels]) -> None:
-    found = cut(policies, namespaces, pod("ingress-nginx", name="ingress-nginx"))
+def test_a_controller_that_no_policy_admits_is_blocked(policies: list[Object], namespaces: dict[str, Labels]) -> None:
+    found = blocked(policies, namespaces, pod("ingress-nginx", name="ingress-nginx"))
     assert "the ingress controller → mlflow:5000, ingress of mlflow" in found
     assert {text.partition(" →")[0] for text in found} == {"the ingress controller"}
 
 
-def test_the_labels_of_a_live_pod_count(policies: list[Object], namespaces: dict[str, paths.Labels]) -> None:
+def test_the_labels_of_a_live_pod_count(policies: list[Object], namespaces: dict[str, Labels]) -> None:
     peer = {"podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "homelab-mlops"}}}
     policy(policies, "postgresql")["spec"]["ingress"][0]["from"] = [peer]
     mlflow = pod("mlflow", name="mlflow")
-    assert cut(policies, namespaces, mlflow) == {"mlflow → postgresql:5432, ingress of mlflow"}
+    assert blocked(policies, namespaces, mlflow) == {"mlflow → postgresql:5432, ingress of mlflow"}
     mlflow["metadata"]["labels"]["app.kubernetes.io/part-of"] = "homelab-mlops"
-    assert cut(policies, namespaces, mlflow) == set()
+    assert blocked(policies, namespaces, mlflow) == set()

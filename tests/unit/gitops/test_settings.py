@@ -84,18 +84,18 @@ def test_ingresses_policies_and_the_doctor_follow_the_controller(preset: str, tr
         name: {"kubernetes.io/metadata.name": name} for name in names | {settings.ingress_namespace, "traefik"}
     }
     labels = settings.ingress_selector or {"app.kubernetes.io/name": "traefik"}
-    own = network.End("the controller", settings.ingress_namespace, tuple(sorted(settings.ingress_selector.items())))
+    own = network.Pods("the controller", settings.ingress_namespace, tuple(sorted(settings.ingress_selector.items())))
 
-    def cut(namespace: str, labels: dict[str, str]) -> list[tuple[network.Path, str]]:
+    def blocked(namespace: str, labels: dict[str, str]) -> list[tuple[network.Connection, str]]:
         pod = {"metadata": {"namespace": namespace, "labels": labels}}
-        return list(network.cut(policies, namespaces, [pod], 443, own))
+        return list(network.blocked(policies, namespaces, [pod], 443, own))
 
-    assert cut(settings.ingress_namespace, labels) == []
+    assert blocked(settings.ingress_namespace, labels) == []
     ends = {"mlflow", "minio", "argo-server", "the models"}
-    refused = cut("elsewhere", {"app.kubernetes.io/name": "traefik"})
-    assert {path.to.name for path, _ in refused if isinstance(path.to, network.End)} == ends
+    refused = blocked("elsewhere", {"app.kubernetes.io/name": "traefik"})
+    assert {item.to.name for item, _ in refused if isinstance(item.to, network.Pods)} == ends
     if settings.ingress_selector:
-        others = cut(settings.ingress_namespace, {"app.kubernetes.io/name": "traefik", "release": "another"})
+        others = blocked(settings.ingress_namespace, {"app.kubernetes.io/name": "traefik", "release": "another"})
         assert bool(others) == (preset != "traefik")
 
 
