@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import sys
 from types import FrameType
@@ -66,15 +67,23 @@ def main() -> None:
     signal.signal(signal.SIGINT, _stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
         signal.signal(signal.SIGHUP, _stop)
+    # Whoever finds the pipe closed puts something else in the place of standard output.
+    output = os.dup(sys.stdout.fileno()) if sys.stdout else None
     try:
         code = app(standalone_mode=False)
+        if sys.stdout:
+            sys.stdout.flush()
     except HomelabError as error:
         print_error(error)
         sys.exit(error.exit_code)
     except SystemExit:
-        sys.stderr.write("stopped: nothing half-written is left; the same command runs again\n")
+        if not _is_unread(output):
+            sys.stderr.write("stopped: nothing half-written is left; the same command runs again\n")
         raise
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _is_unread(output):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         explained = storage_error(error)
         print_error(explained)
         sys.exit(explained.exit_code)
@@ -92,6 +101,15 @@ def main() -> None:
         )
         sys.exit(INTERNAL_ERROR)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_unread(output: int | None) -> bool:
+    """Whether ``output``, a file descriptor, is a pipe that nobody reads any more, as after `homelab ... | head`."""
+    if output is None:
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def storage_error(error: OSError) -> StorageError:
