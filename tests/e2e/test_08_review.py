@@ -22,8 +22,8 @@ CHANGES = {
     "memory limit": ("base/argo-workflows/server.yaml", "memory: 256Mi", "memory: 272Mi"),
     "network policy": (
         "base/minio/networkpolicy.yaml",
-        "        - port: 53\n          protocol: TCP",
-        "        - port: 53\n          protocol: TCP\n        - port: 5353\n          protocol: UDP",
+        "        - port: s3\n---\n",
+        "        - port: s3\n        - port: 5353\n          protocol: UDP\n---\n",
     ),
     "service": (
         "base/mlflow/services.yaml",

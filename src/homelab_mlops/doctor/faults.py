@@ -328,7 +328,7 @@ _CLUSTER = (
     Fault(
         "CLUSTER_EXECUTOR_ROLE",
         "the executor may not report its result: every step would end in Error after succeeding",
-        "allow create and patch of workflowtaskresults.argoproj.io, as base/training/steps.yaml does, and sync",
+        "allow create and patch of workflowtaskresults.argoproj.io, as base/training/rbac.yaml does, and sync",
     ),
     Fault(
         "CLUSTER_SERVICEACCOUNT_MISSING",
