@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from homelab_mlops.doctor.faults import FAULTS
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.visit import OutOfTimeError, Visit
 from homelab_mlops.errors import DoctorError
 
+Group = Literal["tracking", "store", "cluster", "gitops"]
 Answer = Finding | OutOfTimeError
 Ask = Callable[[Visit], Iterable[Answer] | None]
 """The function of a check: yields or raises what it finds."""
@@ -30,7 +31,7 @@ class Check:
     """
 
     name: str
-    group: str
+    group: Group
     ask: Ask
     codes: tuple[str, ...]
     after: tuple[str, ...]
@@ -43,7 +44,7 @@ _NAMES: dict[Checking, str] = {}
 
 
 def check(
-    group: str, *codes: str, after: Collection[Checking] = (), before: Collection[Checking] = ()
+    group: Group, *codes: str, after: Collection[Checking] = (), before: Collection[Checking] = ()
 ) -> Callable[..., Any]:
     """Registers a function as a check of ``group``; a code's ``*`` stands for every code that begins so.
 

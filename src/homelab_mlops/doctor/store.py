@@ -135,6 +135,7 @@ def credentials(visit: Visit) -> Iterator[Finding]:
 
 
 @check(
+    "store",
     *sorted(set(ANSWERS.values())),
     "STORE_ADDRESSING",
     "STORE_NO_TABLE",
