@@ -221,6 +221,14 @@ def _objects(column: pa.ChunkedArray) -> Any:
     return texts[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 
+def texts_of(array: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """A column as text; what is text already stays as it is."""
+    if pa.types.is_string(array.type):
+        return array
+    chunks = [_text(_plain(chunk, name, ""), name, None, PLAIN, Notes()) for chunk in array.chunks]
+    return pa.chunked_array(chunks, pa.string())
+
+
 def cleaned(table: pa.Table, spelling: Spelling = PLAIN) -> pa.Table:
     """The table with null for each text that stands for a missing value, and numbers written as programs write them."""
     columns = []
@@ -325,6 +333,8 @@ def _number(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
         return _parsed(chunk, spelling, pa.float64(), values.number)
     if pa.types.is_boolean(chunk.type):
         chunk = chunk.cast(pa.int8())
+    if pa.types.is_decimal(chunk.type):  # its digits; Arrow's own cast is off in the last one
+        chunk = chunk.cast(pa.string())
     numbers = chunk.cast(pa.float64(), safe=False)
     return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
 

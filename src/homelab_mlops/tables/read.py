@@ -107,11 +107,29 @@ def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = N
                 where=part.content.where,
                 fix=f"{opening.parts[0].content.where} has {', '.join(names[:8])}",
             )
+    whole = _below_each_other([table.select(names) for table in tables], source)
+    return opening.reading(whole, opening.said)
+
+
+def _below_each_other(tables: list[pa.Table], source: str) -> pa.Table:
     try:
-        whole = pa.concat_tables([table.select(names) for table in tables], promote_options="permissive")
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException:
+        # A CSV beside a Parquet file has the same numbers as text.
+        texts = [_as_texts(table, tables) for table in tables]
+    try:
+        return pa.concat_tables(texts, promote_options="permissive")
     except pa.ArrowException as error:
         raise DataError(f"the files of the table do not fit together: {_first_line(error)}", where=source) from error
-    return opening.reading(whole, opening.said)
+
+
+def _as_texts(table: pa.Table, others: Sequence[pa.Table]) -> pa.Table:
+    """The table with text in each column that another of the tables holds as text."""
+    for number, name in enumerate(table.column_names):
+        kinds = {other.schema.field(name).type for other in others}
+        if len(kinds) > 1 and pa.string() in kinds:
+            table = table.set_column(number, name, columns.texts_of(table.column(name), name))
+    return table
 
 
 class _Opening:
