@@ -6,6 +6,7 @@ stores this file beside each model.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from decimal import Decimal
@@ -57,7 +58,8 @@ def boolean(text: str) -> float:
     Raises:
         ValueError: the text is neither.
     """
-    value = number(_TRUTHS.get(text.strip().lower(), text))
+    word = _TRUTHS.get(text.strip().lower(), text.strip())
+    value = float(word) if _NUMBER.fullmatch(word) else math.nan
     if value not in (0.0, 1.0):
         raise ValueError(f"{text!r} is neither true nor false")
     return value

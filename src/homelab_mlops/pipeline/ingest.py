@@ -16,7 +16,7 @@ from homelab_mlops.errors import DataError, SpecError
 from homelab_mlops.model import demo_tables
 from homelab_mlops.model.spec import Csv, ModelSpec, TimeSplit, period_parts
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
-from homelab_mlops.tables.columns import content_sha256, declared, frame_of, positions, typed
+from homelab_mlops.tables.columns import content_sha256, declared, frame_of, moment, moment_of, positions, typed
 from homelab_mlops.tables.read import Reading, read
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _window(table: pa.Table, split: TimeSplit, as_of: str | None, source: str) -
         )
     if times.null_count:
         raise DataError(f"{times.null_count:,} rows lack the time {split.column!r}", where=source)
-    oldest, newest = pc.min(times).as_py(), pc.max(times).as_py()
+    oldest, newest = moment_of(pc.min(times)), moment_of(pc.max(times))
     midnight = newest.replace(hour=0, minute=0, second=0, microsecond=0)
     end = _parsed(as_of) if as_of else midnight + timedelta(days=1)
     holdout = end - relativedelta(**period_parts(split.holdout))
@@ -158,15 +158,14 @@ def _window(table: pa.Table, split: TimeSplit, as_of: str | None, source: str) -
 
 
 def _between(times: pa.ChunkedArray, first: datetime, last: datetime) -> pa.ChunkedArray:
-    bounds = [pa.scalar(moment, times.type) for moment in (first, last)]
-    return pc.and_(pc.greater_equal(times, bounds[0]), pc.less(times, bounds[1]))
+    return pc.and_(pc.greater_equal(times, moment(first)), pc.less(times, moment(last)))
 
 
 def _parsed(as_of: str) -> datetime:
     import pandas as pd
 
     try:
-        moment: datetime = pd.Timestamp(as_of).to_pydatetime()
+        parsed: datetime = pd.Timestamp(as_of).to_pydatetime()
     except ValueError:
         raise DataError(f"{as_of!r} is not a date", where="--as-of", fix="use a date such as 2013-07-01") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)

@@ -11,9 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,6 +34,39 @@ TIME = pa.timestamp("us", "UTC")
 FEW = 2000
 _TO_SPELL = r"^\s|\s$|^-?\d+(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)$|^-0$|^(?i:true|false)$"
 _EXACT = 2**53
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def strings(texts: Sequence[str | None]) -> pa.Array:
+    """An array of texts. `pyarrow.array` would load pandas first, which takes longer than to read most tables."""
+    encoded = [b"" if text is None else text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    given = np.packbits([text is not None for text in texts], bitorder="little")
+    buffers = [pa.py_buffer(given), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
+
+
+def floats(numbers: Sequence[float | None]) -> pa.Array:
+    """An array of float64, as `strings`."""
+    given = np.packbits([number is not None for number in numbers], bitorder="little")
+    dense = np.array([0.0 if number is None else number for number in numbers], dtype=np.float64)
+    return pa.Array.from_buffers(pa.float64(), len(numbers), [pa.py_buffer(given), pa.py_buffer(dense)])
+
+
+def moment(value: datetime) -> pa.Scalar:
+    """A time of type `TIME`, as `strings`."""
+    since = np.array([(value - _EPOCH) // timedelta(microseconds=1)], dtype=np.int64)
+    return pa.Array.from_buffers(TIME, 1, [None, pa.py_buffer(since)])[0]
+
+
+def moment_of(value: pa.Scalar) -> datetime:
+    """The time that a scalar of type `TIME` is."""
+    return _EPOCH + timedelta(microseconds=value.value)
+
+
+_NULL_TEXT = pa.nulls(1, pa.string())[0]
+_NULL_NUMBER = pa.nulls(1, pa.float64())[0]
+_TRUTHS = floats([0.0, 1.0, None])
 
 
 @dataclass(frozen=True)
@@ -55,6 +90,11 @@ class Spelling:
     def is_plain(self) -> bool:
         """Whether numbers are written as a program writes them."""
         return self.decimal == "." and not self.thousands
+
+    @cached_property
+    def missing_texts(self) -> pa.Array:
+        """``missing`` as an array."""
+        return strings(sorted(self.missing))
 
     def plain(self, text: str) -> str:
         """The text of a number with a point and without marks for thousands.
@@ -213,7 +253,6 @@ def table_of(frame: pd.DataFrame) -> pa.Table:
 
 
 def _objects(column: pa.ChunkedArray) -> Any:
-    import numpy as np
 
     encoded = column.combine_chunks().dictionary_encode()
     encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
@@ -250,7 +289,7 @@ def _cleaned(chunk: pa.Array, spelling: Spelling) -> pa.Array:
 def _rewritten(chunk: pa.Array, spelling: Spelling) -> pa.Array:
     encoded = _cleaned(chunk, spelling).dictionary_encode()
     texts = [spelling.plain(text) for text in encoded.dictionary.to_pylist()]
-    return pa.array(texts, pa.string()).take(encoded.indices)
+    return strings(texts).take(encoded.indices)
 
 
 def positions(names: Sequence[str], wanted: Iterable[str], where: str) -> list[int]:
@@ -336,7 +375,7 @@ def _number(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
     if pa.types.is_decimal(chunk.type):  # its digits; Arrow's own cast is off in the last one
         chunk = chunk.cast(pa.string())
     numbers = chunk.cast(pa.float64(), safe=False)
-    return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
+    return pc.if_else(pc.is_nan(numbers), _NULL_NUMBER, numbers)
 
 
 def _integer(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
@@ -366,7 +405,8 @@ def _whole(numbers: pa.Array | None, exactly: Callable[[], pa.Array | None]) -> 
     """``numbers`` as int64 where all are whole; those beyond 2^53 are read ``exactly``, or stay float64."""
     if numbers is None or not _all(pc.equal(pc.floor(numbers), numbers)):
         return numbers
-    if _all(pc.less(pc.abs(numbers), _EXACT)):
+    largest = pc.max(pc.abs(numbers)).as_py()
+    if largest is None or largest < _EXACT:
         return numbers.cast(pa.int64())
     exact = exactly()
     return numbers if exact is None else exact
@@ -376,7 +416,7 @@ def _boolean(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
     if pa.types.is_string(chunk.type):
         return _parsed(chunk, spelling, pa.float64(), values.boolean, fast=False)
     numbers = _number(chunk, spelling)
-    return numbers if numbers is not None and _all(pc.is_in(numbers, pa.array([0.0, 1.0, None]))) else None
+    return numbers if numbers is not None and _all(pc.is_in(numbers, _TRUTHS)) else None
 
 
 def _time(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
@@ -402,8 +442,7 @@ def _moment(text: str) -> datetime:
 
 
 def _without_missing(chunk: pa.Array, spelling: Spelling) -> pa.Array:
-    missing = pc.is_in(chunk, pa.array(sorted(spelling.missing), pa.string()))
-    return pc.if_else(missing, pa.scalar(None, pa.string()), chunk)
+    return pc.if_else(pc.is_in(chunk, spelling.missing_texts), _NULL_TEXT, chunk)
 
 
 def _parsed(
@@ -417,7 +456,8 @@ def _parsed(
     encoded = cleaned.dictionary_encode()
     try:
         parsed = [_value(text, spelling, kind, parse) for text in encoded.dictionary.to_pylist()]
-        return pa.array(parsed, kind).take(encoded.indices)
+        found = floats(parsed) if kind == pa.float64() else pa.array(parsed, kind)
+        return found.take(encoded.indices)
     except (ValueError, OverflowError):
         return None
 
@@ -462,13 +502,13 @@ def _text(chunk: pa.Array, name: str, names: values.Names | None, spelling: Spel
     encoded = chunk.dictionary_encode()
     texts = encoded.dictionary
     if names is None and len(texts) > FEW:
-        odd = pc.or_(pc.match_substring_regex(texts, _TO_SPELL), pc.is_in(texts, pa.array(sorted(spelling.missing))))
+        odd = pc.or_(pc.match_substring_regex(texts, _TO_SPELL), pc.is_in(texts, spelling.missing_texts))
         if not _any(odd):
             return chunk
     become = _spelled(texts.to_pylist(), name, names, spelling, notes)
     if notes.missing.get(name) is not None:
         _count(notes.missing[name], encoded)
-    return pa.array(become, pa.string()).take(encoded.indices)
+    return strings(become).take(encoded.indices)
 
 
 def _spelled(
@@ -509,7 +549,7 @@ def _texts_of(chunk: pa.Array) -> pa.Array:
         ]
     else:
         texts = [None if value is None else values.text_of(value) for value in encoded.dictionary.to_pylist()]
-    return pa.array(texts, pa.string()).take(encoded.indices)
+    return strings(texts).take(encoded.indices)
 
 
 def _time_text(value: datetime | None) -> str | None:
