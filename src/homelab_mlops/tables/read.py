@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv as csv_module
+import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -289,7 +292,9 @@ def _read_csv(held: Content, dialect: Dialect, width: int, where: list[int], nam
         with content.text_of(held, dialect.quote, dialect.comment) as text:
             table = pacsv.read_csv(text, read_options=pacsv.ReadOptions(**reading), **arguments)
     except (pa.ArrowException, OSError) as error:
-        raise _irregular(held, error) from error
+        raise _irregular(held, dialect, error) from error
+    if quotes % 2:
+        _refuse_open_quote(held, dialect)
     return table.rename_columns(names)
 
 
@@ -303,15 +308,44 @@ def _quotes(held: Content, dialect: Dialect) -> int:
         return int(text.quotes)
 
 
-def _irregular(held: Content, error: Exception) -> DataError:
+def _refuse_open_quote(held: Content, dialect: Dialect) -> None:
+    """Arrow takes the end of a file for the end of a quoted value."""
+    with content.text_of(held, dialect.quote, dialect.comment) as text:
+        lines = io.StringIO(text.read().decode("utf-8", errors="replace"), newline="")
+    try:
+        for _ in csv_module.reader(lines, delimiter=dialect.delimiter, quotechar=dialect.quote, strict=True):
+            pass
+    except csv_module.Error as error:
+        if "unexpected end of data" in str(error):
+            raise DataError(
+                f"the file is not a regular CSV: a quotation mark {dialect.quote} is never closed",
+                where=held.where,
+                fix="write it, or copy it, again: it may be cut off",
+            ) from error
+
+
+def _irregular(held: Content, dialect: Dialect, error: Exception) -> DataError:
     what = _first_line(error)
     if "UTF8" in what or "utf-8" in what.lower():
         return content.not_text("utf-8", held.where)
+    counts = re.search(r"Expected (\d+) columns, got (\d+): (.*)", str(error), re.DOTALL)
+    if counts and int(counts[2]) < int(counts[1]) and _last_line(held, dialect) == counts[3].encode():
+        what = f"it is cut off, its last line has {counts[2]} of {counts[1]} values"
+        return DataError(f"the file is not a regular CSV: {what}", where=held.where, fix="write it, or copy it, again")
     return DataError(
         f"the file is not a regular CSV: {what}",
         where=held.where,
         fix="every line needs as many values as the header has names",
     )
+
+
+def _last_line(held: Content, dialect: Dialect) -> bytes:
+    """What follows the last end of a line."""
+    end = b""
+    with content.text_of(held, dialect.quote, dialect.comment) as text:
+        while chunk := text.read(content.CHUNK):
+            end = (end + chunk)[-4096:]
+    return end.rpartition(b"\n")[2]
 
 
 def _first_line(error: BaseException) -> str:
