@@ -71,7 +71,10 @@ def check_repository(root: Path) -> Report:
     start = time.monotonic()
     folder = schemas.folder(root)
     rendered = render_all(root)
-    texts = {item.name: item.text for item in rendered if item.text}
+    texts: dict[str, str] = {}
+    for item in rendered:
+        if item.text:
+            texts[item.name] = f"{texts[item.name]}\n---\n{item.text}" if item.name in texts else item.text
     texts |= _own_files(root, rendered)
     with ThreadPoolExecutor(max_workers=2) as pool:
         valid = pool.submit(_validate, texts, folder)
@@ -158,7 +161,7 @@ def check_command(as_json: bool) -> bool:
     for finding in report.findings:
         say(str(finding))
     for name, address in report.not_rendered.items():
-        say(f"not rendered: {name}, whose upstream cannot be reached from here: {address}")
+        say(f"not rendered: {name}, which cannot be rendered here: {address}")
     say(
         f"check: {report.objects} objects, {len(report.findings)} findings, "
         f"requests: {', '.join(f'{resource} {value}' for resource, value in report.requests.items())}, "

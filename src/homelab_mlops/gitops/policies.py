@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from homelab_mlops.errors import HomelabError
-from homelab_mlops.gitops.render import ARGO_CD, Rendered, applications, read_yaml
+from homelab_mlops.gitops.render import ARGO_CD, Rendered, applications, origins, read_yaml
 from homelab_mlops.manifests.objects import SERVERS, WORKLOADS, Container, Manifest, identity, is_workflow, pod_specs
 from homelab_mlops.manifests.objects import containers as containers_of
 from homelab_mlops.manifests.quantities import Requests, say_quantity, sum_requests
@@ -324,8 +324,9 @@ def names(repository: Repository) -> Problems:
         if not (repository.root / "apps" / f"{name}.yaml").is_file():
             yield f"Application {name}", f"its file is not apps/{name}.yaml"
         expected = "clusters/homelab/argo-cd" if name == ARGO_CD else f"overlays/homelab/{name}"
-        if spec["source"]["path"] != expected:
-            yield f"Application {name}", f"it renders {spec['source']['path']}, not {expected}"
+        paths = [str(item.get("path") or item.get("chart")) for item in origins(application)]
+        if paths != [expected]:
+            yield f"Application {name}", f"it renders {', '.join(paths)}, not {expected}"
         if spec["destination"].get("namespace") != name:
             yield f"Application {name}", f"its namespace is not {name}"
     for folder in sorted((repository.root / "overlays" / "homelab").iterdir()):
@@ -346,13 +347,17 @@ REACHED_BY_KEY = ("resources", "components", "configurations", "crds", "transfor
 def no_orphans(repository: Repository) -> Problems:
     root = repository.root
     reached = {root / "clusters/homelab" / name for name in ("settings.yaml", "secrets.yaml", "root.yaml")}
-    for start in ("apps", *OPTIONAL, *(item["spec"]["source"]["path"] for item in applications(root))):
+    for start in ("apps", *OPTIONAL, *_paths(root)):
         _reach(root / start, reached)
     resolved = {path.resolve() for path in reached}
     for folder in ("apps", "base", "clusters", "overlays", "workflows"):
         for path in sorted((root / folder).rglob("*.yaml")):
             if path.resolve() not in resolved:
                 yield str(path.relative_to(root)), "no kustomization reaches it"
+
+
+def _paths(root: Path) -> list[str]:
+    return [str(source["path"]) for item in applications(root) for source in origins(item) if source.get("path")]
 
 
 def _reach(folder: Path, reached: set[Path]) -> None:
@@ -421,24 +426,20 @@ def agreement(repository: Repository) -> Problems:
     settings = load_settings(repository.root)
     declared = applications(repository.root)
     for application in declared:
-        source = application["spec"]["source"]
         where = f"Application {application['metadata']['name']}"
-        if source["repoURL"] != settings.repository:
-            yield (
-                where,
-                f"its repository is {source['repoURL']}; clusters/homelab/settings.yaml says {settings.repository}",
-            )
-        if source["targetRevision"] != settings.branch:
-            yield (
-                where,
-                f"its branch is {source['targetRevision']}; clusters/homelab/settings.yaml says {settings.branch}",
-            )
+        for source in origins(application):
+            for word, key, expected in (
+                ("repository", "repoURL", settings.repository),
+                ("branch", "targetRevision", settings.branch),
+            ):
+                if source.get(key) != expected:
+                    yield where, f"its {word} is {source.get(key)}; clusters/homelab/settings.yaml says {expected}"
         automated = application["spec"].get("syncPolicy", {}).get("automated", {})
         if not (automated.get("prune") and automated.get("selfHeal")):
             yield where, "it does not prune and heal by itself"
-        if "ServerSideApply=true" not in application["spec"]["syncPolicy"].get("syncOptions", []):
+        if "ServerSideApply=true" not in application["spec"].get("syncPolicy", {}).get("syncOptions", []):
             yield where, "it does not apply on the server"
-        retry = application["spec"]["syncPolicy"].get("retry", {})
+        retry = application["spec"].get("syncPolicy", {}).get("retry", {})
         if not retry.get("backoff"):
             yield where, "it does not retry with back-off"
         if not retry.get("refresh"):

@@ -7,6 +7,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -71,9 +72,32 @@ def render_all(root: Path) -> list[Rendered]:
     Raises:
         RepositoryError: a kustomization does not build; names it and the reason.
     """
-    sources = [(item["metadata"]["name"], item["spec"]["source"]["path"]) for item in applications(root)]
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(lambda source: render_application(root, *source), sources))
+        rendered = pool.map(lambda item: _render_origins(root, item), applications(root))
+        return [item for items in rendered for item in items]
+
+
+def origins(application: Manifest) -> list[dict[str, Any]]:
+    """The sources of an Application: one, or several."""
+    spec = application.get("spec") or {}
+    return list(spec.get("sources") or [spec.get("source") or {}])
+
+
+def _render_origins(root: Path, application: Manifest) -> list[Rendered]:
+    """What an Application renders, source by source; a chart and a plugin are reported, not rendered."""
+    name = str(application["metadata"]["name"])
+    found = []
+    for origin in origins(application):
+        path = str(origin.get("path") or "")
+        if "chart" in origin:
+            why = f"chart {origin['chart']} of {origin.get('repoURL')}"
+            found.append(Rendered(name, "", [], unreachable=why))
+        elif origin.get("plugin") is not None or (root / path / "Chart.yaml").is_file():
+            why = f"{path}, which a plugin or helm renders"
+            found.append(Rendered(name, path, [], unreachable=why))
+        elif path:
+            found.append(render_application(root, name, path))
+    return found
 
 
 def render_application(root: Path, name: str, path: str) -> Rendered:
@@ -130,9 +154,9 @@ def _resources(folder: Path) -> list[str]:
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML without dates: a manifest's times stay text."""
+    """YAML without dates and without the value ``=``: both stay text, as Kubernetes reads them."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        key: [item for item in resolvers if item[0] != "tag:yaml.org,2002:timestamp"]
+        key: [item for item in resolvers if item[0] not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")]
         for key, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
     }

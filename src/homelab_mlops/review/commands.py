@@ -26,6 +26,10 @@ def diff(
     rest: Annotated[
         Path | None, typer.Option(help="With Markdown: a file for the whole, where a comment has no room.")
     ] = None,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(help="File of a root Application (default: those that no other Application renders)."),
+    ] = None,
     fail_on: Annotated[
         Literal["note", "warning", "danger"] | None, typer.Option(help="Exit with 3 where a flag is as bad or worse.")
     ] = None,
@@ -33,14 +37,14 @@ def diff(
     """Show what a change changes in the cluster, object by object, and what of it is dangerous.
 
     Needs no cluster, and leaves the clone as it is. The exit code is 0 where the review could be made, 3 where
-    --fail-on found something, 1 where a side has no Application, does not build, or is not here.
+    --fail-on found something, 1 where a side has no Application or is not here. What cannot be rendered is a flag.
 
     \b
     homelab diff
-    homelab diff main feature --fail-on danger
+    homelab diff main..feature --fail-on danger
     homelab diff -o html --file review.html
     """
     from homelab_mlops.review.run import diff_command
 
-    if not diff_command(base, head, output=output, file=file, rest=rest, fail_on=fail_on):
+    if not diff_command(base, head, roots=tuple(root or ()), output=output, file=file, rest=rest, fail_on=fail_on):
         raise typer.Exit(3)

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
+from homelab_mlops.gitops.argo_cd.applications import Side, Source, load
 from homelab_mlops.gitops.render import ARGO_CD, parse
 from homelab_mlops.manifests.objects import Manifest, group, is_built_in
 from homelab_mlops.manifests.quantities import Requests, quantity, sum_requests
@@ -22,16 +23,17 @@ from homelab_mlops.review.normalise import (
     HASHED,
     KEYED,
     ORDER_MATTERS,
-    QUANTITIES,
     SETS,
     generated_hash,
+    is_quantity,
     normalise,
 )
-from homelab_mlops.review.sources import Side, Source, load
 
 Action = Literal["added", "removed", "changed", "orphaned"]
 Path = tuple[str, ...]
 MISSING = object()
+# Beyond this many pairs of lines a text is compared as two sets of lines.
+MOST_COMPARISONS = 250_000
 # Kinds whose lists mean what their names say; of any other the order counts.
 _KNOWN_GROUPS = ("argoproj.io", "bitnami.com")
 
@@ -176,7 +178,7 @@ def _cluster_scoped(*sides: Side) -> set[tuple[str, str]]:
 
 
 def _objects(texts: list[tuple[Source, str]], scoped: set[tuple[str, str]]) -> list[Object]:
-    return [_object(source.name, item, source.namespace, scoped) for source, text in texts for item in load(text)]
+    return [_object(source.key, item, source.namespace, scoped) for source, text in texts for item in load(text)]
 
 
 def _object(application: str, item: Manifest, namespace: str, scoped: set[tuple[str, str]]) -> Object:
@@ -193,7 +195,7 @@ BOOTSTRAP = "homelab bootstrap"
 
 def _root_objects(side: Side, scoped: set[tuple[str, str]]) -> list[Object]:
     """The root Applications themselves, which a person applies."""
-    sources = [side.sources[name] for name in side.roots]
+    sources = [side.sources[key] for key in side.roots]
     return [_object(BOOTSTRAP, json.loads(json.dumps(item.application)), "default", scoped) for item in sources]
 
 
@@ -322,9 +324,7 @@ class _Differ:
             return False
         if type(before) is type(after) and before == after:
             return True
-        numbers = isinstance(before, (int, float, str)) and isinstance(after, (int, float, str))
-        booleans = isinstance(before, bool) or isinstance(after, bool)
-        if numbers and not booleans and QUANTITIES.search(".".join(path)):
+        if self.known and self.kind not in ("ConfigMap", "Secret") and is_quantity(path):
             one, other = quantity(before), quantity(after)
             return one is not None and one == other
         return False
@@ -489,15 +489,28 @@ def _document(text: str) -> Any:
     return documents[0] if len(documents) == 1 else None
 
 
+def _common(one: list[str], other: list[str]) -> int:
+    """How many lines both begin with."""
+    pairs = zip(one, other, strict=False)
+    return next((number for number, (line, twin) in enumerate(pairs) if line != twin), min(len(one), len(other)))
+
+
 def _lines(before: str, after: str) -> tuple[str, str] | None:
     """The lines that differ, of each side."""
-    gone, new = [], []
-    for line in difflib.ndiff(before.splitlines(), after.splitlines()):
-        if line.startswith("- "):
-            gone.append(line[2:])
-        elif line.startswith("+ "):
-            new.append(line[2:])
-    return ("\n".join(gone), "\n".join(new)) if gone or new else None
+    one, other = before.splitlines(), after.splitlines()
+    start = _common(one, other)
+    end = _common(one[start:][::-1], other[start:][::-1])
+    one, other = one[start : len(one) - end], other[start : len(other) - end]
+    if len(one) * len(other) > MOST_COMPARISONS:
+        known, new = set(one), set(other)
+        gone, come = [line for line in one if line not in new], [line for line in other if line not in known]
+    else:
+        gone, come = [], []
+        for tag, first, last, begin, until in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+            if tag != "equal":
+                gone += one[first:last]
+                come += other[begin:until]
+    return ("\n".join(gone), "\n".join(come)) if gone or come else None
 
 
 def digest(value: Any) -> str:

@@ -52,11 +52,16 @@ SETS = {
     "tolerations", "verbs", "except", "mountOptions", "allowedTopologies", "ignoreDifferences", "tls", "namespaces",
     "orphanedResources", "roles",
 }  # fmt: skip
-QUANTITIES = re.compile(
-    r"(^|\.)(requests|limits|hard|capacity|overhead|default|defaultRequest|max|min|maxLimitRequestRatio)\.[^.]*$"
-    r"|\.(sizeLimit|divisor)$"
-)
+_OF_QUANTITIES = {
+    "requests", "limits", "hard", "capacity", "overhead", "default", "defaultRequest", "max", "min",
+    "maxLimitRequestRatio",
+}  # fmt: skip
 HASHED = re.compile(r"^(.+)-([2456789bcdfghkmt]{10})$")
+
+
+def is_quantity(path: tuple[str, ...]) -> bool:
+    """Whether a field of a kind that is known holds a quantity."""
+    return path[-1] in ("sizeLimit", "divisor") or (len(path) > 1 and path[-2] in _OF_QUANTITIES)
 
 
 def normalise(manifest: Manifest, namespace: str, cluster_scoped: set[tuple[str, str]]) -> Manifest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from homelab_mlops.review.sources import Side
+from homelab_mlops.gitops.argo_cd.applications import Side
 
 _METRIC = re.compile(
     r"\b(auc|roc_auc|pr_auc|accuracy|log_?loss|brier(?:_score)?|rmse|mae|r2|f1|precision|recall)\b"

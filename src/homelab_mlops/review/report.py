@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from homelab_mlops.gitops.argo_cd.sides import render_sides
+from homelab_mlops.gitops.argo_cd.trees import Tree
 from homelab_mlops.review.compare import BOOTSTRAP, MISSING, Change, compare, shown_object
 from homelab_mlops.review.rules.resources import say_sums
 from homelab_mlops.review.rules.rule import LEVELS, Flag, Review
 from homelab_mlops.review.rules.table import flags
-from homelab_mlops.review.sources import render_sides
-from homelab_mlops.review.trees import Tree
 
 SIGNS = {"added": "+", "removed": "-", "changed": "~", "orphaned": "!"}
 
@@ -55,6 +55,7 @@ class Report:
     base: str
     head: str
     applications: int
+    files: int
     flags: list[Flag]
     groups: list[Group]
     sums: dict[str, tuple[str, str, str]]
@@ -78,7 +79,9 @@ class Report:
     def summary(self) -> str:
         """One line."""
         if self.is_empty:
-            return f"Nothing changes in the cluster ({self.applications} applications compared)."
+            files = "file" if self.files == 1 else "files"
+            said = f"{self.applications} applications compared, {self.files} changed {files} accounted for"
+            return f"Nothing changes in the cluster ({said})."
         counts, levels = self.counts, self.levels
         objects = [f"{counts[key]} {key}" for key in ("added", "changed", "removed") if counts[key]]
         if counts["orphaned"]:
@@ -106,13 +109,13 @@ class Report:
         }
 
 
-def review(base: Tree, head: Tree) -> Report:
+def review(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> Report:
     """Compares what Argo CD would apply at two sides.
 
     Raises:
-        RepositoryError: a side has no Application, or a kustomization does not build.
+        RepositoryError: a side has no Application.
     """
-    before, after = render_sides(base, head)
+    before, after = render_sides(base, head, roots)
     changes, _, _ = compare(before, after)
     looked_at = Review(before, after, changes)
     groups: dict[str, list[Item]] = {}
@@ -123,7 +126,9 @@ def review(base: Tree, head: Tree) -> Report:
         Group("root, applied by `homelab bootstrap`" if name == BOOTSTRAP else name, items)
         for name, items in groups.items()
     ]
-    return Report(base.label, head.label, len(names), flags(looked_at), listed, say_sums(looked_at))
+    return Report(
+        base.label, head.label, len(names), len(looked_at.files), flags(looked_at), listed, say_sums(looked_at)
+    )
 
 
 def _item(change: Change) -> Item:

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.argo_cd.trees import WORKING_TREE, Git, Tree
 from homelab_mlops.gitops.location import SETTINGS, find_root
 from homelab_mlops.review.report import Report, review
-from homelab_mlops.review.trees import WORKING_TREE, Git, Tree
 
 _FETCH = "fetch it (`git fetch --unshallow origin`), or name a commit: `homelab diff BASE`"
 
@@ -27,6 +27,7 @@ def sides(root: Path, base: str | None, head: str | None) -> Iterator[tuple[Tree
     Raises:
         RepositoryError: it is no clone, or a commit is not here.
     """
+    base, head, is_forked = split_range(base, head)
     with tempfile.TemporaryDirectory(prefix="homelab-diff-", dir=_fast_folder()) as folder:
         git = Git(root, Path(folder).resolve())
         if head is None:
@@ -40,8 +41,22 @@ def sides(root: Path, base: str | None, head: str | None) -> Iterator[tuple[Tree
             old = git.tree(_label("merge base", base_commit), base_commit, base_commit)
         else:
             base_commit = _commit(git, base)
+            if is_forked and last is not None:
+                base_commit = git.merge_base(base_commit, last) or base_commit
             old = git.tree(_label(base, base_commit), base_commit, base_commit)
         yield old, new
+
+
+def _root() -> Path:
+    """The repository of a cluster, or any other one of Argo CD's that the current folder lies in."""
+    try:
+        return find_root()
+    except RepositoryError:
+        here = Path.cwd()
+        top = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+        if top is None:
+            raise
+        return top
 
 
 def _fast_folder() -> str | None:
@@ -64,7 +79,9 @@ def _label(name: str, commit: str) -> str:
 
 
 def _merge_base(git: Git, root: Path, last: str | None) -> str:
-    declared = re.search(r"^branch:\s*[\"']?([^\s\"'#]+)", (root / SETTINGS).read_text(encoding="utf-8"), re.MULTILINE)
+    settings = root / SETTINGS
+    text = settings.read_text(encoding="utf-8") if settings.is_file() else ""
+    declared = re.search(r"^branch:\s*[\"']?([^\s\"'#]+)", text, re.MULTILINE)
     branch = declared[1] if declared else "main"
     main = git.commit(f"origin/{branch}") or git.commit(branch)
     found = git.merge_base(main, last) if main and last else None
@@ -74,10 +91,25 @@ def _merge_base(git: Git, root: Path, last: str | None) -> str:
     return found
 
 
+def split_range(base: str | None, head: str | None) -> tuple[str | None, str | None, bool]:
+    """The names of both sides, and whether the base is where they part: ``A..B`` and ``A...B`` name two commits.
+
+    Raises:
+        RepositoryError: a range and a second commit are given.
+    """
+    dots = re.fullmatch(r"(.*?)(\.{2,3})(.*)", base or "")
+    if dots is None:
+        return base, head, False
+    if head is not None:
+        raise RepositoryError(f"{base} names two commits already", where=head, fix=f"`homelab diff {base}`")
+    return dots[1] or "HEAD", dots[3] or "HEAD", dots[2] == "..."
+
+
 def diff_command(
     base: str | None,
     head: str | None,
     *,
+    roots: tuple[str, ...],
     output: str,
     file: Path | None,
     rest: Path | None,
@@ -85,8 +117,8 @@ def diff_command(
 ) -> bool:
     """Prints or writes the review, and returns whether no flag is as bad as ``fail_on``."""
     gc.disable()  # the command ends before it pays
-    with sides(find_root(), base, head) as (old, new):
-        report = review(old, new)
+    with sides(_root(), base, head) as (old, new):
+        report = review(old, new, roots)
     _write(report, output, file, rest)
     return not report.fails(fail_on)
 

@@ -52,6 +52,8 @@ def test_one_more_rule_is_one_function_and_a_line_that_make_docs_writes(tmp_path
     with (tmp_path / "src/homelab_mlops/review/rules/data.py").open("a") as file:
         file.write(ONE_MORE)
     root = repository(tmp_path / "clone")
+    (root / ".gitignore").write_text(".tools\n")
+    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
     commit(root, "The tree before")
     (root / "base/store/new.yaml").write_text(NEW)
     kustomization = root / "base/store/kustomization.yaml"

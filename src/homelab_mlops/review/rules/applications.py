@@ -6,6 +6,8 @@ import re
 from collections import defaultdict
 from typing import Any
 
+from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
+from homelab_mlops.gitops.argo_cd.owners import reads
 from homelab_mlops.manifests.objects import entries, get, strings
 from homelab_mlops.review.compare import BOOTSTRAP, everything, sync_options
 from homelab_mlops.review.rules.data import DATA
@@ -22,7 +24,7 @@ from homelab_mlops.review.rules.rule import Review, Said, changed_references, co
 def application_appears(review: Review) -> Said:
     for change in review.of("Application", "ApplicationSet"):
         if change.action == "added":
-            source = review.head.sources.get(change.id.name)
+            source = review.head.of(change.new) if change.id.kind == "Application" else None
             yield (
                 str(change.id),
                 f"it brings {len(source.documents)} objects" if source else "what it generates is not shown here",
@@ -39,7 +41,7 @@ def application_appears(review: Review) -> Said:
 def application_disappears(review: Review) -> Said:
     for change in review.changes:
         if change.id.kind in ("Application", "ApplicationSet") and change.action in ("removed", "orphaned"):
-            source = review.base.sources.get(change.id.name)
+            source = review.base.of(change.old) if change.id.kind == "Application" else None
             if source is None or not source.cascades:
                 yield str(change.id), "it leaves git; its objects stay, and Argo CD no longer updates them"
 
@@ -56,12 +58,34 @@ def application_source(review: Review) -> Said:
         twin = review.base.sources.get(name)
         if twin is not None:
             for key in ("repoURL", "path", "chart", "targetRevision"):
-                one, other = ([say(item.get(key)) for item in side.origins] for side in (twin, source))
+                one, other = ([_meant(key, item.get(key)) for item in side.origins] for side in (twin, source))
                 if one != other:
-                    yield f"Application {name}", f"{key}: {', '.join(one)} → {', '.join(other)}"
-            was, now = ((side.spec.get("destination") or {}) for side in (twin, source))
-            if was != now:
-                yield f"Application {name}", f"destination: {compact(was)} → {compact(now)}"
+                    was, now = (", ".join(say(item.get(key)) for item in side.origins) for side in (twin, source))
+                    yield f"Application {name}", f"{key}: {was} → {now}"
+            left, right = ((side.spec.get("destination") or {}) for side in (twin, source))
+            if left != right:
+                yield f"Application {name}", f"destination: {compact(left)} → {compact(right)}"
+
+
+def _meant(key: str, value: Any) -> str:
+    """A field of a source, the same for all ways to write one address or branch."""
+    if value is not None and key in ("repoURL", "targetRevision"):
+        return same_address(value) if key == "repoURL" else branch(value)
+    return say(value)
+
+
+@rule(
+    "does-not-build",
+    "danger",
+    looks_for="an Application that does not build after the change",
+    reason="Argo CD cannot render the Application, and keeps the old state.",
+    action="Run `kustomize build` or `helm template` there, and mend what it says.",
+)
+def does_not_build(review: Review) -> Said:
+    for key, source in review.head.sources.items():
+        twin = review.base.sources.get(key)
+        if source.is_broken and not (twin and source.inputs and source.inputs == twin.inputs):
+            yield f"Application {key}", source.unrendered
 
 
 @rule(
@@ -83,7 +107,14 @@ def remote_missing(review: Review) -> Said:
     action="Run `homelab diff` where the source can be reached, or read the changed files and release notes.",
 )
 def not_rendered(review: Review) -> Said:
-    return _unknown(review, missing=False)
+    yield from _unknown(review, missing=False)
+    for name, (why, _) in review.head.unexpanded.items():
+        before = review.base.unexpanded.get(name)
+        if before is None or any(change.id.name == name for change in review.of("ApplicationSet")):
+            yield f"ApplicationSet {name}", f"its Applications are not known: {why}"
+    for item in review.unread:
+        who = f"; the ApplicationSet {item.reader} may read it" if item.reader else ""
+        yield item.file, f"{item.reason}{who}"
 
 
 @rule(
@@ -105,6 +136,8 @@ def _unknown(review: Review, missing: bool) -> Said:
     """Applications that differ and that a side cannot render, with the files and references that change."""
     for name in sorted({*review.base.sources, *review.head.sources}):
         twin, source = review.base.sources.get(name), review.head.sources.get(name)
+        if source and source.is_broken:
+            continue
         reasons = [side.unrendered for side in (source, twin) if side and side.unrendered]
         if not reasons or (source and twin and source.inputs and source.inputs == twin.inputs):
             continue
@@ -112,13 +145,13 @@ def _unknown(review: Review, missing: bool) -> Said:
             continue
         moved = changed_references(twin.remotes if twin else [], source.remotes if source else [])
         said = [f"{address}: {before} → {after}" for address, before, after in moved]
-        paths = {str(item.get("path")) for side in (source, twin) if side for item in side.origins if item.get("path")}
-        files = [file for file in review.files if any(file.startswith(f"{path}/") for path in paths)]
+        files = [file for file in review.files if any(side and reads(side, file) for side in (source, twin))]
         if files:
             said.append(
                 f"changed here: {', '.join(files[:6])}{f' and {len(files) - 6} more' if len(files) > 6 else ''}"
             )
-        yield f"Application {name}", "; ".join([reasons[0], *said])
+        when = "" if source is None or source.unrendered else "before the change "
+        yield f"Application {name}", "; ".join([f"{when}{reasons[0]}", *said])
 
 
 _WEAKENING = (
@@ -207,15 +240,15 @@ def moved(review: Review) -> Said:
     action="Keep one of the two.",
 )
 def declared_twice(review: Review) -> Said:
-    objects: dict[Any, list[str]] = defaultdict(list)
+    objects: dict[tuple[Any, str], list[str]] = defaultdict(list)
     if not any(change.action == "added" for change in review.changes):
         return
     added = {change.id for change in review.changes if change.action == "added"}
     named = re.compile("|".join(rf"^kind: {kind}$" for kind in sorted({item.kind for item in added})), re.MULTILINE)
     for item in everything(review.head, review.base, named):
         if item.id in added:
-            objects[item.id].append(item.application)
-    for identity, names in objects.items():
+            objects[item.id, review.head.sources[item.application].cluster].append(item.application)
+    for (identity, _), names in objects.items():
         if len(names) > 1:
             yield str(identity), f"declared by {' and '.join(sorted(names))}"
 

@@ -56,7 +56,7 @@ def over_budget(review: Review) -> Said:
     try:
         budgets = review.budgets if changed else {}
     except RepositoryError as error:
-        yield str(SETTINGS), f"the budgets cannot be read, and the requests change: {error.what}"
+        yield str(SETTINGS), f"the budgets cannot be read, and the requests change: {error.what.splitlines()[0]}"
         return
     for key, (before, after) in changed.items():
         if key in budgets and after > budgets[key] and after > before:

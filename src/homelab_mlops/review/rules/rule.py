@@ -9,12 +9,13 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal
 
+from homelab_mlops.gitops.argo_cd.applications import Side
+from homelab_mlops.gitops.argo_cd.owners import Unread, unread
+from homelab_mlops.gitops.argo_cd.trees import changed
 from homelab_mlops.gitops.location import SETTINGS
 from homelab_mlops.manifests.objects import Container, containers
 from homelab_mlops.manifests.quantities import Requests
 from homelab_mlops.review.compare import MISSING, Change, request_sums
-from homelab_mlops.review.sources import Side
-from homelab_mlops.review.trees import changed
 
 Level = Literal["note", "warning", "danger"]
 LEVELS: tuple[Level, ...] = ("note", "warning", "danger")
@@ -56,6 +57,11 @@ class Review:
     def files(self) -> list[str]:
         """The files that differ."""
         return changed(self.base.tree, self.head.tree)
+
+    @cached_property
+    def unread(self) -> list[Unread]:
+        """The changed files that no Application accounts for."""
+        return unread(self.files, self.base, self.head)
 
     @cached_property
     def new_namespaces(self) -> set[str]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from homelab_mlops.clients import git
 from homelab_mlops.errors import RepositoryError
 
+_OWN = "src/homelab_mlops/__init__.py"
 WORKING_TREE = "working tree"
 SYMLINK, SUBMODULE = "120000", "160000"
 
@@ -76,6 +77,10 @@ class Git:
         """The newest commit that both build on, or None where there is none here."""
         return self("merge-base", one, other, ok=1).strip() or None
 
+    def origin(self) -> str:
+        """The address that the clone fetches from; empty where it has none."""
+        return self("config", "--get", "remote.origin.url", ok=1).strip()
+
     def is_shallow(self) -> bool:
         """Whether the clone lacks older commits."""
         return self._line("rev-parse", "--is-shallow-repository") == "true"
@@ -130,17 +135,28 @@ class Tree:
             self.git.export(self, target)
         return target / self.git.prefix
 
-    @staticmethod
-    def is_needed(path: str) -> bool:
-        """Whether a file may be part of what is rendered or reviewed; tests, code and pictures are not."""
-        return not path.startswith(("tests/", "src/", "docs/"))
+    def is_needed(self, path: str) -> bool:
+        """Whether a file may be part of what is rendered or reviewed; this tool's own tests, code and pages are not."""
+        return not (_OWN in self.entries and path.startswith(("tests/", "src/", "docs/")))
 
     def read(self, path: str) -> str | None:
-        """The text of a file, or None where the side has none."""
-        if path not in self.entries:
+        """The text of a file, or None where the side has none; a link out of the repository is none."""
+        if path not in self.entries or self.is_outside(path):
             return None
         file = self.folder / path
         return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+
+    def is_outside(self, path: str) -> bool:
+        """Whether a link leads out of the repository."""
+        linked = any(self.entries[part].mode == SYMLINK for part in _prefixes(path) if part in self.entries)
+        return linked and not (self.folder / path).resolve().is_relative_to(self.folder.resolve())
+
+    def containing(self, text: str) -> list[str]:
+        """The files that contain a text, those left out that are not needed."""
+        found = self.git("grep", "-l", "-z", "-F", "-e", text, self.id, index=self.git.work / "index", ok=1)
+        paths = (item.partition(":")[2] for item in found.split("\0") if item)
+        inside = (path.removeprefix(self.git.prefix) for path in paths if path.startswith(self.git.prefix))
+        return [path for path in inside if self.is_needed(path)]
 
     def below(self, folder: str) -> Iterator[str]:
         """The files below a folder."""
@@ -153,6 +169,11 @@ class Tree:
             return self.id
         entry = self.entries.get(folder)
         return f"{entry.mode} {entry.id}" if entry is not None else ""
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    parts = path.split("/")
+    return ("/".join(parts[:number]) for number in range(1, len(parts) + 1))
 
 
 def normal(folder: str, reference: str) -> str:

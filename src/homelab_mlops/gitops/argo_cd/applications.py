@@ -1,0 +1,254 @@
+"""An Application at one side of a comparison, and the Applications that nobody else renders: the roots."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
+from homelab_mlops.gitops.argo_cd.trees import Tree, normal
+from homelab_mlops.gitops.location import CLUSTER
+from homelab_mlops.gitops.render import parse
+from homelab_mlops.manifests.objects import Manifest, get, group
+
+DECLARING = ("Application", "ApplicationSet", "AppProject")
+_DECLARES = re.compile(r"^kind: (Application|ApplicationSet)\s*$", re.MULTILINE)
+# Folders whose Applications are examples.
+_EXAMPLES = re.compile(r"(^|/)(tests?|examples?|docs?|templates)/")
+_ROOT = re.compile(r"clusters/([^/]+)/root\.ya?ml")
+
+
+@dataclass
+class Source:
+    """One Application at one side.
+
+    Attributes:
+        key: its name, with its cluster where the repository describes several.
+        documents: its objects as YAML.
+        unrendered: why not all of them are known; empty where they are.
+        remotes: the remote bases that it names.
+        is_missing: whether a remote base names a reference that does not exist.
+        is_broken: whether it does not build.
+        inputs: the identity of all that its rendering reads; empty where that is not known.
+        reads: the files and folders of the side that it reads.
+        generator: the ApplicationSet that it comes from.
+    """
+
+    application: Manifest
+    key: str = ""
+    documents: list[str] = field(default_factory=list)
+    unrendered: str = ""
+    remotes: list[str] = field(default_factory=list)
+    is_missing: bool = False
+    is_broken: bool = False
+    inputs: str = ""
+    reads: set[str] = field(default_factory=set)
+    trees: list[Tree | None] = field(default_factory=list)
+    generator: str = ""
+    origins: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.origins = self.origins or list(self.spec.get("sources") or [self.spec.get("source") or {}])
+
+    @property
+    def name(self) -> str:
+        return str(self.application["metadata"]["name"])
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.application.get("spec") or {}
+        return found
+
+    @property
+    def namespace(self) -> str:
+        """Where its objects go that name no namespace."""
+        return str((self.spec.get("destination") or {}).get("namespace") or "default")
+
+    @property
+    def cluster(self) -> str:
+        """The cluster that its objects go to."""
+        destination = self.spec.get("destination") or {}
+        return str(destination.get("server") or destination.get("name") or "") + "|" + self.key.rpartition("/")[0]
+
+    @property
+    def prunes(self) -> bool:
+        """Whether Argo CD deletes what is no longer in git."""
+        policy = self.spec.get("syncPolicy") or {}
+        automated = policy.get("automated") or {}
+        is_on = automated.get("enabled") is not False
+        return is_on and bool(automated.get("prune")) and "Prune=false" not in (policy.get("syncOptions") or [])
+
+    @property
+    def cascades(self) -> bool:
+        """Whether its objects are deleted with it."""
+        finalizers = self.application["metadata"].get("finalizers") or []
+        return any(str(item).startswith("resources-finalizer.argocd.argoproj.io") for item in finalizers)
+
+    def manifests(self) -> list[Manifest]:
+        """Its objects."""
+        return [item for text in self.documents for item in load(text)]
+
+
+@dataclass
+class Side:
+    """Everything that Argo CD would apply at one side, by the key of the Application.
+
+    Attributes:
+        unexpanded: why an ApplicationSet's Applications are not known, by its name, with the folders that it names.
+        root_files: the files of the roots, and those that generators read.
+    """
+
+    tree: Tree
+    sources: dict[str, Source] = field(default_factory=dict)
+    roots: list[str] = field(default_factory=list)
+    home: set[str] = field(default_factory=set)
+    revisions: set[str] = field(default_factory=set)
+    unexpanded: dict[str, tuple[str, set[str]]] = field(default_factory=dict)
+    root_files: set[str] = field(default_factory=set)
+
+    def of(self, application: Manifest) -> Source | None:
+        """What was rendered of an Application; None where it is not of this side."""
+        wanted = {key: get(application, "metadata", key) for key in ("name", "namespace")}
+        found = (
+            source
+            for source in self.sources.values()
+            if all(get(source.application, "metadata", key) in (value, None) for key, value in wanted.items())
+        )
+        return next(found, None)
+
+    def is_here(self, address: object, revision: object) -> bool:
+        """Whether an address and a revision are those of the tree."""
+        return same_address(address) in self.home and branch(revision) in self.revisions
+
+
+@cache
+def load(text: str) -> list[Manifest]:
+    """The objects of a YAML text, which nobody may change; the items of a List stand for themselves."""
+    found: list[Manifest] = []
+    for item in parse(text):
+        if (
+            isinstance(item, dict)
+            and str(item.get("kind", "")).endswith("List")
+            and isinstance(item.get("items"), list)
+        ):
+            found += [part for part in item["items"] if part]
+        elif isinstance(item, dict) and item.get("kind"):
+            found.append(item)
+    return found
+
+
+def declares(item: Manifest, *kinds: str) -> bool:
+    """Whether an object is one of Argo CD's own of the given kinds, and has a name."""
+    return item.get("kind") in kinds and group(item) == "argoproj.io" and bool(get(item, "metadata", "name"))
+
+
+def find_roots(side: Side, named: tuple[str, ...]) -> list[tuple[str, Manifest]]:
+    """The Applications and ApplicationSets that a person applies, each with its file.
+
+    Args:
+        named: their files; where there are none, ``clusters/*/root.yaml`` and what no other Application renders.
+
+    Raises:
+        RepositoryError: there is none.
+    """
+    tree = side.tree
+    found = _declared(tree, named or _candidates(tree))
+    _find_home(side, [item for _, item in found])
+    if not named:
+        found = _uppermost(side, found)
+    if not found:
+        raise RepositoryError(
+            f"no Application is declared at {tree.label}",
+            where=", ".join(named) or "clusters/*/root.yaml, apps/*.yaml",
+            fix="compare commits of a repository that Argo CD follows, or name the root: `homelab diff --root FILE`",
+        )
+    side.root_files = {file for file, _ in found}
+    return found
+
+
+def _candidates(tree: Tree) -> tuple[str, ...]:
+    files = [path for path in tree.containing("kind: Application") if path.endswith((".yaml", ".yml"))]
+    return tuple(path for path in files if not _EXAMPLES.search(path))
+
+
+def _declared(tree: Tree, files: tuple[str, ...]) -> list[tuple[str, Manifest]]:
+    found = []
+    for path in sorted(files, key=lambda file: (not _ROOT.fullmatch(file), file)):
+        text = tree.read(path) or ""
+        if not _DECLARES.search(text):
+            continue
+        try:
+            items = parse(text)
+        except yaml.YAMLError:
+            continue  # a chart's template, which its Application renders
+        found += [(path, item) for item in items if isinstance(item, dict) and declares(item, *DECLARING[:2])]
+    return found
+
+
+def _find_home(side: Side, declared: list[Manifest]) -> None:
+    """Which address is this repository: the one that most sources name whose path is here, and that of the clone."""
+    addresses: Counter[str] = Counter()
+    revisions: Counter[str] = Counter()
+    for item in declared:
+        template = item if item["kind"] == "Application" else get(item, "spec", "template")
+        spec = get(template, "spec") or {}
+        for origin in spec.get("sources") or [spec.get("source") or {}]:
+            path = normal("", str(origin.get("path") or "."))
+            if "path" in origin and ("{{" in path or path in side.tree.entries or path == "."):
+                addresses[same_address(origin.get("repoURL"))] += 1
+                revisions[branch(origin.get("targetRevision"))] += 1
+    side.home = {name for name, _ in addresses.most_common(1)} | {same_address(side.tree.git.origin())} - {"/"}
+    side.revisions = {name for name, _ in revisions.most_common(1)} | {"HEAD"}
+
+
+def _uppermost(side: Side, found: list[tuple[str, Manifest]]) -> list[tuple[str, Manifest]]:
+    """Those whose file no other one of them reads."""
+    folders = {
+        (file, folder) for file, item in found if item["kind"] == "Application" for folder in source_folders(side, item)
+    }
+    roots = [
+        (file, item)
+        for file, item in found
+        if not any(other != file and file.startswith(f"{folder}/") for other, folder in folders)
+    ]
+    return roots or found
+
+
+def source_folders(side: Side, application: Manifest) -> set[str]:
+    """The folders of this repository that an Application names; up to a template's first action."""
+    spec = application.get("spec") or {}
+    found = set()
+    for origin in spec.get("sources") or [spec.get("source") or {}]:
+        if isinstance(origin, dict) and origin.get("path") and same_address(origin.get("repoURL")) in side.home:
+            path, action, _ = str(origin["path"]).partition("{{")
+            folder = normal("", path) if not action else PurePosixPath(f"{path}x").parent.as_posix()
+            found.add(folder)
+    return found
+
+
+def cluster_names(files: Iterable[str]) -> list[str]:
+    """The clusters that the files of both sides' roots belong to; ``homelab`` before all others."""
+    found = {match[1] for file in files if (match := _ROOT.fullmatch(file))}
+    return sorted(found, key=lambda name: (name != CLUSTER, name))
+
+
+def key_of(side: Side, application: Manifest, file: str, clusters: list[str]) -> str:
+    """The name by which both sides know an Application: with its cluster beside the first, or its namespace."""
+    name = str(application["metadata"]["name"])
+    root = _ROOT.fullmatch(file)
+    cluster = root[1] if root else ""
+    if len(clusters) > 1 and cluster and cluster != clusters[0]:
+        name = f"{cluster}/{name}"
+    if name in side.sources and side.sources[name].application != application:
+        name = f"{get(application, 'metadata', 'namespace') or 'argocd'}/{name}"
+    if name in side.sources and side.sources[name].application != application:
+        name = f"{PurePosixPath(file).parent}/{name}"
+    return name

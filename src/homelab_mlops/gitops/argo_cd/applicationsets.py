@@ -1,0 +1,212 @@
+"""The Applications that an ApplicationSet generates from lists and from the files of this repository."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from homelab_mlops.gitops.argo_cd.templates import Parameters, UnknownTemplateError, filled
+from homelab_mlops.gitops.argo_cd.trees import Tree
+from homelab_mlops.gitops.render import parse
+from homelab_mlops.manifests.objects import Manifest, entries, get
+
+
+class UnknownGeneratorError(Exception):
+    """A generator that asks a server, or that is not understood here."""
+
+
+def generated(application_set: Manifest, tree: Tree, is_here: Any) -> list[Manifest]:
+    """The Applications of an ApplicationSet, as Argo CD generates them.
+
+    Args:
+        is_here: whether an address and a revision are this repository's.
+
+    Raises:
+        UnknownGeneratorError: a generator asks a server, reads another repository, or is not understood here.
+    """
+    spec = application_set.get("spec") or {}
+    go = spec.get("goTemplate") is True
+    found = []
+    for generator in entries(spec.get("generators")):
+        for parameters in _parameters(generator, tree, is_here, go=go):
+            template = _merged(spec.get("template") or {}, get(generator, *_kind(generator), "template") or {})
+            try:
+                application = filled(template, parameters, go=go)
+            except UnknownTemplateError as error:
+                raise UnknownGeneratorError(f"{error} is not understood here") from error
+            if spec.get("templatePatch"):
+                raise UnknownGeneratorError("templatePatch is not understood here")
+            found.append(_as_application(application, application_set))
+    return found
+
+
+def files_read(generators: Any, tree: Tree) -> set[str]:
+    """The files whose content the generators read."""
+    found: set[str] = set()
+    for generator in entries(generators):
+        found |= set(_files(generator.get("git") or {}, tree))
+        for kind in ("matrix", "merge"):
+            found |= files_read(get(generator, kind, "generators"), tree)
+    return found
+
+
+def _as_application(template: dict[str, Any], application_set: Manifest) -> Manifest:
+    metadata = dict(template.get("metadata") or {})
+    metadata.setdefault("namespace", get(application_set, "metadata", "namespace"))
+    policy = get(application_set, "spec", "syncPolicy") or {}
+    if policy.get("applicationsSync", "sync") in ("create-only", "create-update"):
+        metadata.pop("finalizers", None)  # such an Application is never deleted
+    elif not policy.get("preserveResourcesOnDeletion"):
+        metadata.setdefault("finalizers", ["resources-finalizer.argocd.argoproj.io"])
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Application",
+        "metadata": metadata,
+        "spec": template.get("spec") or {},
+    }
+
+
+def _kind(generator: dict[str, Any]) -> list[str]:
+    return [key for key in generator if key != "selector"][:1]
+
+
+def _merged(template: Any, override: Any) -> Any:
+    if isinstance(template, dict) and isinstance(override, dict):
+        return {key: _merged(template.get(key), override.get(key)) for key in {**template, **override}}
+    return deepcopy(template if override in (None, "", {}) else override)
+
+
+def _parameters(generator: dict[str, Any], tree: Tree, is_here: Any, *, go: bool) -> list[Parameters]:
+    kinds = _kind(generator)
+    if not kinds:
+        raise UnknownGeneratorError("an empty generator")
+    given = generator[kinds[0]] or {}
+    match kinds[0]:
+        case "list":
+            if given.get("elementsYaml"):
+                raise UnknownGeneratorError("elementsYaml is not understood here")
+            found = [dict(item) if go else _values_flat(item) for item in entries(given.get("elements"))]
+        case "git":
+            found = list(_of_git(given, tree, is_here, go=go))
+        case "matrix":
+            found = _matrix(entries(given.get("generators")), tree, is_here, go=go)
+        case "merge":
+            found = _merge(given, tree, is_here, go=go)
+        case kind:
+            raise UnknownGeneratorError(f"the generator {kind} asks a server")
+    selector = generator.get("selector")
+    return [item for item in found if not selector or _selected(item, selector)]
+
+
+def _values_flat(item: dict[str, Any]) -> Parameters:
+    values = item.get("values") if isinstance(item.get("values"), dict) else {}
+    return {**item, **{f"values.{key}": value for key, value in (values or {}).items()}}
+
+
+def _selected(parameters: Parameters, selector: dict[str, Any]) -> bool:
+    if selector.get("matchExpressions"):
+        raise UnknownGeneratorError("a selector with matchExpressions is not understood here")
+    labels = selector.get("matchLabels") or {}
+    return all(str(parameters.get(key)) == str(value) for key, value in labels.items())
+
+
+def _of_git(given: dict[str, Any], tree: Tree, is_here: Any, *, go: bool) -> Iterator[Parameters]:
+    if not is_here(given.get("repoURL"), given.get("revision")):
+        raise UnknownGeneratorError(f"the generator git reads {given.get('repoURL')} at {given.get('revision')}")
+    values = given.get("values") or {}
+    for path in [*_folders(given, tree), *_files(given, tree)]:
+        is_file = tree.entries[path].kind == "blob"
+        for content in _contents(tree, path) if is_file else [{}]:
+            parameters = {**content, **_path_parameters(path, is_file, go=go, prefix=given.get("pathParamPrefix"))}
+            if values:
+                own = filled(values, parameters, go=go)
+                parameters |= {"values": own} if go else {f"values.{key}": value for key, value in own.items()}
+            yield parameters
+
+
+def _folders(given: dict[str, Any], tree: Tree) -> list[str]:
+    wanted = [str(item.get("path")) for item in entries(given.get("directories")) if not item.get("exclude")]
+    excluded = [str(item.get("path")) for item in entries(given.get("directories")) if item.get("exclude")]
+    return sorted(
+        path
+        for path, entry in tree.entries.items()
+        if entry.kind == "tree"
+        and any(_globs(path, pattern) for pattern in wanted)
+        and not any(_globs(path, pattern) for pattern in excluded)
+        and not any(part.startswith(".") for part in path.split("/"))
+    )
+
+
+def _files(given: dict[str, Any], tree: Tree) -> list[str]:
+    wanted = [str(item.get("path")) for item in entries(given.get("files")) if not item.get("exclude")]
+    excluded = [str(item.get("path")) for item in entries(given.get("files")) if item.get("exclude")]
+    return sorted(
+        path
+        for path, entry in tree.entries.items()
+        if entry.kind == "blob"
+        and any(_globs(path, pattern) for pattern in wanted)
+        and not any(_globs(path, pattern) for pattern in excluded)
+    )
+
+
+def _globs(path: str, pattern: str) -> bool:
+    """Whether a path matches a pattern: ``*`` within one folder, ``**`` over any number of them."""
+    text = "".join(
+        {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
+        for part in re.findall(r"\*\*/|\*\*|\*|\?|[^*?]+", pattern.strip("/"))
+    )
+    return re.fullmatch(text, path) is not None
+
+
+def _contents(tree: Tree, path: str) -> list[Parameters]:
+    try:
+        documents = parse(tree.read(path) or "")
+    except yaml.YAMLError as error:
+        raise UnknownGeneratorError(f"{path} is not valid YAML") from error
+    flat = [item for document in documents for item in (document if isinstance(document, list) else [document])]
+    return [item for item in flat if isinstance(item, dict)]
+
+
+def _path_parameters(path: str, is_file: bool, *, go: bool, prefix: object = None) -> Parameters:
+    folder = PurePosixPath(path).parent.as_posix() if is_file else path
+    name = PurePosixPath(folder).name
+    known = {"path": folder, "basename": name, "basenameNormalized": re.sub(r"[^a-z0-9.-]", "-", name.lower())}
+    if is_file:
+        file = PurePosixPath(path).name
+        known |= {"filename": file, "filenameNormalized": re.sub(r"[^a-z0-9.-]", "-", file.lower())}
+    segments = folder.split("/")
+    if go:
+        inner = {"path": {**known, "segments": segments}}
+        return {str(prefix): inner} if prefix else inner
+    start = f"{prefix}." if prefix else ""
+    flat: Parameters = {f"{start}path": folder}
+    flat |= {f"{start}path.{key}": value for key, value in known.items() if key != "path"}
+    return flat | {f"{start}path[{number}]": part for number, part in enumerate(segments)}
+
+
+def _matrix(generators: list[dict[str, Any]], tree: Tree, is_here: Any, *, go: bool) -> list[Parameters]:
+    if len(generators) != 2:
+        raise UnknownGeneratorError("a matrix of other than two generators")
+    found = []
+    for one in _parameters(generators[0], tree, is_here, go=go):
+        # The second generator may use what the first one gives.
+        second = filled({key: value for key, value in generators[1].items() if key != "template"}, one, go=go)
+        found += [{**one, **other} for other in _parameters(second, tree, is_here, go=go)]
+    return found
+
+
+def _merge(given: dict[str, Any], tree: Tree, is_here: Any, *, go: bool) -> list[Parameters]:
+    keys = [str(key) for key in given.get("mergeKeys") or []]
+    first, *others = entries(given.get("generators"))
+    found = {tuple(str(item.get(key)) for key in keys): item for item in _parameters(first, tree, is_here, go=go)}
+    for generator in others:
+        for item in _parameters(generator, tree, is_here, go=go):
+            name = tuple(str(item.get(key)) for key in keys)
+            if name in found:
+                found[name] = {**found[name], **item}
+    return list(found.values())

@@ -1,0 +1,76 @@
+"""Who reads a file of the repository: an Application, or nobody who would bring it into a cluster."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from homelab_mlops.gitops.argo_cd.applications import Side, Source
+from homelab_mlops.gitops.argo_cd.trees import Tree
+
+# What reaches no cluster, unless an Application reads it: pages, pictures, what runs on a forge or a person's machine.
+_INERT = re.compile(
+    r"(^|/)(\.(git|github|forgejo|gitea|gitlab|vscode|idea|ci|devcontainer|husky|taskfiles)|tests?|docs?|notes|adr|wiki)/"
+    r"|(^|/)(LICENSE|LICENCE|COPYING|NOTICE|CODEOWNERS|OWNERS|Makefile|Justfile|Taskfile\.ya?ml|\.?renovate\w*\.json5?)$"
+    r"|(^|/)(Dockerfile[^/]*|\.git\w+|\.editorconfig|\.dockerignore|\.yamllint[^/]*|\.pre-commit-config\.ya?ml)$"
+    r"|\.(md|mdx|rst|adoc|png|jpe?g|gif|svg|webp|drawio|py|sh|lock|schema\.json)$",
+    re.IGNORECASE,
+)
+# What only this tool reads.
+_OF_THIS_TOOL = re.compile(
+    r"^(src|docker|requirements)/|^clusters/[^/]+/(settings|secrets)\.ya?ml$|^clusters/[^/]+/sealing-certificate\.pem$"
+    r"|^(pyproject\.toml|accepted-findings\.yaml|renovate\.json|\.ci/.*|workflows/models/[^/]*\.json)$"
+)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A changed file that no rendered Application accounts for.
+
+    Attributes:
+        reader: the ApplicationSet that may read it; empty where nobody does.
+        reason: why it is not known what the file changes.
+    """
+
+    file: str
+    reader: str
+    reason: str
+
+
+def unread(files: list[str], base: Side, head: Side) -> list[Unread]:
+    """The changed files that belong to no Application, and that may reach a cluster nevertheless."""
+    found = []
+    for file in files:
+        sides = [side for side in (base, head) if file in side.tree.entries]
+        if any(_is_read(side, file) for side in sides):
+            continue
+        generators = [(name, why) for side in sides for name, why in _generators(side, file)]
+        if generators:
+            name, why = generators[0]
+            found.append(Unread(file, name, why))
+        elif not is_inert(file, sides[0].tree):
+            found.append(Unread(file, "", "no Application that was found reads it"))
+    return found
+
+
+def is_inert(file: str, tree: Tree) -> bool:
+    """Whether a file is known to reach no cluster where no Application reads it."""
+    own = not tree.is_needed("src/") and _OF_THIS_TOOL.search(file) is not None
+    return own or ("/" not in file and file.startswith(".")) or _INERT.search(file) is not None
+
+
+def reads(source: Source, file: str) -> bool:
+    """Whether an Application reads a file, or the folder that it lies in."""
+    return any(file == place or place == "." or file.startswith(f"{place}/") for place in source.reads)
+
+
+def _is_read(side: Side, file: str) -> bool:
+    return file in side.root_files or any(reads(source, file) for source in side.sources.values())
+
+
+def _generators(side: Side, file: str) -> list[tuple[str, str]]:
+    return [
+        (name, why)
+        for name, (why, folders) in side.unexpanded.items()
+        if any(folder == "." or file.startswith(f"{folder}/") for folder in folders)
+    ]

@@ -1,0 +1,146 @@
+"""Renders both sides of a comparison at the same time, from their roots on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from homelab_mlops.gitops import tools
+from homelab_mlops.gitops.argo_cd.applications import (
+    DECLARING,
+    Side,
+    Source,
+    cluster_names,
+    declares,
+    find_roots,
+    key_of,
+    load,
+    source_folders,
+)
+from homelab_mlops.gitops.argo_cd.applicationsets import UnknownGeneratorError, files_read, generated
+from homelab_mlops.gitops.argo_cd.rendering import declare, local_documents, render_source
+from homelab_mlops.gitops.argo_cd.trees import Tree
+from homelab_mlops.manifests.objects import Manifest, get
+
+
+class _Met(NamedTuple):
+    """An Application or ApplicationSet that was met at a side, below a root's file."""
+
+    side: int
+    manifest: Manifest
+    file: str
+    generator: str = ""
+
+
+def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[Side, Side]:
+    """Renders both sides, beginning with the root Applications.
+
+    The head is rendered as a whole, so that a kustomization that does not build is always found; of the base only what
+    has other inputs than at the head, the rest being equal. What cannot be rendered is noted at its Source.
+
+    Args:
+        roots: the files of the root Applications; where there are none, they are looked for.
+
+    Raises:
+        RepositoryError: a side has no Application.
+        ToolError: kustomize is not here.
+    """
+    tools.find("kustomize")  # without it every Application would look broken
+    sides = Side(base), Side(head)
+    _ = base.folder, head.folder  # written before threads ask for them
+    waiting = []
+    for index, side in enumerate(sides):
+        waiting += [_Met(index, item, file) for file, item in find_roots(side, roots)]
+    clusters = cluster_names(met.file for met in waiting)
+    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
+        is_root = True
+        while waiting:
+            new = _declare(sides, waiting, clusters, is_root=is_root)
+            list(pool.map(render_source, _to_render(sides, new)))
+            _share(sides, new)
+            waiting = [child for index, source, file in new for child in _children(index, source, file)]
+            is_root = False
+    _leave_out_what_one_side_lacks(sides)
+    return sides
+
+
+_New = list[tuple[int, Source, str]]
+
+
+def _declare(sides: tuple[Side, Side], waiting: Iterable[_Met], clusters: list[str], *, is_root: bool) -> _New:
+    """The sources that are new, those of ApplicationSets included."""
+    found: _New = []
+    for met in waiting:
+        side = sides[met.side]
+        if met.manifest["kind"] == "ApplicationSet":
+            found += _declare(sides, _expanded(side, met), clusters, is_root=is_root)
+            continue
+        key = key_of(side, met.manifest, met.file, clusters)
+        if key in side.sources:
+            continue
+        source = Source(met.manifest, key, generator=met.generator)
+        declare(side, source)
+        side.sources[key] = source
+        if is_root and not met.generator:
+            side.roots.append(key)
+        found.append((met.side, source, met.file))
+    return found
+
+
+def _expanded(side: Side, met: _Met) -> list[_Met]:
+    name = str(met.manifest["metadata"]["name"])
+    try:
+        applications = generated(met.manifest, side.tree, side.is_here)
+    except UnknownGeneratorError as error:
+        template = get(met.manifest, "spec", "template") or {}
+        side.unexpanded[name] = str(error), source_folders(side, template)
+        return []
+    side.root_files |= files_read(get(met.manifest, "spec", "generators"), side.tree)
+    named = [item for item in applications if get(item, "metadata", "name")]
+    return [_Met(met.side, item, met.file, name) for item in named]
+
+
+def _to_render(sides: tuple[Side, Side], new: _New) -> list[Source]:
+    todo = []
+    for index, source, _ in new:
+        twin = sides[1 - index].sources.get(source.key)
+        same = twin is not None and source.inputs and source.inputs == twin.inputs
+        if same and (index == 0 or source.remotes or source.unrendered):
+            continue
+        todo.append(source)
+    return todo
+
+
+def _share(sides: tuple[Side, Side], new: _New) -> None:
+    """Gives the base what was rendered of the same inputs at the head."""
+    for index, source, _ in new:
+        twin = sides[1].sources.get(source.key)
+        if index == 0 and twin is not None and source.inputs == twin.inputs and source.inputs and not source.documents:
+            source.documents, source.unrendered = twin.documents, twin.unrendered
+            source.is_broken = twin.is_broken
+
+
+def _children(index: int, source: Source, file: str) -> list[_Met]:
+    """The Applications and ApplicationSets that an Application renders."""
+    return [
+        _Met(index, item, file)
+        for text in source.documents
+        if "kind: Application" in text
+        for item in load(text)
+        if declares(item, *DECLARING[:2])
+    ]
+
+
+def _leave_out_what_one_side_lacks(sides: tuple[Side, Side]) -> None:
+    """Beside a side that is not known, everything of the other one would look new or gone."""
+    for name, source in sides[1].sources.items():
+        twin = sides[0].sources.get(name)
+        if twin is None or not (source.unrendered or twin.unrendered):
+            continue
+        for each in (source, twin):
+            if (source.remotes or twin.remotes) and not (source.is_broken or twin.is_broken):
+                each.documents = local_documents(each)
+            elif not (source.unrendered and twin.unrendered) or source.is_broken or twin.is_broken:
+                each.documents = []
