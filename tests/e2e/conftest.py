@@ -221,8 +221,10 @@ def _no_edit_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    return Cluster()
+def cluster() -> Iterator[Cluster]:
+    """The cluster, asked again where its API server is coming up or has too much to do."""
+    with Cluster(patience=900) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
