@@ -72,12 +72,14 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def homelab() -> Homelab:
     """Runs the command line as a user does, in the repository's root."""
 
-    def run(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = PATIENCE
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [HOMELAB, *map(str, arguments)],
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=timeout,
             cwd=ROOT,
             env=clean_environment(env),
             check=False,
