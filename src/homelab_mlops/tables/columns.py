@@ -41,14 +41,14 @@ def strings(texts: Sequence[str | None]) -> pa.Array:
     """An array of texts. `pyarrow.array` would load pandas first, which takes longer than to read most tables."""
     encoded = [b"" if text is None else text.encode() for text in texts]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    given = np.packbits([text is not None for text in texts], bitorder="little")
+    given = np.packbits(np.array([text is not None for text in texts], dtype=np.bool_), bitorder="little")
     buffers = [pa.py_buffer(given), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(pa.string(), len(texts), buffers)
 
 
 def floats(numbers: Sequence[float | None]) -> pa.Array:
     """An array of float64, as `strings`."""
-    given = np.packbits([number is not None for number in numbers], bitorder="little")
+    given = np.packbits(np.array([number is not None for number in numbers], dtype=np.bool_), bitorder="little")
     dense = np.array([0.0 if number is None else number for number in numbers], dtype=np.float64)
     return pa.Array.from_buffers(pa.float64(), len(numbers), [pa.py_buffer(given), pa.py_buffer(dense)])
 

@@ -131,7 +131,14 @@ def _decoded_start(start: bytes, encoding: str, where: str, *, whole: bool) -> b
     try:
         return codecs.getincrementaldecoder(encoding)().decode(start, final=whole).removeprefix("\ufeff").encode()
     except UnicodeError as error:
-        raise not_text(encoding, where) from error
+        raise _undecoded(error, encoding, where) from error
+
+
+def _undecoded(error: UnicodeError, encoding: str, where: str) -> DataError:
+    if "truncated" in str(error) or "unexpected end" in str(error):
+        what = f"the file is cut off: its last character is not whole {encoding}"
+        return DataError(what, where=where, fix="write it, or copy it, again")
+    return not_text(encoding, where)
 
 
 def not_text(encoding: str, where: str) -> DataError:
@@ -242,12 +249,7 @@ class Text:
                 first = False
             yield decoder.decode(b"", final=True).encode()
         except UnicodeError as error:
-            if "truncated" in str(error) or "unexpected end" in str(error):
-                raise DataError(
-                    f"the file is cut off: its last character is not whole {name}", where=self._content.where,
-                    fix="write it, or copy it, again",
-                ) from error  # fmt: skip
-            raise not_text(name, self._content.where) from error
+            raise _undecoded(error, name, self._content.where) from error
 
     @staticmethod
     def without_comments(chunks: Iterator[bytes], quote: str, comment: str) -> Iterator[bytes]:
