@@ -159,6 +159,7 @@ def _apply_repository_credentials(cluster: Cluster, root: Path, key: SealingKey)
                     # So that the controller takes it over instead of refusing to.
                     "annotations": {"sealedsecrets.bitnami.com/managed": "true"},
                 },
+                "type": spec.type,
                 "stringData": sealed[spec.id].data,
             }
         )

@@ -29,6 +29,14 @@ def init(
     ingress_labels: Annotated[
         str | None, typer.Option(help="Labels of its pods, as key=value,key=value; or any.", show_default=False)
     ] = None,
+    private_repository: Annotated[
+        bool | None,
+        typer.Option("--private-repository/--public-repository", help="Whether Argo CD needs a login to read it."),
+    ] = None,
+    private_registry: Annotated[
+        bool | None,
+        typer.Option("--private-registry/--public-registry", help="Whether the nodes need a login to pull from it."),
+    ] = None,
     argo_cd_release: Annotated[
         str | None, typer.Option("--argo-cd-version", help="Release of Argo CD to pin, such as v3.6.1.")
     ] = None,
@@ -59,7 +67,8 @@ def init(
     }
     if ingress is not None:
         answers = {**answers, **{name: answers[name] or value for name, value in INGRESS_PRESETS[ingress].items()}}
-    ask_and_initialise(answers, argo_cd_release=argo_cd_release, key_file=key_file, ask=not yes)
+    private = {"repository": private_repository, "registry": private_registry}
+    ask_and_initialise(answers, private=private, argo_cd_release=argo_cd_release, key_file=key_file, ask=not yes)
 
 
 @app.command()

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from homelab_mlops.console import stdout
 from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.private import addresses, declare
 from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, SealingKey, make_sealing_key, write_file
 from homelab_mlops.gitops.secrets.table import (
+    Values,
     complete_values,
     everything_is_sealed,
     load_table,
@@ -42,30 +44,43 @@ class Initialised(NamedTuple):
 
 
 def initialise(
-    root: Path, answers: dict[str, str], *, argo_cd_release: str | None = None, key_file: Path | None = None
+    root: Path,
+    answers: dict[str, str],
+    *,
+    argo_cd_release: str | None = None,
+    key_file: Path | None = None,
+    private: frozenset[str] = frozenset(),
+    brought: Values | None = None,
 ) -> Initialised:
     """Writes settings, sealing key and sealed credentials into the repository in ``root``; what is right stays.
 
-    ``answers`` are the settings that change, by field name of ``Settings``.
+    Args:
+        answers: the settings that change, by field name of ``Settings``.
+        private: which of ``repository`` and ``registry`` ask for a login.
+        brought: values that a person gave, by credential and field.
 
     Raises:
         RepositoryError: an answer is not valid, or the private key that an earlier run made is not here.
     """
     settings = new_settings(load_settings(root), answers)
-    table = load_table(root)
     # All that can be refused is refused before the first file is written.
-    settled = {
-        **change_settings(root, settings),
-        **(change_argo_cd_release(root, argo_cd_release) if argo_cd_release else {}),
-    }
+    change_settings(root, settings)
+    moved = change_argo_cd_release(root, argo_cd_release) if argo_cd_release else {}
+    table, declared = declare(root, settings, private)
     had_certificate = (root / CERTIFICATE).is_file()
     key, key_is_new = make_sealing_key(root, key_file)
-    if key.private is None and everything_is_sealed(root, table):
-        return Initialised(write_all(settled), key, False, [], [])
+    if key.private is None and not declared and everything_is_sealed(root, table):
+        return Initialised(write_all({**change_settings(root, settings), **moved}), key, False, [], [])
     # A key that was just made opens nothing: all is generated.
     sealed = {} if key_is_new else read_sealed(root, table, key)
     values, generated = complete_values(table, recover_values(table, sealed))
-    changed = write_all({**seal_values(root, table, values, sealed, key), **settled})
+    values.update({field: value for field, value in addresses(settings).items() if field[0] in table.credentials})
+    values.update(brought or {})
+    changed = write_all(moved)
+    # Some of these files are the same ones, so each writer reads what the one before has written.
+    changed += write_all(declare(root, settings, private)[1])
+    changed += write_all({**seal_values(root, table, values, sealed, key), **change_settings(root, settings)})
+    changed = list(dict.fromkeys(changed))
     if not had_certificate:
         changed.insert(0, root / CERTIFICATE)
     logins = [
@@ -100,19 +115,39 @@ def write_all(files: dict[Path, str]) -> list[Path]:
 
 
 def ask_and_initialise(
-    answers: dict[str, str | None], *, argo_cd_release: str | None, key_file: Path | None, ask: bool
+    answers: dict[str, str | None],
+    *,
+    private: dict[str, bool | None],
+    argo_cd_release: str | None,
+    key_file: Path | None,
+    ask: bool,
 ) -> None:
-    """The command `homelab init`: asks for what was not given, then prints what was done and what to keep."""
+    """The command `homelab init`: asks for what was not given, then prints what was done and what to keep.
+
+    ``private`` says of ``repository`` and ``registry`` whether they ask for a login; None where nobody has said.
+    """
     root = find_root()
     current = load_settings(root)
     given = {name: answer for name, answer in answers.items() if answer is not None}
-    if ask and sys.stdin.isatty():
+    brought: Values = {}
+    asks = ask and sys.stdin.isatty()
+    if asks:
         for name, field in Settings.model_fields.items():
-            if name not in given:
-                given[name] = typer.prompt(f"{field.description}", default=getattr(current, name))
+            if name not in given and isinstance(former := getattr(current, name), str):
+                given[name] = typer.prompt(f"{field.description}", default=former)
                 new_settings(current, given)
-    done = initialise(root, given, argo_cd_release=argo_cd_release, key_file=key_file)
+    declared = set(load_table(root).credentials)
+    for what, is_private in private.items():
+        if asks and what not in declared and is_private is None:
+            private[what] = typer.confirm(f"does the {what} ask for a login to read it?", default=False)
+        if asks and what not in declared and private[what]:
+            brought[what, "username"] = typer.prompt(f"user name at the {what}")
+            brought[what, "password"] = typer.prompt(f"password or token at the {what}", hide_input=True)
+    chosen = frozenset(what for what, is_private in private.items() if is_private)
+    done = initialise(root, given, argo_cd_release=argo_cd_release, key_file=key_file, private=chosen, brought=brought)
     _report(done)
+    for what in sorted(chosen - declared - {what for what, _ in brought}):
+        stdout().print(f"The {what} still needs its login: homelab seal {what} username password", markup=False)
 
 
 def _report(done: Initialised) -> None:

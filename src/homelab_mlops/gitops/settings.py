@@ -103,14 +103,14 @@ class Settings(BaseModel):
         ),
     ]
 
+    budgets: Budgets
+
     @property
     def ingress_selector(self) -> dict[str, str]:
         """The labels that select the ingress controller's pods; none where all pods of its namespace count."""
         if self.ingress_labels == ANY:
             return {}
         return dict(label.split("=") for label in self.ingress_labels.split(","))
-
-    budgets: Budgets
 
 
 def load_settings(root: Path) -> Settings:

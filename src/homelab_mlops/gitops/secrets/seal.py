@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import io
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
-from ruamel.yaml import YAML
+import yaml
 
 from homelab_mlops.console import stdout
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.init import write_all
-from homelab_mlops.gitops.secrets.sealing_key import find_sealing_key
+from homelab_mlops.gitops.private import edited
+from homelab_mlops.gitops.secrets.sealing_key import SealingKey, find_sealing_key
 from homelab_mlops.gitops.secrets.table import (
     REFERENCE,
     TABLE,
@@ -100,6 +101,9 @@ def set_secret(
     key = find_sealing_key(root, key_file)
     table = load_table(root)
     declared: dict[Path, str] = {}
+    known = table.credentials.get(name)
+    if known is not None and known.kind == "given" and set(assignments) <= set(known.fields):
+        return _bring(root, table, name, assignments, key)
     spec = _find_spec(table, name, namespace)
     if spec is None:
         if namespace is None:
@@ -111,6 +115,14 @@ def set_secret(
     for assigned, value in assignments.items():
         values[_field_of(spec, assigned)] = value
     return write_all({**declared, **seal_values(root, table, values, sealed, key)})
+
+
+def _bring(root: Path, table: SecretTable, name: str, fields: dict[str, str], key: SealingKey) -> list[Path]:
+    """Gives the fields of a credential, which a person brings, new values in every Secret that shares it."""
+    sealed = read_sealed(root, table, key)
+    values, _ = complete_values(table, recover_values(table, sealed))
+    values.update({(name, field): value for field, value in fields.items()})
+    return write_all(seal_values(root, table, values, sealed, key))
 
 
 def rotate(root: Path, credential: str, *, key_file: Path | None = None) -> list[Path]:
@@ -171,25 +183,20 @@ def _field_of(spec: SecretSpec, key: str) -> tuple[str, str]:
 
 
 def _declare(root: Path, name: str, namespace: str, keys: list[str]) -> tuple[SecretTable, dict[Path, str]]:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    def add(document: Any) -> None:
+        document["credentials"][name] = {"kind": "given", "fields": keys}
+        document["secrets"].append(
+            {
+                "name": name,
+                "namespace": namespace,
+                "purpose": "brought by homelab seal",
+                "keys": {key: f"${{{name}.{key}}}" for key in keys},
+            }
+        )
+
     path = root / TABLE
-    document = yaml.load(path.read_text(encoding="utf-8"))
-    document["credentials"][name] = {"kind": "given", "fields": keys}
-    document["secrets"].append(
-        {
-            "name": name,
-            "namespace": namespace,
-            "purpose": "brought by homelab seal",
-            "keys": {key: f"${{{name}.{key}}}" for key in keys},
-        }
-    )
-    stream = io.StringIO()
-    yaml.dump(document, stream)
-    text = stream.getvalue()
-    return SecretTable.model_validate(YAML(typ="safe").load(text)), {path: text}
+    text = edited(path, [add])
+    return SecretTable.model_validate(yaml.safe_load(text)), {path: text}
 
 
 def _unknown(name: str, known: list[str], hint: str) -> RepositoryError:

@@ -26,6 +26,8 @@ from homelab_mlops.gitops.settings import CLUSTER
 from homelab_mlops.gitops.strict_yaml import read_model
 
 TABLE = Path("clusters") / CLUSTER / "secrets.yaml"
+# Argo CD's own install lies beside the settings, not in overlays/.
+ARGO_CD_SEALED = Path("clusters") / CLUSTER / "argo-cd" / "sealed"
 CHECKSUM = "homelab-mlops/checksum"
 BEFORE_WORKLOADS = "-10"
 _WRITTEN = "# Written by `homelab init` and `homelab seal`."
@@ -97,6 +99,7 @@ class SecretSpec(_Strict):
     purpose: str
     keys: Annotated[dict[str, str], Field(min_length=1)]
     labels: dict[str, str] = {}
+    type: str = "Opaque"
 
     @property
     def id(self) -> str:
@@ -105,7 +108,8 @@ class SecretSpec(_Strict):
     @property
     def path(self) -> Path:
         """Where the SealedSecret lies in the repository."""
-        return Path("overlays") / CLUSTER / self.namespace / "sealed" / f"{self.name}.yaml"
+        folder = Path("overlays") / CLUSTER / self.namespace / "sealed"
+        return (ARGO_CD_SEALED if self.namespace == "argo-cd" else folder) / f"{self.name}.yaml"
 
     def references(self) -> set[tuple[str, str]]:
         """The fields of credentials that its keys name."""
@@ -113,7 +117,7 @@ class SecretSpec(_Strict):
 
     def data(self, values: Values) -> dict[str, str]:
         """The content of the Secret."""
-        return {key: REFERENCE.sub(lambda match: values[match[1], match[2]], text) for key, text in self.keys.items()}
+        return {key: _filled(text, key, values) for key, text in self.keys.items()}
 
     def recover(self, data: dict[str, str]) -> Values:
         """The fields of credentials that the content ``data`` of the Secret holds."""
@@ -127,7 +131,7 @@ class SecretSpec(_Strict):
             found = re.fullmatch(pattern, data.get(key, ""), flags=re.DOTALL) if key in data else None
             if found is not None:
                 for reference, value in zip(references, found.groups(), strict=True):
-                    values.setdefault((reference[1], reference[2]), value)
+                    values.setdefault((reference[1], reference[2]), _read_back(value, key))
         return values
 
 
@@ -277,11 +281,12 @@ def render_sealed_secret(spec: SecretSpec, encrypted: dict[str, str]) -> str:
         "spec": {
             "encryptedData": encrypted,
             "template": {
+                **({} if spec.type == "Opaque" else {"type": spec.type}),
                 "metadata": {
                     "name": spec.name,
                     "namespace": spec.namespace,
                     "labels": {**labels, **spec.labels},
-                }
+                },
             },
         },
     }
@@ -310,6 +315,20 @@ def _encrypted(root: Path, spec: SecretSpec) -> dict[str, str]:
         raise RepositoryError(
             "not a SealedSecret", where=str(spec.path), fix="delete the file and run `homelab init`"
         ) from error
+
+
+def _filled(text: str, key: str, values: Values) -> str:
+    """``text`` with its credentials; the value of a ``key`` whose name ends with json is JSON."""
+
+    def written(match: re.Match[str]) -> str:
+        value = values[match[1], match[2]]
+        return json.dumps(value)[1:-1] if key.endswith("json") else value
+
+    return REFERENCE.sub(written, text)
+
+
+def _read_back(text: str, key: str) -> str:
+    return str(json.loads(f'"{text}"')) if key.endswith("json") else text
 
 
 def _opened(spec: SecretSpec, encrypted: dict[str, str], private: rsa.RSAPrivateKey) -> dict[str, str]:
