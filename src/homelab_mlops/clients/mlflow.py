@@ -1,4 +1,4 @@
-"""The model registry as a person's commands see it: over MLflow's REST interface, through the API server if need be."""
+"""MLflow's REST interface: its address, its paths, and the model registry, through the API server where need be."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import base64
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -20,6 +20,8 @@ READER = "serving", "mlflow-reader"
 MLFLOW = "mlflow", "app.kubernetes.io/name=mlflow", 5000
 SECONDS = 15.0
 HOLDOUT = "homelab.holdout."
+API, ARTIFACTS = "/api/2.0/mlflow", "/api/2.0/mlflow-artifacts"
+CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 60.0
 PAGE = 200
 
 
@@ -59,11 +61,30 @@ class Version(NamedTuple):
 
 
 class Registry:
-    """Reads the registry."""
+    """MLflow's model registry, and the artifacts of its models."""
 
-    def __init__(self, uri: str, username: str, password: str) -> None:
-        self._uri = uri
-        self._client = httpx.Client(base_url=uri, auth=(username, password) if username else None, timeout=SECONDS)
+    def __init__(self, uri: str, username: str, password: str, seconds: float = SECONDS) -> None:
+        self.uri = uri
+        self._client = httpx.Client(
+            base_url=uri,
+            auth=(username, password) if username else None,
+            timeout=httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)),
+        )
+
+    @classmethod
+    def of_environment(cls) -> Self:
+        """The registry at ``MLFLOW_TRACKING_URI``, with the login of the environment.
+
+        Raises:
+            TrackingError: there is no such address.
+        """
+        return cls(tracking_uri(), *_login(), seconds=ANSWER_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._client.close()
@@ -93,12 +114,48 @@ class Registry:
         Raises:
             TrackingError: MLflow does not answer.
         """
-        found = self._ask("registered-models/alias", name=model, alias="champion")
+        found = self._read("registered-models/alias", model, name=model, alias="champion")
         return str(found["model_version"]["version"]) if found else None
+
+    def set_champion(self, model: str, version: str, commit: str) -> None:
+        """Points the alias ``champion`` at the version, and tags the version with the commit that names it.
+
+        Raises:
+            TrackingError: the registry lacks the version, refuses, or is away.
+        """
+        where = f"{model} version {version}"
+        if commit:
+            tag = {"name": model, "version": version, "key": "homelab.promoted_by", "value": commit}
+            self._ask("POST", f"{API}/model-versions/set-tag", tag, where)
+        self._ask(
+            "POST", f"{API}/registered-models/alias", {"name": model, "alias": "champion", "version": version}, where
+        )
+
+    def folder_of(self, model: str, version: str) -> str:
+        """Where the files of a version lie, as `file` takes it.
+
+        Raises:
+            TrackingError: the registry lacks the version, refuses, or is away; or MLflow does not serve its files.
+        """
+        where = f"{model} version {version}"
+        query = {"name": model, "version": version}
+        answer = self._ask("GET", f"{API}/model-versions/get-download-uri", query, where)
+        folder = str(answer.json()["artifact_uri"])
+        if not folder.startswith("mlflow-artifacts:"):
+            raise TrackingError(f"its artifacts are not served by MLflow: {folder}", where=where)
+        return folder.removeprefix("mlflow-artifacts:").lstrip("/")
+
+    def file(self, folder: str, path: str, where: str) -> bytes:
+        """A file of a version, whose ``folder`` is that of `folder_of`.
+
+        Raises:
+            TrackingError: there is no such file, MLflow refuses, or is away.
+        """
+        return self._ask("GET", f"{ARTIFACTS}/artifacts/{quote(folder)}/{quote(path)}", {}, f"{where}, {path}").content
 
     def _aliases(self, model: str) -> dict[str, str]:
         """The aliases of each version that has some, by version."""
-        found = self._ask("registered-models/get", name=model)
+        found = self._read("registered-models/get", model, name=model)
         aliases: dict[str, list[str]] = {}
         for item in (found or {}).get("registered_model", {}).get("aliases", []):
             aliases.setdefault(str(item["version"]), []).append(item["alias"])
@@ -108,28 +165,85 @@ class Registry:
         items: list[dict[str, Any]] = []
         token = ""
         while True:
-            found = self._ask(endpoint, max_results=PAGE, page_token=token, **parameters) or {}
+            found = self._read(endpoint, endpoint, max_results=PAGE, page_token=token, **parameters) or {}
             items += found.get(key, [])
             token = found.get("next_page_token", "")
             if not token:
                 return items
 
-    def _ask(self, endpoint: str, **parameters: Any) -> Any:
+    def _read(self, endpoint: str, where: str, **query: Any) -> dict[str, Any] | None:
+        """What an endpoint answers, or None where there is no such thing.
+
+        Of a model that does not exist, a server with passwords says only that access is denied.
+        """
+        answer = self._request("GET", f"{API}/{endpoint}", query, where)
+        if answer.status_code in (400, 403, 404):
+            return None
+        self._hold(answer, where)
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def _ask(self, method: str, path: str, content: dict[str, Any], where: str) -> httpx.Response:
+        answer = self._request(method, path, content, where)
+        self._hold(answer, where)
+        return answer
+
+    def _request(self, method: str, path: str, content: dict[str, Any], where: str) -> httpx.Response:
         try:
-            answer = self._client.get(f"/api/2.0/mlflow/{endpoint}", params=parameters)
-            if answer.status_code == httpx.codes.OK:
-                return answer.json()
-            # Of a model that does not exist, a server with passwords says only that access is denied.
-            if answer.status_code in (400, 403, 404):
-                return None
-        except (httpx.HTTPError, ValueError) as error:
+            if method == "GET":
+                return self._client.get(path, params=content)
+            return self._client.post(path, json=content)
+        except httpx.HTTPError as error:
             raise TrackingError(
-                f"MLflow does not answer: {type(error).__name__}",
-                where=self._uri,
-                fix="`homelab status`",
+                f"MLflow cannot be reached: {str(error)[:200] or type(error).__name__}",
+                where=f"{self.uri}, for {where}",
+                fix="wait for it, and look at `homelab status`",
                 transient=True,
             ) from error
-        raise TrackingError(f"MLflow answers {answer.status_code}", where=self._uri, fix="check the login and its log")
+
+    def _hold(self, answer: httpx.Response, where: str) -> None:
+        """Holds that an answer is no refusal.
+
+        Raises:
+            TrackingError: it is one; transient where the server may give another answer soon.
+        """
+        if answer.status_code == httpx.codes.OK:
+            return
+        code, message = _explained(answer)
+        if code == "RESOURCE_DOES_NOT_EXIST":
+            raise TrackingError(
+                f"the registry lacks {where}: {message}",
+                where=self.uri,
+                fix="`homelab models` lists the versions; promote one of them, or revert the commit",
+            )
+        if answer.status_code in (401, 403):
+            raise TrackingError(
+                f"MLflow refuses this login ({answer.status_code}), or has no such model",
+                where=f"{self.uri}, for {where}",
+                fix="check MLFLOW_TRACKING_USERNAME and its password, and `homelab models`",
+                # A server that has just been set up may not know the login yet.
+                transient=answer.status_code == 401,
+            )
+        raise TrackingError(
+            f"MLflow fails with status {answer.status_code}: {message}",
+            where=f"{self.uri}, for {where}",
+            fix="look at MLflow's log",
+            transient=answer.status_code >= 500,
+        )
+
+
+def _login() -> tuple[str, str]:
+    """User and password of the environment; empty where it has none."""
+    return os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+
+
+def _explained(answer: httpx.Response) -> tuple[str, str]:
+    """MLflow's code and words for a failure."""
+    try:
+        content = answer.json()
+        return str(content["error_code"]), str(content.get("message", ""))[:200]
+    except (ValueError, KeyError, TypeError):
+        return "", answer.text.strip()[:200]
 
 
 def _version(item: dict[str, Any], alias: str) -> Version:
@@ -178,8 +292,7 @@ def any_registry(context: str | None) -> Iterator[Registry]:
     """The registry of ``MLFLOW_TRACKING_URI`` where that is set, otherwise the cluster's."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
     if uri:
-        login = (os.environ.get(f"MLFLOW_TRACKING_{part}", "") for part in ("USERNAME", "PASSWORD"))
-        with contextlib.closing(Registry(uri, *login)) as registry:
+        with Registry(uri, *_login()) as registry:
             yield registry
         return
     from homelab_mlops.clients.kubernetes import Cluster

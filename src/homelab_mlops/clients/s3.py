@@ -58,19 +58,73 @@ def client(
     )
 
 
+# The fault, by its code among the doctor's, that an error code of a store, or its status, means.
+ANSWERS = {
+    "InvalidAccessKeyId": "STORE_WRONG_KEY",
+    "InvalidClientTokenId": "STORE_WRONG_KEY",
+    "SignatureDoesNotMatch": "STORE_WRONG_SECRET",
+    "ExpiredToken": "STORE_EXPIRED",
+    "TokenRefreshRequired": "STORE_EXPIRED",
+    "InvalidToken": "STORE_WRONG_TOKEN",
+    "InvalidTokenId": "STORE_WRONG_TOKEN",
+    "RequestTimeTooSkewed": "STORE_CLOCK",
+    "RequestInTheFuture": "STORE_CLOCK",
+    "RequestExpired": "STORE_CLOCK",
+    "AuthorizationHeaderMalformed": "STORE_WRONG_REGION",
+    "AuthorizationQueryParametersError": "STORE_WRONG_REGION",
+    "PermanentRedirect": "STORE_WRONG_REGION",
+    "TemporaryRedirect": "STORE_WRONG_REGION",
+    "IllegalLocationConstraintException": "STORE_WRONG_REGION",
+    "InvalidRegion": "STORE_WRONG_REGION",
+    "301": "STORE_WRONG_REGION",
+    "307": "STORE_WRONG_REGION",
+    "SecondLevelDomainForbidden": "STORE_ADDRESSING",
+    "InvalidBucketName": "STORE_NO_BUCKET",
+    "NoSuchBucket": "STORE_NO_BUCKET",
+    "EntityTooLarge": "STORE_UPLOAD_TOO_LARGE",
+    "RequestEntityTooLarge": "STORE_UPLOAD_TOO_LARGE",
+    "413": "STORE_UPLOAD_TOO_LARGE",
+    "405": "STORE_READ_ONLY",
+    "MethodNotAllowed": "STORE_READ_ONLY",
+    "XMinioReadOnlyMode": "STORE_READ_ONLY",
+    "XMinioStorageFull": "STORE_FULL",
+    "XMinioAdminBucketQuotaExceeded": "STORE_FULL",
+    "QuotaExceeded": "STORE_FULL",
+    "InsufficientStorage": "STORE_FULL",
+    "507": "STORE_FULL",
+}
+# MLflow passes an error on without its code, in the words that all S3 stores use.
+WORDS = {
+    "access key id you provided does not exist": "STORE_WRONG_KEY",
+    "signature we calculated does not match": "STORE_WRONG_SECRET",
+    "token has expired": "STORE_EXPIRED",
+    "token included in the request is expired": "STORE_EXPIRED",
+    "token included in the request is invalid": "STORE_WRONG_TOKEN",
+    "request time and the server's time is too large": "STORE_CLOCK",
+    "request time and the current time is too large": "STORE_CLOCK",
+    "the region": "STORE_WRONG_REGION",
+    "bucket does not exist": "STORE_NO_BUCKET",
+    "account is disabled": "STORE_WRONG_KEY",
+    "access denied": "STORE_DENIED_LIST",
+}
 _REFUSALS = {
-    "InvalidAccessKeyId": ("the store does not know the access key", "check AWS_ACCESS_KEY_ID"),
-    "SignatureDoesNotMatch": ("the secret key is wrong", "check AWS_SECRET_ACCESS_KEY"),
-    "ExpiredToken": ("the credentials have expired", "get new ones; check AWS_SESSION_TOKEN"),
-    "RequestTimeTooSkewed": ("this machine's clock differs from the store's", "set the clock (NTP)"),
+    "STORE_WRONG_KEY": ("the store does not know the access key", "check AWS_ACCESS_KEY_ID"),
+    "STORE_WRONG_SECRET": ("the secret key is wrong", "check AWS_SECRET_ACCESS_KEY"),
+    "STORE_EXPIRED": ("the credentials have expired", "get new ones; check AWS_SESSION_TOKEN"),
+    "STORE_CLOCK": ("this machine's clock differs from the store's", "set the clock (NTP)"),
     "AccessDenied": ("these credentials may not read it", "grant s3:GetObject and s3:ListBucket on the bucket"),
-    "NoSuchBucket": ("there is no such bucket", "check the address, and AWS_ENDPOINT_URL_S3"),
+    "STORE_NO_BUCKET": ("there is no such bucket", "check the address, and AWS_ENDPOINT_URL_S3"),
     "NoSuchKey": ("there is no such object", "check the address; `homelab data push` brings the demo's table"),
     "403": ("the store refuses to read it", "check the access key, the secret key, and the policy of the user"),
     "404": ("there is no such object or bucket", "check the address; `homelab data push` brings the demo's table"),
-    "301": ("the bucket is in another region", "set AWS_DEFAULT_REGION"),
+    "STORE_WRONG_REGION": ("the bucket is in another region", "set AWS_DEFAULT_REGION"),
     "400": ("the store rejects the request", "check the region, and whether AWS_ENDPOINT_URL_S3 is the API's port"),
 }
+
+
+def by_words(text: str) -> str | None:
+    """The fault, by its code among the doctor's, that the words of a store mean."""
+    return next((fault for words, fault in WORDS.items() if words in text.lower()), None)
 
 
 @contextmanager
@@ -84,10 +138,10 @@ def explained(source: str) -> Iterator[None]:
     try:
         yield
     except boto.ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        what, fix = _REFUSALS.get(
-            code, (f"the store refuses: {code} {error.response.get('Error', {}).get('Message', '')}", "")
-        )
+        answer = error.response.get("Error", {})
+        code = str(answer.get("Code", ""))
+        unknown = (f"the store refuses: {code} {answer.get('Message', '')}", "")
+        what, fix = _REFUSALS.get(ANSWERS.get(code, code), unknown)
         failed = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
         raise StorageError(what, where=where, fix=fix, transient=failed) from error
     except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from homelab_mlops.clients import s3
 from homelab_mlops.doctor import connection
 from homelab_mlops.doctor.checks import Answer, check
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.store_client import (
     ANSWER_SECONDS,
-    ANSWERS,
     ENDPOINTS,
     Asked,
     Store,
@@ -136,7 +136,7 @@ def credentials(visit: Visit) -> Iterator[Finding]:
 
 @check(
     "store",
-    *sorted(set(ANSWERS.values())),
+    *sorted(set(s3.ANSWERS.values())),
     "STORE_ADDRESSING",
     "STORE_NO_TABLE",
     "STORE_DENIED_*",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from homelab_mlops.clients import s3
 from homelab_mlops.doctor import connection
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.visit import PATIENCE_SECONDS, OutOfTimeError, Visit
@@ -21,55 +22,7 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 5
 ENDPOINTS = ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-ANSWERS = {
-    "InvalidAccessKeyId": "STORE_WRONG_KEY",
-    "InvalidClientTokenId": "STORE_WRONG_KEY",
-    "SignatureDoesNotMatch": "STORE_WRONG_SECRET",
-    "ExpiredToken": "STORE_EXPIRED",
-    "TokenRefreshRequired": "STORE_EXPIRED",
-    "InvalidToken": "STORE_WRONG_TOKEN",
-    "InvalidTokenId": "STORE_WRONG_TOKEN",
-    "RequestTimeTooSkewed": "STORE_CLOCK",
-    "RequestInTheFuture": "STORE_CLOCK",
-    "RequestExpired": "STORE_CLOCK",
-    "AuthorizationHeaderMalformed": "STORE_WRONG_REGION",
-    "AuthorizationQueryParametersError": "STORE_WRONG_REGION",
-    "PermanentRedirect": "STORE_WRONG_REGION",
-    "TemporaryRedirect": "STORE_WRONG_REGION",
-    "IllegalLocationConstraintException": "STORE_WRONG_REGION",
-    "InvalidRegion": "STORE_WRONG_REGION",
-    "301": "STORE_WRONG_REGION",
-    "307": "STORE_WRONG_REGION",
-    "SecondLevelDomainForbidden": "STORE_ADDRESSING",
-    "InvalidBucketName": "STORE_NO_BUCKET",
-    "NoSuchBucket": "STORE_NO_BUCKET",
-    "EntityTooLarge": "STORE_UPLOAD_TOO_LARGE",
-    "RequestEntityTooLarge": "STORE_UPLOAD_TOO_LARGE",
-    "413": "STORE_UPLOAD_TOO_LARGE",
-    "405": "STORE_READ_ONLY",
-    "MethodNotAllowed": "STORE_READ_ONLY",
-    "XMinioReadOnlyMode": "STORE_READ_ONLY",
-    "XMinioStorageFull": "STORE_FULL",
-    "XMinioAdminBucketQuotaExceeded": "STORE_FULL",
-    "QuotaExceeded": "STORE_FULL",
-    "InsufficientStorage": "STORE_FULL",
-    "507": "STORE_FULL",
-}
-# MLflow passes an error on without its code, in the words that all S3 stores use.
-_WORDS = {
-    "access key id you provided does not exist": "STORE_WRONG_KEY",
-    "signature we calculated does not match": "STORE_WRONG_SECRET",
-    "token has expired": "STORE_EXPIRED",
-    "token included in the request is expired": "STORE_EXPIRED",
-    "token included in the request is invalid": "STORE_WRONG_TOKEN",
-    "request time and the server's time is too large": "STORE_CLOCK",
-    "request time and the current time is too large": "STORE_CLOCK",
-    "the region": "STORE_WRONG_REGION",
-    "bucket does not exist": "STORE_NO_BUCKET",
-    "account is disabled": "STORE_WRONG_KEY",
-    "access denied": "STORE_DENIED_LIST",
-}
-NAMED_BY_MLFLOW = tuple(dict.fromkeys(_WORDS.values()))
+NAMED_BY_MLFLOW = tuple(dict.fromkeys(s3.WORDS.values()))
 
 
 @dataclass(frozen=True)
@@ -159,7 +112,7 @@ class Asked:
             if not self._absent or code in ("InvalidRange", "416"):
                 return True
             raise Finding(self._absent, self._place.where) from error
-        named = ANSWERS.get(code) or ANSWERS.get(str(status)) or _by_words(message)
+        named = s3.ANSWERS.get(code) or s3.ANSWERS.get(str(status)) or s3.by_words(message)
         if code in ("AccessDenied", "403", "AllAccessDisabled") and named in (None, "STORE_DENIED_LIST"):
             if not self._denied:
                 return True
@@ -178,8 +131,6 @@ class Asked:
         answer = error.response.get("Error", {})
         title = Finding(code, "").what
         if code == "STORE_WRONG_REGION":
-            from homelab_mlops.clients import s3
-
             region = answer.get("Region") or error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(
                 "x-amz-bucket-region"
             )
@@ -232,8 +183,6 @@ def client_of(visit: Visit, place: Store, *, style: str = "", checksums: str = "
     import urllib3
     from botocore import exceptions as boto
 
-    from homelab_mlops.clients import s3
-
     cached: dict[Any, S3Client] = visit.shared.setdefault("s3", {})
     which = (place.endpoint, place.write, style, checksums, visit.stopped.is_set())
     if which not in cached:
@@ -270,7 +219,7 @@ def _no_redirect(response: tuple[Any, dict[str, Any]] | None, operation: Any, **
     from botocore.exceptions import ClientError
 
     answer: Any = response[1] if response else {}
-    if ANSWERS.get(answer.get("Error", {}).get("Code", "")) == "STORE_WRONG_REGION":
+    if s3.ANSWERS.get(answer.get("Error", {}).get("Code", "")) == "STORE_WRONG_REGION":
         raise ClientError(answer, operation.name)
 
 
@@ -282,13 +231,9 @@ def _is_ip(url: str) -> bool:
     return True
 
 
-def _by_words(text: str) -> str | None:
-    return next((code for words, code in _WORDS.items() if words in text.lower()), None)
-
-
 def named_by_mlflow(message: str) -> Finding | None:
     """The store's fault in what MLflow says of it, such as `Failed to list artifacts in s3://...: Access Denied.`"""
-    code = _by_words(message)
+    code = s3.by_words(message)
     if code is None:
         return None
     place = message.partition("artifacts in ")[2].partition(": ")[0]

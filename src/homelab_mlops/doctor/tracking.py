@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from homelab_mlops.clients.mlflow import API, ARTIFACTS
 from homelab_mlops.doctor import connection, store, store_client
 from homelab_mlops.doctor.checks import check
 from homelab_mlops.doctor.finding import Finding
@@ -27,7 +28,6 @@ _OTHER_SCHEMA = re.compile(
     r"|Undefined(?:Table|Column)|Unknown column|Table '\S+' doesn't exist",
     re.IGNORECASE,
 )
-_UPLOADS = "/api/2.0/mlflow-artifacts"
 
 
 @check("tracking", "TRACKING_URI")
@@ -68,7 +68,7 @@ def reachable(visit: Visit) -> None:
 def answers(visit: Visit) -> Iterator[Finding]:
     """Whether the server is an MLflow that takes the login and can read its database."""
     uri = tracking_uri(visit)
-    search = "/api/2.0/mlflow/experiments/search"
+    search = f"{API}/experiments/search"
     response = ask(visit, "POST", search, json={"max_results": 1, "view_type": "ACTIVE_ONLY"})
     yield from refused(visit, response)
     if response.status_code >= 400 and _OTHER_SCHEMA.search(response.text):
@@ -197,7 +197,7 @@ def artifact_root(visit: Visit) -> None:
     if not found:
         # An experiment that is older than the server's settings says nothing of one that is made now.
         search = {"max_results": 50, "view_type": "ACTIVE_ONLY", "order_by": ["creation_time DESC"]}
-        response = ask(visit, "POST", "/api/2.0/mlflow/experiments/search", json=search)
+        response = ask(visit, "POST", f"{API}/experiments/search", json=search)
         every = response.json().get("experiments", []) if response.status_code == 200 else []
         found = ([one for one in every if _is_served(one)] or every)[:1]
     if not found:
@@ -221,7 +221,7 @@ def _is_served(experiment: dict[str, Any]) -> bool:
 
 def _experiment(visit: Visit, name: str) -> dict[str, Any] | None:
     """The experiment, or None where there is none."""
-    uri, path = tracking_uri(visit), "/api/2.0/mlflow/experiments/get-by-name"
+    uri, path = tracking_uri(visit), f"{API}/experiments/get-by-name"
     response = ask(visit, "GET", path, params={"experiment_name": name})
     if response.status_code == 404 and visit.may_create:
         _make_experiment(visit, name)
@@ -250,8 +250,8 @@ def _make_experiment(visit: Visit, name: str) -> None:
     Raises:
         Finding: it may not be made, or its artifacts are not served.
     """
-    uri, experiments = tracking_uri(visit), "/api/2.0/mlflow/experiments"
-    served = ask(visit, "GET", f"{_UPLOADS}/artifacts", params={"path": ""})
+    uri, experiments = tracking_uri(visit), f"{API}/experiments"
+    served = ask(visit, "GET", f"{ARTIFACTS}/artifacts", params={"path": ""})
     if served.status_code == 503 and "--no-serve-artifacts" in served.text:
         raise Finding("TRACKING_NOT_PROXIED", uri)
     created = ask(visit, "POST", f"{experiments}/create", json={"name": name})
@@ -280,7 +280,7 @@ def _make_experiment(visit: Visit, name: str) -> None:
 def artifacts(visit: Visit) -> Iterator[Finding]:
     """Whether what a client sends arrives in MLflow's store and comes back: the probe object, deleted again."""
     probe = f"{visit.shared['artifacts']}/{visit.probe}"
-    path = f"{_UPLOADS}/artifacts/{probe}"
+    path = f"{ARTIFACTS}/artifacts/{probe}"
     if _may_not_delete(visit, path):
         yield from _may_not_write(visit, probe)
         if trouble := _of_mlflows_store(visit, probe):
@@ -342,7 +342,7 @@ def _why_not(visit: Visit, response: httpx.Response | None, probe: str, code: st
 
 def _of_mlflows_store(visit: Visit, probe: str) -> Finding | None:
     """What MLflow says of its store when it is asked to list in it."""
-    listed = ask(visit, "GET", f"{_UPLOADS}/artifacts", params={"path": probe.rpartition("/")[0]})
+    listed = ask(visit, "GET", f"{ARTIFACTS}/artifacts", params={"path": probe.rpartition("/")[0]})
     return store_client.named_by_mlflow(message_of(listed)) if listed.status_code >= 400 else None
 
 
@@ -354,7 +354,7 @@ def _may_not_write(visit: Visit, probe: str) -> Iterator[Finding]:
     """Asks to end an upload that never began: whoever may write gets another answer than 403."""
     folder, _, name = probe.rpartition("/")
     body = {"path": name, "upload_id": "none"}
-    response = ask(visit, "POST", f"{_UPLOADS}/mpu/abort/{folder}", json=body)
+    response = ask(visit, "POST", f"{ARTIFACTS}/mpu/abort/{folder}", json=body)
     # Where the model has no experiment yet, the training makes one, in which it may write.
     if response.status_code == 403 and visit.shared["own"]:
         yield from refused(visit, response)

@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
+from homelab_mlops.clients.mlflow import Registry
 from homelab_mlops.console import say
 from homelab_mlops.errors import RepositoryError, TrackingError
 from homelab_mlops.model.promotion import LABEL, NONE_YET
-from homelab_mlops.serving.source import Registry
+from homelab_mlops.serving.source import load
 
 MODEL = "app.kubernetes.io/name"
 
@@ -48,7 +49,7 @@ def follow(folder: Path, commit: str) -> None:
         TrackingError: for some model it could not; what it could for the others is done, and its alias is as it was.
     """
     failures: list[TrackingError] = []
-    with Registry() as registry:
+    with Registry.of_environment() as registry:
         for model, version in versions_of(folder).items():
             try:
                 say(f"{model}: {_follow(registry, model, version, commit)}")
@@ -67,6 +68,6 @@ def _follow(registry: Registry, model: str, version: str, commit: str) -> str:
     current = registry.champion(model)
     if current == version:
         return f"champion is version {version}, as git says"
-    registry.load(model, version)
+    load(registry, model, version)
     registry.set_champion(model, version, commit)
     return f"champion is version {version} now, by commit {commit[:12] or 'unknown'}; it was {current or 'none'}"

@@ -82,10 +82,11 @@ def _load(server: _Server, service: Service, metrics: Metrics) -> None:
     attempt = 0
     while not server.should_exit:
         try:
-            from homelab_mlops.serving.source import Registry
+            from homelab_mlops.clients.mlflow import Registry
+            from homelab_mlops.serving.source import load
 
-            with Registry() as registry:
-                model = registry.load(service.name, service.version)
+            with Registry.of_environment() as registry:
+                model = load(registry, service.name, service.version)
         except TrackingError as error:
             if not error.transient:
                 server.fail(error)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from homelab_mlops.clients.mlflow import Registry
 from homelab_mlops.errors import TrackingError
 from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.register import register
 from homelab_mlops.pipeline.train import train
-from homelab_mlops.serving.source import Registry
+from homelab_mlops.serving.source import load
 from tests.conftest import FIXTURES, ROOT, mlflow_with
 
 USERS = ("MLFLOW_AUTH_ADMIN", "TRAINING", "READER", "PROMOTER")
@@ -57,16 +58,16 @@ def test_each_login_can_do_what_it_is_for(tmp_path: Path, monkeypatch: pytest.Mo
         assert made["alias"] == "challenger"
 
         log_in("READER")
-        with Registry() as registry:
+        with Registry.of_environment() as registry:
             assert registry.champion("penguins") is None
-            assert registry.load("penguins", "1").version == "1"
+            assert load(registry, "penguins", "1").version == "1"
             with pytest.raises(TrackingError, match="refuses this login"):
                 registry.set_champion("penguins", "1", "c" * 40)
 
         log_in("PROMOTER")
-        with Registry() as registry:
-            registry.load("penguins", "1")
+        with Registry.of_environment() as registry:
+            load(registry, "penguins", "1")
             registry.set_champion("penguins", "1", "c" * 40)
             assert registry.champion("penguins") == "1"
             with pytest.raises(TrackingError, match="lacks penguins version 9"):
-                registry.load("penguins", "9")
+                load(registry, "penguins", "9")
