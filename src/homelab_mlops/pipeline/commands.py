@@ -40,7 +40,8 @@ Way = Annotated[
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A training parameter; repeatable.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed of the training.")]
 Champion = Annotated[
-    Path | None, typer.Option("--champion", help="The folder of a trained row to beat, instead of the registry's.")
+    Path | None,
+    typer.Option("--champion", help="The folder of a training's result to beat, instead of the registry's."),
 ]
 CSV = "How CSV files are written (what is not given is found out)"
 Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Between two values.", rich_help_panel=CSV)]
@@ -287,7 +288,7 @@ def predict(
 
 @app.command(rich_help_panel=WHOLE)
 def sync(folder: Annotated[Path, typer.Argument(help="The folder that a training wrote.")], json: Json = False) -> None:
-    """Bring a trained row to MLflow, once.
+    """Bring a training's result to MLflow, once.
 
     Example: `homelab sync work/train`
     """

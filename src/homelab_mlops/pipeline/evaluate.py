@@ -14,7 +14,7 @@ from homelab_mlops.console import say, say_verdict
 from homelab_mlops.errors import EvaluationError
 from homelab_mlops.model.scoring import Scorer
 from homelab_mlops.model.spec import ModelSpec
-from homelab_mlops.pipeline import result as rows
+from homelab_mlops.pipeline import result
 from homelab_mlops.pipeline.diagnostics import diagnose
 from homelab_mlops.pipeline.fit import counting, targets, weights_of
 from homelab_mlops.pipeline.gate import Opponent, Reason, judge, linear_baseline, trivial_baseline
@@ -33,7 +33,7 @@ FEWEST_GROUPS = 10
 def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout: str | None = None) -> dict[str, Any]:
     """Writes ``work/evaluate`` with ``decision.json``, ``report.html`` and pictures, and returns the decision.
 
-    The champion is the version with that alias where the row was tracked, or the row in the folder ``champion``.
+    The champion is the version with that alias where the result was tracked, or the result in the folder ``champion``.
 
     Args:
         holdout: a table to score instead of the holdout part, for labelled rows from elsewhere.
@@ -43,7 +43,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
     """
     frame, manifest = load_ingested(spec, work)
     folder = work / "train"
-    record = read_json(folder / rows.RECORD, f"homelab train {spec.name} --work {work}")
+    record = read_json(folder / result.RECORD, f"homelab train {spec.name} --work {work}")
     if record["data"]["sha256"] != manifest["sha256"]:
         raise EvaluationError(
             "the model was trained on other data than what is ingested now",
@@ -52,7 +52,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
         )
     frame = labelled(frame, spec)
     split = split_rows(frame, spec, manifest["window"])
-    trained = rows.trained_rows(folder / rows.TRAINED)
+    trained = result.trained_rows(folder / result.TRAINED)
     held_out = frame[split.holdout] if holdout is None else _external(spec, holdout, work)
     ids = row_ids(held_out, spec)
     _refuse_trained(ids, trained, held_out, spec)
@@ -60,7 +60,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
     _refuse_too_little(held_out, spec)
     drawn = Rows(weights_of(held_out, spec), groups_of(held_out, spec))
 
-    scorer = Scorer.load(folder / rows.MODEL)
+    scorer = Scorer.load(folder / result.MODEL)
     truth, predicted = targets(held_out, spec), scorer.predict(held_out)
     metrics = {"challenger": holdout_metrics(spec.task, truth, predicted, spec.gate.resamples, rows=drawn)}
     train_rows, everything = frame[split.train], np.ones(len(held_out), dtype=bool)

@@ -12,7 +12,7 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.model import promotion
 from homelab_mlops.model.spec import ModelSpec
-from homelab_mlops.pipeline import result as rows
+from homelab_mlops.pipeline import result
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 ATTEMPTS = 5
@@ -29,7 +29,7 @@ def propose(spec: ModelSpec, work: Path) -> dict[str, Any]:
     """
     decision = read_json(work / "evaluate" / "decision.json", f"homelab evaluate {spec.name} --work {work}")
     registration = read_json(work / "register" / "registration.json", f"homelab register {spec.name} --work {work}")
-    record = read_json(work / "train" / rows.RECORD, f"homelab train {spec.name} --work {work}")
+    record = read_json(work / "train" / result.RECORD, f"homelab train {spec.name} --work {work}")
     proposal = {
         "model": spec.name,
         "version": registration["version"],

@@ -8,8 +8,7 @@ from typing import Any
 from homelab_mlops.console import say
 from homelab_mlops.errors import EvaluationError
 from homelab_mlops.model.spec import ModelSpec
-from homelab_mlops.pipeline import result as rows
-from homelab_mlops.pipeline import tracking, verdict
+from homelab_mlops.pipeline import result, tracking, verdict
 from homelab_mlops.pipeline.registry import CHALLENGER, CHAMPION, version_by_alias
 from homelab_mlops.pipeline.report import REPORT, write_report
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
@@ -30,11 +29,11 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
         alias_by_git: git names the champion, and a job makes the alias follow: a promoted version begins as challenger.
 
     Raises:
-        TrackingError: the row is not in MLflow, or the registry does not take it.
-        EvaluationError: the decision is not about this row.
+        TrackingError: the result is not in MLflow, or the registry does not take it.
+        EvaluationError: the decision is not about this result.
     """
     folder = work / "train"
-    record = read_json(folder / rows.RECORD, f"homelab train {spec.name} --work {work}")
+    record = read_json(folder / result.RECORD, f"homelab train {spec.name} --work {work}")
     decision = read_json(work / "evaluate" / "decision.json", f"homelab evaluate {spec.name} --work {work}")
     if decision["row"] != record["row"]:
         raise EvaluationError(

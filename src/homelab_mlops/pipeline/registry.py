@@ -9,8 +9,7 @@ from typing import Any
 
 from homelab_mlops.errors import EvaluationError
 from homelab_mlops.model.scoring import Scorer
-from homelab_mlops.pipeline import result as rows
-from homelab_mlops.pipeline import tracking
+from homelab_mlops.pipeline import result, tracking
 from homelab_mlops.pipeline.split import RowIds
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -41,24 +40,24 @@ def champion_of(name: str) -> Champion | None:
             f"champion (version {version.version})",
             str(version.version),
             Scorer.load(model),
-            rows.trained_rows(record / rows.TRAINED),
+            result.trained_rows(record / result.TRAINED),
         )
 
 
 def champion_in(folder: Path) -> Champion:
-    """The row in ``folder`` as the champion, for the way without a registry.
+    """The result in ``folder`` as the champion, for the way without a registry.
 
     Raises:
-        EvaluationError: the folder holds no row.
+        EvaluationError: the folder holds no result.
     """
-    if not (folder / rows.MODEL).exists():
+    if not (folder / result.MODEL).exists():
         raise EvaluationError(
             "the folder of the champion holds no xgboost-model",
             where=str(folder),
             fix="give the folder that a training wrote",
         )
     return Champion(
-        f"champion ({folder})", None, Scorer.load(folder / rows.MODEL), rows.trained_rows(folder / rows.TRAINED)
+        f"champion ({folder})", None, Scorer.load(folder / result.MODEL), result.trained_rows(folder / result.TRAINED)
     )
 
 
@@ -88,4 +87,4 @@ def download(version: Any, folder: Path) -> tuple[Path, Path]:
             f"models:/{version.name}/{version.version}", dst_path=str(folder / "model")
         )
         record = mlflow.artifacts.download_artifacts(f"runs:/{version.run_id}/homelab", dst_path=str(folder / "run"))
-    return next(Path(model).rglob(rows.MODEL)), Path(record)
+    return next(Path(model).rglob(result.MODEL)), Path(record)

@@ -15,8 +15,7 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import ReplayError
 from homelab_mlops.model.parameters import Parameter
 from homelab_mlops.model.spec import ModelSpec
-from homelab_mlops.pipeline import result as rows
-from homelab_mlops.pipeline import tracking
+from homelab_mlops.pipeline import result, tracking
 from homelab_mlops.pipeline.fit import fit, prepare
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.provenance import code_sha256, provenance
@@ -48,7 +47,7 @@ def replay(address: str, source: str | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model, records = download(version, folder)
-        record = read_json(records / rows.RECORD, "homelab train")
+        record = read_json(records / result.RECORD, "homelab train")
         _refuse_differences(_environment_differences(record), address, ENVIRONMENT)
         worktree = _worktree(record, folder, address)
         say(f"replay: {name} version {version.version}, commit {record['provenance']['commit'][:12] or 'none'}")
@@ -57,10 +56,10 @@ def replay(address: str, source: str | None = None) -> dict[str, Any]:
             train_again(record, source, again)
         else:
             try:
-                _train_in(worktree, records / rows.RECORD, source, again)
+                _train_in(worktree, records / result.RECORD, source, again)
             finally:
                 git.run(Path(), "worktree", "remove", "--force", str(worktree))
-        return _compared(model, again / rows.MODEL, name, str(version.version))
+        return _compared(model, again / result.MODEL, name, str(version.version))
 
 
 def train_again(record: dict[str, Any], source: str | None, folder: Path) -> None:
@@ -88,7 +87,7 @@ def train_again(record: dict[str, Any], source: str | None, folder: Path) -> Non
     split = split_rows(frame, spec, manifest["window"])
     parameters = {name: Parameter(value, "recorded") for name, value in record["parameters"].items()}
     fitted = fit(spec, prepare(spec, frame[split.train], frame[split.validation], parameters), parameters)
-    (folder / rows.MODEL).write_bytes(bytes(fitted.scorer.booster.save_raw("ubj")))
+    (folder / result.MODEL).write_bytes(bytes(fitted.scorer.booster.save_raw("ubj")))
 
 
 def _version(address: str) -> tuple[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from homelab_mlops.pipeline import result as rows
+from homelab_mlops.pipeline import result
 from homelab_mlops.pipeline.provenance import origin
 from homelab_mlops.pipeline.workdir import read_json
 
@@ -26,7 +26,7 @@ def write_report(train: Path, evaluation: Path, registration: Mapping[str, Any] 
     Raises:
         StorageError: the training or the evaluation is missing.
     """
-    record = read_json(train / rows.RECORD, "homelab train")
+    record = read_json(train / result.RECORD, "homelab train")
     decision = read_json(evaluation / DECISION, "homelab evaluate")
     run = read_json(train / "run.json", "homelab sync") if (train / "run.json").exists() else None
     page = _template().render(

@@ -1,4 +1,4 @@
-"""A row: the folder of one training, complete without any server.
+"""The result of a training: a folder, complete without any server.
 
 =======================  =============================================================================================
 ``xgboost-model``        the booster up to its best round, UBJSON; loads with plain ``xgboost.Booster``
@@ -56,8 +56,8 @@ def new_record(
     }
 
 
-def write_row(folder: Path, record: Mapping[str, Any], fitted: Fitted, prepared: Prepared) -> None:
-    """Writes all files of a row into an empty ``folder``."""
+def write_result(folder: Path, record: Mapping[str, Any], fitted: Fitted, prepared: Prepared) -> None:
+    """Writes all files of a result into an empty ``folder``."""
     from homelab_mlops.pipeline import plots
 
     (folder / MODEL).write_bytes(bytes(fitted.scorer.booster.save_raw("ubj")))

@@ -20,7 +20,7 @@ from homelab_mlops.errors import ParameterError
 from homelab_mlops.model.hyperparameters import from_environment
 from homelab_mlops.model.parameters import Parameter, held_to_labels, resolve
 from homelab_mlops.model.spec import ModelSpec, RandomSplit
-from homelab_mlops.pipeline import result as rows
+from homelab_mlops.pipeline import result
 from homelab_mlops.pipeline.channels import equally_weighted, named, read_channel, weighted_by_position
 from homelab_mlops.pipeline.fit import prepare
 from homelab_mlops.pipeline.inference import MIN_ROWS, infer_spec
@@ -90,7 +90,7 @@ def train_from_channels(
     with tempfile.TemporaryDirectory(prefix=".row-", dir=folders.model) as temporary:
         record = train_row(Path(temporary), spec, manifest, parameters, prepared, tracking)
         _place(Path(temporary), folders)
-    say(f"train: {folders.model / rows.MODEL}")
+    say(f"train: {folders.model / result.MODEL}")
     return record
 
 
@@ -104,13 +104,13 @@ def _parameters(
 
 
 def _place(row: Path, folders: Folders) -> None:
-    """Moves a finished row into the model folder, the model last, so that a model is never without its record."""
+    """Moves a finished result into the model folder, the model last, so that a model is never without its record."""
     if folders.data != folders.model:
-        partial = folders.data / f".{rows.METRICS}.partial"
-        shutil.copy(row / rows.METRICS, partial)
-        partial.replace(folders.data / rows.METRICS)
+        partial = folders.data / f".{result.METRICS}.partial"
+        shutil.copy(row / result.METRICS, partial)
+        partial.replace(folders.data / result.METRICS)
     shutil.rmtree(folders.model / "plots", ignore_errors=True)
-    for path in sorted(row.iterdir(), key=lambda path: path.name == rows.MODEL):
+    for path in sorted(row.iterdir(), key=lambda path: path.name == result.MODEL):
         path.replace(folders.model / path.name)
 
 

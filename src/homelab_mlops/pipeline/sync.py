@@ -1,4 +1,4 @@
-"""Brings a row that was trained without a server, or whose server died, to MLflow: once."""
+"""Brings the result of a training without a server, or whose server died, to MLflow: once."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 from homelab_mlops.console import say
 from homelab_mlops.doctor.preflight import check_tracking
 from homelab_mlops.errors import StorageError
-from homelab_mlops.pipeline import result as rows
+from homelab_mlops.pipeline import result
 from homelab_mlops.pipeline.workdir import read_json
 
 
 def sync(folder: Path) -> dict[str, Any]:
-    """Uploads what of the row in ``folder`` is not in MLflow yet, and returns the run.
+    """Uploads what of the result in ``folder`` is not in MLflow yet, and returns the run.
 
     Raises:
-        StorageError: the folder holds no row.
+        StorageError: the folder holds no result.
         TrackingError: the tracking server does not work.
     """
-    if not (folder / rows.MODEL).exists():
+    if not (folder / result.MODEL).exists():
         raise StorageError(
-            "the folder holds no trained row", where=str(folder), fix="give the folder with xgboost-model"
+            "the folder holds no result of a training", where=str(folder), fix="give the folder with xgboost-model"
         )
-    record = read_json(folder / rows.RECORD, "homelab train")
+    record = read_json(folder / result.RECORD, "homelab train")
     check_tracking(record["model"])
     from homelab_mlops.pipeline import tracking
 

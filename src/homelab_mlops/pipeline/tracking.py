@@ -1,7 +1,7 @@
-"""MLflow: the run of a training while it goes on, and the upload of a finished row, which can be repeated.
+"""MLflow: the run of a training while it goes on, and the upload of its result, which can be repeated.
 
-A row carries its own identity, which its run has as the tag ``homelab.row``. Whatever an upload finds there already it
-leaves, so that the same upload serves a training, a retry after a server has died, and `homelab sync`.
+A result carries its own identity, which its run has as the tag ``homelab.row``. An upload leaves what it finds there
+already, so that the same upload serves a training, a retry after a server has died, and `homelab sync`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from homelab_mlops.clients.mlflow import tracking_uri
 from homelab_mlops.console import say
 from homelab_mlops.errors import TrackingError, without_login
-from homelab_mlops.pipeline import result as rows
-from homelab_mlops.pipeline import verdict
+from homelab_mlops.pipeline import result, verdict
 from homelab_mlops.pipeline.workdir import read_json, write_json
 
 if TYPE_CHECKING:
@@ -212,21 +211,21 @@ def _round_metrics(number: int, metrics: Mapping[str, float], timestamp: int) ->
 
 
 def upload(folder: Path, of_run: str | None = None) -> dict[str, Any]:
-    """Brings the row in ``folder`` to MLflow, completes what is missing there, and returns and writes ``run.json``.
+    """Brings the result in ``folder`` to MLflow, completes what is missing there, and returns and writes ``run.json``.
 
     Raises:
         TrackingError: the server does not take it; what it has taken stays, and the same call goes on from there.
     """
-    record = read_json(folder / rows.RECORD, "homelab train")
+    record = read_json(folder / result.RECORD, "homelab train")
     mlflow_client = client(retries=1)
-    with explained("uploading the row"):
+    with explained("uploading the result"):
         run_id = of_run or _find_run(mlflow_client, record) or _create_run(mlflow_client, record)
         run = mlflow_client.get_run(run_id)
         if COMPLETE not in run.data.tags:
             _log_numbers(mlflow_client, folder, record, run_id)
             model_id = _ready_model(mlflow_client, run) or _log_model(folder, run)
             mlflow_client.log_artifacts(run_id, str(folder / "plots"), "plots")
-            for name in (rows.RECORD, rows.METRICS, rows.TRAINED):
+            for name in (result.RECORD, result.METRICS, result.TRAINED):
                 mlflow_client.log_artifact(run_id, str(folder / name), "homelab")
             mlflow_client.set_terminated(run_id, "FINISHED")
             mlflow_client.set_tag(run_id, COMPLETE, "true")
@@ -245,18 +244,18 @@ def upload(folder: Path, of_run: str | None = None) -> dict[str, Any]:
 
 
 def log_evaluation(train: Path, evaluation: Path, decision: Mapping[str, Any]) -> None:
-    """Brings an evaluation to the run of the row in ``train``: metrics, description, and what the step wrote.
+    """Brings an evaluation to the run of the result in ``train``: metrics, description, and what the step wrote.
 
     The metrics are the model's own on the holdout; intervals and opponents are in ``holdout.csv``.
 
     Raises:
-        TrackingError: the row is not in MLflow, or the server does not take it.
+        TrackingError: the result is not in MLflow, or the server does not take it.
     """
     from mlflow.entities import Metric
 
     run_id = load_run(train)["run_id"]
-    moment = read_json(train / rows.METRICS, "homelab train")["times_ms"][-1]
-    record = read_json(train / rows.RECORD, "homelab train")
+    moment = read_json(train / result.METRICS, "homelab train")["times_ms"][-1]
+    record = read_json(train / result.RECORD, "homelab train")
     mlflow_client = client()
     logged = [
         Metric(f"holdout/{name}", interval["value"], moment, 0)
@@ -282,13 +281,13 @@ def log_report(run_id: str, report: Path) -> None:
 
 
 def load_run(folder: Path) -> dict[str, Any]:
-    """The run of an uploaded row.
+    """The run of an uploaded result.
 
     Raises:
-        TrackingError: the row has not been uploaded.
+        TrackingError: the result has not been uploaded.
     """
     if not (folder / RUN).exists():
-        raise TrackingError("this row is not in MLflow", where=str(folder), fix=f"run `homelab sync {folder}`")
+        raise TrackingError("this result is not in MLflow", where=str(folder), fix=f"run `homelab sync {folder}`")
     content: dict[str, Any] = read_json(folder / RUN, f"homelab sync {folder}")
     return content
 
@@ -304,7 +303,7 @@ def _find_run(mlflow_client: MlflowClient, record: Mapping[str, Any]) -> str | N
 def _log_numbers(mlflow_client: MlflowClient, folder: Path, record: Mapping[str, Any], run_id: str) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    metrics = read_json(folder / rows.METRICS, "homelab train")
+    metrics = read_json(folder / result.METRICS, "homelab train")
     parameters = [
         Param(name, value if isinstance(value, str) else json.dumps(value))
         for name, value in record["parameters"].items()
@@ -348,9 +347,9 @@ def _log_model(folder: Path, run: Any) -> str:
 
     from homelab_mlops.model import scoring, values
 
-    scorer = scoring.Scorer.load(folder / rows.MODEL)
-    example = rows.example_of(folder)
-    versions = read_json(folder / rows.RECORD, "homelab train")["provenance"]["packages"]
+    scorer = scoring.Scorer.load(folder / result.MODEL)
+    example = result.example_of(folder)
+    versions = read_json(folder / result.RECORD, "homelab train")["provenance"]["packages"]
     # Otherwise the model lands in the default experiment, where nobody but an administrator may write.
     mlflow.set_experiment(experiment_id=run.info.experiment_id)
     with tempfile.TemporaryDirectory() as temporary:
@@ -363,7 +362,7 @@ def _log_model(folder: Path, run: Any) -> str:
             flavor=mlflow.pyfunc,
             run_id=run.info.run_id,
             loader_module=SCORING_MODULE,
-            data_path=str(folder / rows.MODEL),
+            data_path=str(folder / result.MODEL),
             code_paths=list(map(str, code)),
             signature=_signature(scorer.description),
             input_example=example,

@@ -1,4 +1,4 @@
-"""The step *train*: fits a model on the ingested table, writes its row, and where asked tracks it in MLflow."""
+"""The step *train*: fits a model on the ingested table, writes its result, and where asked tracks it in MLflow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from homelab_mlops.model.parameters import Parameter, held_to_labels, resolve
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline.fit import Fitted, Prepared, fit, prepare
 from homelab_mlops.pipeline.ingest import load_ingested
-from homelab_mlops.pipeline.result import new_record, write_row
+from homelab_mlops.pipeline.result import new_record, write_result
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.validate import ensure_valid
 from homelab_mlops.pipeline.workdir import step_folder
@@ -24,7 +24,7 @@ Tracking = Literal["files", "mlflow", "both"]
 
 
 def train(spec: ModelSpec, work: Path, tracking: Tracking, overrides: Mapping[str, str]) -> dict[str, Any]:
-    """Writes ``work/train`` and returns the row's record.
+    """Writes ``work/train`` and returns the result's record.
 
     Whether tracking will work is asked before, with `check_tracking`.
 
@@ -78,7 +78,7 @@ def train_row(
     tracking: Tracking,
     holdout: int = 0,
 ) -> dict[str, Any]:
-    """Fits and writes the row into the empty ``folder``; see `train`."""
+    """Fits and writes the result into the empty ``folder``; see `train`."""
     _show(spec, parameters)
     counts = {"train": prepared.train.num_row(), "validation": prepared.validation.num_row(), "holdout": holdout}
     record = new_record(spec, manifest, parameters, counts)
@@ -105,7 +105,7 @@ def _track(
     try:
         _fit_and_write(folder, spec, parameters, prepared, record, run.log_round)
         try:
-            mlflow_way.patient("uploading the row", lambda: _upload(folder, run.run_id), wait)
+            mlflow_way.patient("uploading the result", lambda: _upload(folder, run.run_id), wait)
         except TrackingError as error:
             if tracking == "mlflow":
                 raise
@@ -142,7 +142,7 @@ def _fit_and_write(
                 on_round(number, moment, metrics)
 
         fitted = fit(spec, prepared, parameters, after_round)
-    write_row(folder, record, fitted, prepared)
+    write_result(folder, record, fitted, prepared)
     for name, value in fitted.at_best().items():
         print(f"{name}: {value:.6f}")  # noqa: T201 - the lines that SageMaker's metric definitions read
     return fitted
