@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # Without compiled modules every command starts three times slower.
 unexport PYTHONDONTWRITEBYTECODE
-# Like pip, trust what the machine trusts.
+# uv trusts the certificates that the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := true
 
 PYTHON ?= python3
