@@ -15,6 +15,7 @@ from homelab_mlops.errors import ToolError
 
 # What decides over the bytes of a booster; everything else may differ between a run and its replay.
 DECISIVE = ("numpy", "pandas", "pyarrow", "scipy", "xgboost-cpu")
+DECISIVE_ROOMS = ("model", "pipeline", "tables")
 
 
 def provenance() -> dict[str, Any]:
@@ -50,11 +51,10 @@ def _version(name: str) -> str:
 
 
 def code_sha256(package: Path | None = None) -> str:
-    """SHA-256 over the Python files of `model`, `tables` and `pipeline`, the code that a replay has to run."""
+    """SHA-256 over the Python files of the rooms that decide a model, the code that a replay has to run."""
     root = package or Path(homelab_mlops.__file__).parent
     digest = hashlib.sha256()
-    rooms = ("model", "pipeline", "tables")
-    for path in sorted(path for room in rooms for path in root.joinpath(room).glob("*.py")):
+    for path in sorted(path for room in DECISIVE_ROOMS for path in root.joinpath(room).rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
