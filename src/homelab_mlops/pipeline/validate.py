@@ -10,6 +10,7 @@ import pandas as pd
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError
+from homelab_mlops.model import values
 from homelab_mlops.model.scoring import booleans
 from homelab_mlops.model.spec import CategoryFeature, Feature, ModelSpec, NumberFeature
 from homelab_mlops.pipeline.ingest import load_ingested
@@ -182,7 +183,18 @@ def _share_missing(pa: Any, share: float) -> Any:
 
 
 def _numbers(series: pd.Series[Any]) -> pd.Series[Any]:
-    return pd.to_numeric(series, errors="coerce").astype("float64")
+    """The numbers of a column; of one that stayed text, NaN where a cell is none."""
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        return series.astype("float64")
+    found = {text: _number(text) for text in series.dropna().unique()}
+    return series.map(found).astype("float64")
+
+
+def _number(text: object) -> float:
+    try:
+        return values.number(values.text_of(text))
+    except ValueError:
+        return np.nan
 
 
 def _is_number(series: pd.Series[Any], kind: str) -> pd.Series[Any]:

@@ -76,7 +76,7 @@ def _number(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
     if strict and kinds & {bool, str}:
         _refuse(name, column, lambda value: type(value) not in (bool, str), "is not a number")
     if str in kinds:
-        column = _parsed(name, column, values.number, "is not a number")
+        column = _at_once(column) or _parsed(name, column, values.number, "is not a number")
     with np.errstate(over="ignore"):
         try:
             # Whole numbers are rounded once, from 64 bits; with a missing value among them pandas knows only floats.
@@ -84,6 +84,17 @@ def _number(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
             return np.array(column, dtype=None if whole else np.float64).astype(np.float32)
         except (OverflowError, TypeError):
             raise RowsError(f"column {name} holds too large a number") from None
+
+
+def _at_once(column: Column) -> Column | None:
+    """The column with its texts as numbers, where `float` reads them as `values.number` does."""
+    together = "".join(value for value in column if type(value) is str)
+    if not together.isascii() or any(mark in together for mark in "_nN"):  # 1_000, nan, inf
+        return None
+    try:
+        return [value if type(value) is not str else float(value) if value else None for value in column]
+    except ValueError:
+        return None
 
 
 def _parsed(name: str, column: Column, parse: Callable[[str], float], why: str) -> Column:

@@ -195,7 +195,7 @@ def _damaged(packing: str, error: Exception, where: str) -> DataError:
 class Text:
     """The text of a CSV file as UTF-8 bytes, without its mark and without comments; a file for Arrow to read.
 
-    ``quotes`` counts the quotation marks that went by.
+    ``quotes`` counts the quotation marks that went by, and ``escaped`` those behind a backslash that end no value.
     """
 
     closed = False
@@ -206,7 +206,8 @@ class Text:
             self.without_comments(self._decoded(stream), quote, comment) if comment else self._decoded(stream)
         )
         self._quote = quote.encode()
-        self.quotes = 0
+        self._escaped = re.compile(rb"\\" + re.escape(self._quote) + rb"[^,;|\t\r\n" + re.escape(self._quote) + rb"]")
+        self.quotes = self.escaped = 0
         self._rest = b""
 
     def read(self, size: int = -1) -> bytes:
@@ -217,7 +218,9 @@ class Text:
             chunk = next(self._chunks, None)
             if chunk is None:
                 break
-            self.quotes += chunk.count(self._quote) if self._quote else 0
+            if self._quote and (found := chunk.count(self._quote)):
+                self.quotes += found
+                self.escaped += len(self._escaped.findall(chunk))
             parts.append(chunk)
             length += len(chunk)
         data = b"".join(parts)

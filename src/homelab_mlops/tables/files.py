@@ -117,6 +117,8 @@ def _downloaded(source: str, folder: Path) -> Iterator[Files]:
     try:
         with s3.explained(source):
             client = s3.client()
+            if not key.endswith("/") and _is_prefix(client, bucket, key):
+                key += "/"
             names, left_out = _below(client, bucket, key, source) if key.endswith("/") else ([""], ())
             files = []
             for number, name in enumerate(names):
@@ -126,6 +128,19 @@ def _downloaded(source: str, folder: Path) -> Iterator[Files]:
         yield Files(tuple(files), left_out)
     finally:
         shutil.rmtree(target, ignore_errors=True)
+
+
+def _is_prefix(client: S3Client, bucket: str, key: str) -> bool:
+    """Whether the address names a folder, as one of this machine may without a slash at its end."""
+    from botocore.exceptions import ClientError
+
+    try:
+        client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") != "404":
+            return False  # the download says why
+        return bool(client.list_objects_v2(Bucket=bucket, Prefix=f"{key}/", MaxKeys=1).get("KeyCount"))
+    return False
 
 
 def _below(client: S3Client, bucket: str, prefix: str, source: str) -> tuple[list[str], tuple[str, ...]]:

@@ -86,7 +86,7 @@ def read(
             columns.typed(opening.table(part, needed.names), declared, part.content.where, opening.spelling, notes)
             for part in opening.parts
         ]
-    return opening.reading(columns.joined(tables), [*opening.said, *notes.lines()])
+    return opening.reading(columns.joined(tables), notes.lines())
 
 
 def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = None) -> Reading:
@@ -111,7 +111,7 @@ def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = N
                 fix=f"{opening.parts[0].content.where} has {', '.join(names[:8])}",
             )
     whole = _below_each_other([table.select(names) for table in tables], source)
-    return opening.reading(whole, opening.said)
+    return opening.reading(whole, [])
 
 
 def _below_each_other(tables: list[pa.Table], source: str) -> pa.Table:
@@ -175,8 +175,8 @@ class _Opening:
             raise DataError(
                 "the table has a header and no rows", where=where, fix="check the query or export that wrote it"
             )
-        reading = Reading(table, len(self.parts), self.size, self.left_out, self.spelling, tuple(said))
-        return replace(reading, said=(*said, f"read {reading.counts}"))
+        reading = Reading(table, len(self.parts), self.size, self.left_out, self.spelling, ())
+        return replace(reading, said=(*self.said, *said, f"read {reading.counts}"))
 
     def _part(self, file: files.File, held: Content, index: int) -> _Part:
         if held.format == "csv" and self.dialect is not None:
@@ -204,6 +204,8 @@ class _Opening:
             self.unnamed |= {f"number {number + 1}" for number, name in enumerate(names) if name not in mine}
         else:
             mine = [name for name in wanted if name not in from_folders]
+            unnamed = [name for name in names if (not name or name.startswith(UNNAMED)) and name not in mine]
+            self.unnamed |= {f"number {names.index(name) + 1}" for name in unnamed}
         where = columns.positions(names, mine, part.content.where)
         if part.content.format == "csv":
             assert self.dialect is not None  # noqa: S101 - there is a CSV file
@@ -305,6 +307,12 @@ def _quotes(held: Content, dialect: Dialect) -> int:
     with content.text_of(held, dialect.quote, dialect.comment) as text:
         while text.read(content.CHUNK):
             pass
+        if text.escaped:
+            raise DataError(
+                f"the file has quotation marks {dialect.quote} behind a backslash, which then end a value",
+                where=held.where,
+                fix='write a quotation mark inside a value twice (Spark: .option("escape", "\\""))',
+            )
         return int(text.quotes)
 
 

@@ -101,13 +101,14 @@ def test_a_store_gives_the_same_table(
     arguments: list[str | Path] = ["ingest", model, "--work", tmp_path / "work", "--source"]
     local = homelab(*arguments, source)
     assert local.returncode == 0, local.stderr
-    from_the_store = homelab(*arguments, f"s3://datasets/{name}/", env=minio.env)
+    slash = "/" if name.startswith("pandas") else ""
+    from_the_store = homelab(*arguments, f"s3://datasets/{name}{slash}", env=minio.env)
     assert from_the_store.returncode == 0, from_the_store.stderr
     manifest = json.loads((tmp_path / "work" / "ingest" / "manifest.json").read_text())
     assert expected[0] == manifest["sha256"]
     # What was read and left out is said in the same words.
     said = [
-        [line.replace(str(source), "").replace(f"s3://datasets/{name}/", "") for line in done.stderr.splitlines()[:-1]]
+        [line.replace(f"{source}/", "").replace(f"s3://datasets/{name}/", "") for line in done.stderr.splitlines()[:-1]]
         for done in (local, from_the_store)
     ]
     assert said[0] == said[1]
