@@ -113,7 +113,8 @@ def _found(root: Path) -> list[Graded]:
 
 def _fingerprint(root: Path, rendered: Path) -> str:
     """A SHA-256 of everything that the graders read, of their versions, and of how this module calls them."""
-    graded = [*rendered.glob("*.yaml"), *root.glob("docker/**/*"), *root.glob(".github/**/*"), *_scripts(root)]
+    patterns = "docker/**/*", ".github/**/*", ".*/workflows/*.yaml"
+    graded = [*rendered.glob("*.yaml"), *(path for one in patterns for path in root.glob(one)), *_scripts(root)]
     files = {str(path.relative_to(rendered if rendered in path.parents else root)): path for path in graded}
     digest = hashlib.sha256(repr(tools.TOOLS).encode())
     for path in (root / VERSIONS, Path(__file__)):
