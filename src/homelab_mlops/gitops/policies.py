@@ -292,10 +292,10 @@ def jobs(repository: Repository) -> Problems:
 
 @policy
 def budgets(repository: Repository) -> Problems:
-    from homelab_mlops.gitops.settings import SETTINGS, load_settings
+    from homelab_mlops.gitops.settings import SETTINGS, load_budgets
 
     requested = vars(requests(repository))
-    for resource, budget in load_settings(repository.root).budgets.amounts.items():
+    for resource, budget in load_budgets(repository.root).items():
         if requested[resource] > budget:
             total, most = (say_quantity(resource, value) for value in (requested[resource], budget))
             yield "the platform", f"its {resource} requests are {total}; the budget in {SETTINGS} is {most}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ ARGO_CD = "argo-cd"
 """The Application of Argo CD itself, which upstream writes."""
 ROOT_APPLICATION = Path("clusters/homelab/root.yaml")
 SECONDS = 60.0
+MOST_VALUES = 2_000_000
+_ALIAS = re.compile(r"[\[\s,:]\*\w")
 # Builds run beside each other, and end before collecting garbage pays, unless a tree is very large.
 _ALONE = {"GOGC": "off", "GOMEMLIMIT": "512MiB", "GOMAXPROCS": "1"}
 
@@ -59,10 +62,12 @@ def read_yaml(path: Path) -> list[Manifest]:
         RepositoryError: it is not YAML, or not of mappings.
     """
     try:
-        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=_Loader))
+        documents = parse(path.read_text(encoding="utf-8", errors="replace"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RepositoryError(f"not valid YAML: {error.problem}", where=f"{path}:{line}") from error
+    except yaml.YAMLError as error:
+        raise RepositoryError(f"not valid YAML: {error}", where=str(path)) from error
     return [document for document in documents if isinstance(document, dict)]
 
 
@@ -122,8 +127,26 @@ def render(folder: Path) -> list[Manifest]:
 
 
 def parse(text: str) -> list[Manifest]:
-    """The objects of rendered YAML."""
-    return [document for document in yaml.load_all(text, Loader=_Loader) if document]
+    """The objects of YAML.
+
+    Raises:
+        yaml.YAMLError: it is none, or its aliases make it larger than anything that is meant.
+    """
+    documents = list(yaml.load_all(text, Loader=_Loader))
+    if _ALIAS.search(text) and _size(documents, {}) > MOST_VALUES:
+        raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values")
+    return [document for document in documents if document]
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """How many values there are where each alias is written out."""
+    if not isinstance(node, (dict, list)):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES  # of a node within itself
+        items = node.values() if isinstance(node, dict) else node
+        known[id(node)] = 1 + sum(_size(item, known) for item in items)
+    return known[id(node)]
 
 
 def build(folder: Path) -> str:

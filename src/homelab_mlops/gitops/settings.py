@@ -113,6 +113,23 @@ class Settings(BaseModel):
         return dict(label.split("=") for label in self.ingress_labels.split(","))
 
 
+class _BudgetSettings(BaseModel):
+    """The part of the settings that budgets are read from, whatever else an older or newer file has."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    budgets: Budgets
+
+
+def load_budgets(root: Path) -> dict[str, Decimal]:
+    """What all Applications of the repository in ``root`` may request: bytes of memory, cores, bytes of storage.
+
+    Raises:
+        RepositoryError: the settings have no budgets, or others than amounts.
+    """
+    return read_model(root / SETTINGS, _BudgetSettings).budgets.amounts
+
+
 def load_settings(root: Path) -> Settings:
     """The settings of the repository in ``root``."""
     return read_model(root / SETTINGS, Settings)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 from homelab_mlops.review.report import SIGNS, Item, Report, brief
 
 MARKER = "<!-- homelab-diff -->"
@@ -27,7 +30,7 @@ def markdown(report: Report, limit: int | None = LIMIT, rest: str = "") -> str:
         counted = ", ".join(
             f"{count} {action}" for action in SIGNS if (count := sum(item.action == action for item in group.items))
         )
-        head = f"\n<details><summary><b>{_escape(group.application)}</b>: {counted}</summary>\n"
+        head = f"\n<details><summary><b>{_html(group.application)}</b>: {counted}</summary>\n"
         body = "".join(f"\n{_item(item)}" for item in group.items)
         parts.append(f"{head}{body}\n</details>\n")
     if limit is None:
@@ -73,8 +76,13 @@ def _item(item: Item) -> str:
                 rows.append(f"+   {line.where}: {brief(line.after, 300)}{note}")
     if item.yaml and item.action == "added":
         rows += [f"+   {row}" for row in item.yaml.splitlines()]
-    text = "\n".join(rows).replace("```", "'''")
+    text = re.sub("`{3,}|~{3,}", lambda match: "'" * len(match[0]), "\n".join(rows))
     return f"```diff\n{text}\n```\n"
+
+
+def _html(text: str) -> str:
+    """Text within HTML, where Markdown's marks mean nothing until a blank line."""
+    return html.escape(text).replace("@", "@\u200b")
 
 
 def _code(text: str) -> str:
@@ -83,6 +91,8 @@ def _code(text: str) -> str:
 
 def _escape(text: str) -> str:
     """Text that cannot become markup, a mention or a link."""
-    for character in "\\`*_[]|#":
+    for character in "\\`*_[]|#~!":
         text = text.replace(character, f"\\{character}")
-    return text.replace("<", "&lt;").replace(">", "&gt;").replace("@", "@\u200b").replace("\n", " ")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "@\u200b")
+    # A forge makes a link of an address by itself.
+    return re.sub(r"(?i)(://|www\.|\bgh-)", lambda match: f"{match[0]}\u200b", text).replace("\n", " ")

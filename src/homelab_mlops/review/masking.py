@@ -61,7 +61,7 @@ _PLACES = (
     re.compile(r"\bredis-cli\b[^;|&\n]*?\s-a\s+(?P<value>[^\s;|&]+)"),
     re.compile(r"\bldap\w+\b[^;|&\n]*?\s-w\s+(?P<value>[^\s;|&]+)"),
     re.compile(r"\b(?:login|account|user)\s+\S+\s+password\s+(?P<value>\S+)"),
-    re.compile(r"^\s*password\s+(?P<value>\S+)\s*$", re.MULTILINE),
+    re.compile(r"^\s*(?:password|requirepass|masterauth)\s+(?P<value>\S+)\s*$", re.MULTILINE),
     re.compile(r"[?&](?:sig|signature|X-Amz-Signature|code|key)=(?P<value>[^&\s\"']{16,})"),
 )
 _ASSIGNED = re.compile(
@@ -69,7 +69,9 @@ _ASSIGNED = re.compile(
     r"(?P<between>\s*(?::=|=>|=|:(?!//))[ \t]*)"
     r"(?P<value>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\n]|'')*'|(?![{\[|>&*]|\$[({])[^\s,;}\]\"'&]+)"
 )
-_OPTION = re.compile(r"(?<![\w-])--?(?P<name>[a-z][\w-]*)[ \t]+(?P<value>\"[^\"\n]*\"|'[^'\n]*'|(?!-)[^\s;|&\"']+)")
+_OPTION = re.compile(
+    r"(?<![\w-])--?(?P<name>[a-z][\w-]*)[\"']?(?:,[ \t]*|[ \t]+)(?P<value>\"[^\"\n]*\"|'[^'\n]*'|(?!-)[^\s;|&\"',\]]+)"
+)
 # A whole line that gives a name a value: the value is the rest of it.
 _LINE = re.compile(
     r"^(?P<start>\s*(?:-\s+|export\s+|set\s+)?[\"']?(?P<name>[A-Za-z_][\w.-]*)[\"']?\s*[:=]\s*)(?P<value>\S.*)$"

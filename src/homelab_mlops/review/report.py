@@ -11,6 +11,7 @@ from homelab_mlops.review.compare import BOOTSTRAP, MISSING, Change, compare, sh
 from homelab_mlops.review.rules.resources import say_sums
 from homelab_mlops.review.rules.rule import LEVELS, Flag, Review
 from homelab_mlops.review.rules.table import flags
+from homelab_mlops.review.visible import visible, visible_value
 
 SIGNS = {"added": "+", "removed": "-", "changed": "~", "orphaned": "!"}
 
@@ -123,7 +124,7 @@ def review(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> Report:
         groups.setdefault(change.application, []).append(_item(change))
     names = {name for side in (before, after) for name in side.sources}
     listed = [
-        Group("root, applied by `homelab bootstrap`" if name == BOOTSTRAP else name, items)
+        Group("root, applied by `homelab bootstrap`" if name == BOOTSTRAP else visible(name), items)
         for name, items in groups.items()
     ]
     return Report(
@@ -132,14 +133,18 @@ def review(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> Report:
 
 
 def _item(change: Change) -> Item:
-    lines = [Line(item.where, _known(item.shown[0]), _known(item.shown[1]), item.note) for item in change.fields]
+    lines = [
+        Line(visible(item.where), _shown(item.shown[0]), _shown(item.shown[1]), item.note) for item in change.fields
+    ]
     whole = change.after or change.before
-    text = shown_object(whole) if whole and change.action != "changed" else ""
-    return Item(change.action, str(change.id), *change.id, lines, text, change.why)
+    text = visible(shown_object(whole), lines=True) if whole and change.action != "changed" else ""
+    group, kind, namespace, name = map(visible, change.id)
+    what, why = visible(str(change.id)), visible(change.why)
+    return Item(change.action, what, group, kind, namespace, name, lines, text, why)
 
 
-def _known(value: Any) -> Any:
-    return None if value is MISSING else value
+def _shown(value: Any) -> Any:
+    return None if value is MISSING else visible_value(value)
 
 
 def brief(value: Any, width: int = 120) -> str:

@@ -16,6 +16,7 @@ from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.argo_cd.trees import WORKING_TREE, Git, Tree
 from homelab_mlops.gitops.location import SETTINGS, find_root
 from homelab_mlops.review.report import Report, review
+from homelab_mlops.review.visible import visible
 
 _FETCH = "fetch it (`git fetch --unshallow origin`), or name a commit: `homelab diff BASE`"
 
@@ -75,7 +76,7 @@ def _commit(git: Git, name: str) -> str:
 
 
 def _label(name: str, commit: str) -> str:
-    return commit[:10] if commit.startswith(name) else f"{name} ({commit[:10]})"
+    return commit[:10] if commit.startswith(name) else f"{visible(name)} ({commit[:10]})"
 
 
 def _merge_base(git: Git, root: Path, last: str | None) -> str:

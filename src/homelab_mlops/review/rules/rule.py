@@ -49,9 +49,9 @@ class Review:
         """
         if self.head.tree.read(str(SETTINGS)) is None:
             return {}
-        from homelab_mlops.gitops.settings import load_settings
+        from homelab_mlops.gitops.settings import load_budgets
 
-        return load_settings(self.head.tree.folder).budgets.amounts
+        return load_budgets(self.head.tree.folder)
 
     @cached_property
     def files(self) -> list[str]:

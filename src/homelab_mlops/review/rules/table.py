@@ -6,6 +6,7 @@ from importlib import import_module
 
 from homelab_mlops.review.masking import mask_text
 from homelab_mlops.review.rules.rule import LEVELS, REGISTERED, Flag, Review
+from homelab_mlops.review.visible import visible
 
 SUBJECTS = (
     "data", "immutable", "rights", "network", "security", "secrets", "images", "resources", "crds", "schedules",
@@ -20,7 +21,7 @@ RULES = sorted(REGISTERED, key=lambda rule: _MODULES.index(rule.find.__module__)
 def flags(review: Review) -> list[Flag]:
     """Everything that the rules find, the most dangerous first."""
     found = [
-        Flag(rule.level, rule.name, mask_text(where), mask_text(what), rule.reason, rule.action)
+        Flag(rule.level, rule.name, visible(mask_text(where)), visible(mask_text(what)), rule.reason, rule.action)
         for rule in RULES
         for where, what in dict.fromkeys(rule.find(review))
     ]
