@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from homelab_mlops.errors import DataError
-from homelab_mlops.model.scoring import as_text
+from homelab_mlops.model import values
 from homelab_mlops.model.spec import (
     BooleanFeature,
     CategoryFeature,
@@ -23,6 +23,7 @@ from homelab_mlops.model.spec import (
     Target,
 )
 from homelab_mlops.model.tasks import METRICS, Task, task_of
+from homelab_mlops.tables.columns import Declared, frame_of, typed
 
 MIN_ROWS = 20
 EXAMPLES = 3
@@ -83,6 +84,7 @@ def infer_spec(
 
 
 def _series(table: pa.Table, name: str, where: str) -> pd.Series[Any]:
+    """A column as the later steps see it: numbers as float64, all else as text, missing as None or NaN."""
     kind = table.schema.field(name).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -92,34 +94,40 @@ def _series(table: pa.Table, name: str, where: str) -> pd.Series[Any]:
             where=where,
             fix="write what matters of it as numbers, such as the hour; or say in a model.yaml what to read",
         )
-    if pa.types.is_nested(kind):
-        raise DataError(f"the column {name!r} holds lists or records", where=where, fix="store one value per cell")
-    series: pd.Series[Any] = table.column(name).to_pandas()
-    return series
+    one = table.select([name])
+    as_number = typed(one, [Declared(name, "text" if pa.types.is_boolean(kind) else "number")], where)
+    return frame_of(as_number)[name]
 
 
 def _feature(series: pd.Series[Any]) -> tuple[Feature, str]:
     present = series.notna()
-    if pd.api.types.is_bool_dtype(series.dtype) or _is_truth(series[present]):
+    if pd.api.types.is_float_dtype(series.dtype):
+        return NumberFeature(type="number", missing=1), "number"
+    names = set(series[present].unique())
+    if names and {name.lower() for name in names} <= {"true", "false"}:
         return BooleanFeature(type="boolean", missing=1), "boolean"
     no_number = _no_numbers(series)
-    if not no_number.any():
-        return NumberFeature(type="number", missing=1), "number"
-    values = series[present].nunique()
-    count = f"category of {values:,} values"
+    count = f"category of {len(names):,} values"
     if int(no_number.sum()) == int(present.sum()):
         return CategoryFeature(type="category", missing=1), f"{count}, such as {_examples(series[no_number])}"
     cells = f"{int(no_number.sum()):,} of {int(present.sum()):,} cells are no number"
     return CategoryFeature(type="category", missing=1), f"{count}, since {cells}: {_cells(series[no_number])}"
 
 
-def _is_truth(values: pd.Series[Any]) -> bool:
-    return len(values) > 0 and bool(values.map(lambda value: str(value).lower() in ("true", "false")).all())
-
-
 def _no_numbers(series: pd.Series[Any]) -> pd.Series[bool]:
-    """Which cells hold something that is no number."""
-    return pd.to_numeric(series, errors="coerce").isna() & series.notna()
+    """Which cells hold a text that is no number."""
+    if pd.api.types.is_float_dtype(series.dtype):
+        return pd.Series(data=False, index=series.index)
+    known = {text: not _is_number(text) for text in series.dropna().unique()}
+    return series.map(known).eq(other=True)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        values.number(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _examples(series: pd.Series[Any]) -> str:
@@ -134,7 +142,7 @@ def _target(name: str, series: pd.Series[Any], objective: object, where: str) ->
     """The task, the labels, and what was learned of the column to predict."""
     no_number = _no_numbers(series)
     numeric = not no_number.any()
-    texts = as_text(series.dropna())
+    texts = series.dropna().map(values.text_of if numeric else values.spelled)
     names = sorted(set(texts), key=lambda text: (float(text), text)) if numeric else sorted(set(texts))
     if isinstance(objective, str) and (of_objective := task_of(objective)) is not None:
         task = of_objective
