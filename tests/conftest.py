@@ -40,7 +40,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # Tests that share servers or models which take long to start; each of these runs in one process.
 TOGETHER = (
     "tests/unit/serving/",
-    "tests/unit/doctor/",
     "tests/unit/pipeline/test_faults.py",
     "tests/unit/pipeline/test_tracking.py",
     "tests/unit/test_fork.py",

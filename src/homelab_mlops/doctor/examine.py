@@ -26,6 +26,7 @@ class Report:
         not_looked_at: the reasons why something was not looked at, by group.
         out_of_time: the checks, of those that were wanted, that the doctor's time did not suffice for.
         requests: how many requests the checks sent, by group.
+        in_doubt: whether a server did not confirm in time what a check did; ``not_looked_at`` says what.
         seconds: how long it took.
         seen: whether any of the checks that were wanted ended.
     """
@@ -35,6 +36,7 @@ class Report:
     not_looked_at: dict[str, list[str]] = field(default_factory=dict)
     out_of_time: list[str] = field(default_factory=list)
     requests: dict[str, int] = field(default_factory=dict)
+    in_doubt: bool = False
     seconds: float = 0.0
     seen: bool = False
 
@@ -44,7 +46,7 @@ class Report:
         severities = {finding.severity for finding in self.findings}
         if severities:
             return "broken" if "broken" in severities else "warning"
-        return "incomplete" if self.out_of_time else "fine"
+        return "incomplete" if self.out_of_time or self.in_doubt else "fine"
 
 
 def examine(visit: Visit, groups: Collection[str], only: Collection[str] = ()) -> Report:
@@ -154,6 +156,9 @@ class _Round:
                     _late_in_words(name, self._late[name]) for name in report.out_of_time if CHECKS[name].group == group
                 )
                 report.not_looked_at.setdefault(group, []).append(reason)
+            for about, doubts in self._visit.doubts.items():
+                report.not_looked_at.setdefault(about, []).extend(doubts)
+            report.in_doubt = bool(self._visit.doubts)
             report.requests = dict(self._visit.requests)
         return report
 

@@ -193,25 +193,20 @@ def _writing(visit: Visit, place: Store) -> Iterator[Answer]:
     key = "/".join(part for part in (place.key, visit.shared.get("artifacts", ""), visit.probe) if part)
     written: dict[str, Any] = {}
     refused: list[Finding] = []
-    undeleted: list[Answer] = []
+    undeleted: list[Finding] = []
 
     def remove() -> None:
         # In a bucket with versions, only a deletion that names the version leaves nothing behind.
         if not refused:
             undeleted[:] = _delete(visit, place, key, written.get("VersionId"))
 
-    try:
-        with visit.removing(remove):
-            try:
-                written |= _put(visit, place, key)
-            except Finding as finding:
-                refused.append(finding)
-                raise
-            unread = _unreadable(visit, place, key)
-    except OutOfTimeError as error:
-        yield error
-        yield from undeleted
-        return
+    with visit.removing(remove):
+        try:
+            written |= _put(visit, place, key)
+        except Finding as finding:
+            refused.append(finding)
+            raise
+        unread = _unreadable(visit, place, key)
     yield from (*unread, *undeleted)
     # Sends the large part only where it can be read and deleted again.
     if not unread and not undeleted and not visit.stopped.is_set():
@@ -278,7 +273,7 @@ def _may_put(visit: Visit, place: Store, key: str) -> bool:
 
 def _delete(
     visit: Visit, place: Store, key: str, version: str | None, checksums: str = "when_supported"
-) -> list[Answer]:
+) -> list[Finding]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     probe = f"s3://{place.bucket}/{key} at {place.endpoint or 'AWS'}"
@@ -288,7 +283,8 @@ def _delete(
         try:
             client.delete_object(Bucket=place.bucket, Key=key, **which)  # type: ignore[arg-type]
         except BotoCoreError:
-            return [OutOfTimeError(f"whether the probe object {probe} is deleted")]
+            visit.doubt("store", f"whether the probe object {probe} is deleted")
+            return []
         except ClientError:
             continue
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from homelab_mlops.doctor import connection, store, store_client
 from homelab_mlops.doctor.checks import check
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.tracking_client import ask, message_of, refused, tls_of, tracking_uri, with_message
-from homelab_mlops.doctor.visit import NotLookedAtError, Visit
+from homelab_mlops.doctor.visit import NotLookedAtError, OutOfTimeError, Visit
 
 # Bytes: above 8 MiB, where boto3 begins to send in parts, and above the 1 MiB that nginx allows by default.
 LARGE = 8 * 1024 * 1024 + 1
@@ -361,5 +360,7 @@ def _may_not_write(visit: Visit, probe: str) -> Iterator[Finding]:
 
 
 def _delete(visit: Visit, path: str) -> None:
-    with contextlib.suppress(Finding):
+    try:
         ask(visit, "DELETE", path)
+    except (Finding, OutOfTimeError):
+        visit.doubt("tracking", f"whether the probe object {path.removeprefix(ARTIFACTS)} is deleted")

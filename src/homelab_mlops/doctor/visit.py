@@ -75,6 +75,7 @@ class Visit:
         stopped: set once the time is over or the command is stopped.
         shared: what one check leaves for others.
         requests: how many requests the checks sent, by group.
+        doubts: by group, what a server did not confirm in time, such as that the probe is deleted.
         probe: the name of the one object that checks write, and delete again.
     """
 
@@ -91,6 +92,7 @@ class Visit:
     stopped: threading.Event = field(default_factory=threading.Event)
     shared: dict[str, Any] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
     probe: str = field(default_factory=lambda: f"homelab-doctor/{uuid.uuid4().hex}")
     _clients: list[Closing] = field(default_factory=list)
     _leftovers: list[Callable[[], object]] = field(default_factory=list)
@@ -100,6 +102,13 @@ class Visit:
         """Notes that a check of this group sends a request."""
         with self._lock:
             self.requests[group] += 1
+
+    def doubt(self, group: str, what: str) -> None:
+        """Notes what a server did not confirm in time, once."""
+        with self._lock:
+            doubts = self.doubts.setdefault(group, [])
+            if what not in doubts:
+                doubts.append(what)
 
     def keep(self, client: Client) -> Client:
         """The client, which the end of the visit closes."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from werkzeug.security import generate_password_hash
 
+from homelab_mlops.cli import main
+from homelab_mlops.doctor import visit
 from homelab_mlops.gitops import tools
 from tests.conftest import ROOT, Store, clean_environment, free_port, mlflow_with
 from tests.unit.doctor.lab import BEHIND, EVERYTHING, MLFLOW_USER, PARTS, PASSWORD, Lab
@@ -24,6 +31,53 @@ from tests.unit.doctor.lab import BEHIND, EVERYTHING, MLFLOW_USER, PARTS, PASSWO
 def lab(minio: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with made_lab(tmp_path_factory.mktemp("lab"), minio) as made:
         yield made
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that share the lab run in one process, so that its servers start once."""
+    for item in items:
+        if "lab" in getattr(item, "fixturenames", ()) and item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group("doctor.lab"))
+
+
+Inside = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inside:
+    """Runs the command line in this process, outside of any clone and with no cluster, unless told otherwise.
+
+    Nothing of it is about time: to start a process anew takes longer than most of what the doctor does, and the doctor
+    has as long as it needs.
+    """
+    monkeypatch.setattr(visit, "BUDGET_SECONDS", math.inf)
+
+    def run(
+        *arguments: str | Path, env: Mapping[str, str], folder: Path = tmp_path
+    ) -> subprocess.CompletedProcess[str]:
+        command = ["homelab", *map(str, arguments)]
+        environment = clean_environment({"KUBECONFIG": "", "HOME": str(tmp_path), **env})
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        with monkeypatch.context() as patched, contextlib.ExitStack() as stack:
+            # Files, since the command line asks for their descriptors.
+            out, errors = (stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2))
+            stack.enter_context(contextlib.redirect_stdout(out))
+            stack.enter_context(contextlib.redirect_stderr(errors))
+            stack.enter_context(contextlib.chdir(folder))
+            patched.setattr(sys, "argv", command)
+            for name in [name for name in os.environ if name not in environment]:
+                patched.delenv(name)
+            for name, value in environment.items():
+                patched.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            for file in (out, errors):
+                file.seek(0)
+            return subprocess.CompletedProcess(command, int(ended.value.code or 0), out.read(), errors.read())
+
+    return run
 
 
 @contextlib.contextmanager
@@ -57,9 +111,19 @@ def made_lab(folder: Path, minio: Store) -> Iterator[Lab]:
         starting = [pool.submit(stack.enter_context, server) for server in (first, second)]
         disk, on_disk = stack.enter_context(_disk(folder / "disk"))
         on_files, behind_login = (server.result() for server in starting)
+        _check_passwords_fast(guarded / "auth.db")
         made = Lab(folder, minio, on_files, plain / "mlflow.db", behind_login, disk, on_disk)
         made.user(*EVERYTHING, *PARTS, key=MLFLOW_USER)
         yield made
+
+
+def _check_passwords_fast(database: Path) -> None:
+    """Hashes the password anew with one round: the server checks it in each request, which took 0.1 s of CPU."""
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        (count,) = connection.execute("SELECT count(*) FROM users").fetchone()
+        assert count == 1
+        hashed = generate_password_hash(PASSWORD, method="pbkdf2:sha256:1")
+        connection.execute("UPDATE users SET password_hash = ?", (hashed,))
 
 
 @contextlib.contextmanager

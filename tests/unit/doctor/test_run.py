@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import signal
 import socket
 import subprocess
@@ -25,26 +27,19 @@ from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.run import Options, as_document, doctor_command, exit_code, show
 from homelab_mlops.doctor.visit import DELETE_SECONDS, Visit
 from homelab_mlops.errors import DoctorError
-from tests.conftest import HOMELAB, ROOT, clean_environment
+from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment
 from tests.unit.doctor import network
+from tests.unit.doctor.conftest import Inside
 from tests.unit.doctor.lab import PARTS, PASSWORD, Lab, set_environment
 from tests.unit.doctor.network import Answer, Request
 
-Doctor = Callable[..., subprocess.CompletedProcess[str]]
 NOTHING_LISTENS = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def doctor(tmp_path: Path) -> Doctor:
-    """Runs `homelab doctor` outside of any clone and with no cluster, unless told otherwise."""
-
-    def run(*arguments: str, env: Mapping[str, str], folder: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        environment = clean_environment({"KUBECONFIG": "", "HOME": str(tmp_path), **env})
-        return subprocess.run(
-            [HOMELAB, "doctor", *arguments], capture_output=True, text=True, timeout=60, cwd=folder, env=environment
-        )
-
-    return run
+def doctor(inside: Inside) -> Inside:
+    """Runs `homelab doctor` in this process."""
+    return functools.partial(inside, "doctor")
 
 
 def answer(finished: subprocess.CompletedProcess[str]) -> Any:
@@ -56,21 +51,20 @@ def codes(finished: subprocess.CompletedProcess[str]) -> list[str]:
     return [finding["code"] for finding in answer(finished)["findings"]]
 
 
-def test_a_healthy_stack_ends_with_0(lab: Lab, doctor: Doctor) -> None:
+def test_a_healthy_stack_ends_with_0(lab: Lab, doctor: Inside) -> None:
     finished = doctor("--json", env=lab.healthy)
     report = answer(finished)
-    assert (finished.returncode, report["findings"]) == (0, [])
-    assert report["status"] == ("incomplete" if report["out_of_time"] else "fine")
+    assert (finished.returncode, report["status"], report["findings"], report["out_of_time"]) == (0, "fine", [], [])
     assert {"tracking", "store"} <= report["looked_at"].keys()
 
 
-def test_a_warning_ends_with_1(lab: Lab, doctor: Doctor) -> None:
+def test_a_warning_ends_with_1(lab: Lab, doctor: Inside) -> None:
     env = lab.s3(**lab.user("s3:ListBucket", "s3:PutObject", "s3:GetObject", *PARTS))
     finished = doctor("--json", env=env)
     assert (finished.returncode, codes(finished), answer(finished)["status"]) == (1, ["STORE_DENIED_DELETE"], "warning")
 
 
-def test_what_is_broken_ends_with_2_and_says_code_place_and_fix(lab: Lab, doctor: Doctor) -> None:
+def test_what_is_broken_ends_with_2_and_says_code_place_and_fix(lab: Lab, doctor: Inside) -> None:
     env = lab.s3(AWS_SECRET_ACCESS_KEY="wrong-secret")
     finished = doctor(env=env)
     assert finished.returncode == 2
@@ -81,13 +75,13 @@ def test_what_is_broken_ends_with_2_and_says_code_place_and_fix(lab: Lab, doctor
     assert finding.keys() == {"code", "severity", "what", "where", "fix"}
 
 
-def test_a_step_goes_on_with_warnings_and_tries_again_where_time_may_help(lab: Lab, doctor: Doctor) -> None:
+def test_a_step_goes_on_with_warnings_and_tries_again_where_time_may_help(lab: Lab, doctor: Inside) -> None:
     may_not_delete = lab.s3(**lab.user("s3:ListBucket", "s3:PutObject", "s3:GetObject", *PARTS))
     environments = (may_not_delete, {"MLFLOW_TRACKING_URI": NOTHING_LISTENS}, lab.s3(AWS_SECRET_ACCESS_KEY="wrong"))
     assert [doctor("--as-step", env=env).returncode for env in environments] == [0, 75, 2]
 
 
-def test_only_looks_for_one_fault(lab: Lab, doctor: Doctor) -> None:
+def test_only_looks_for_one_fault(lab: Lab, doctor: Inside) -> None:
     env = {"MLFLOW_TRACKING_URI": NOTHING_LISTENS, **lab.s3(AWS_SECRET_ACCESS_KEY="wrong-secret")}
     assert codes(doctor("--json", env=env)) == ["TRACKING_REFUSED", "STORE_WRONG_SECRET"]
     only = doctor("--json", "--only", "STORE_WRONG_SECRET", env=env)
@@ -101,7 +95,7 @@ def test_only_looks_for_one_fault(lab: Lab, doctor: Doctor) -> None:
     assert "did you mean STORE_WRONG_SECRET?" in misspelt.stderr
 
 
-def test_in_cluster_leaves_cluster_and_repository_out(doctor: Doctor) -> None:
+def test_in_cluster_leaves_cluster_and_repository_out(doctor: Inside) -> None:
     env = {"MLFLOW_TRACKING_URI": NOTHING_LISTENS}
     outside, inside = (answer(doctor("--json", *options, env=env, folder=ROOT)) for options in ((), ("--in-cluster",)))
     assert "gitops" in outside["looked_at"]
@@ -109,7 +103,7 @@ def test_in_cluster_leaves_cluster_and_repository_out(doctor: Doctor) -> None:
     assert [finding["code"] for finding in inside["findings"]] == ["TRACKING_REFUSED"]
 
 
-def test_a_model_is_looked_at_with_its_table(lab: Lab, doctor: Doctor) -> None:
+def test_a_model_is_looked_at_with_its_table(lab: Lab, doctor: Inside) -> None:
     reader = lab.user("s3:ListBucket", "s3:GetObject", bucket="datasets")
     env = {"AWS_ENDPOINT_URL_S3": lab.minio.endpoint, **reader}
     assert codes(doctor("churn", "--in-cluster", "--json", env=env, folder=ROOT)) == ["STORE_NO_TABLE"]
@@ -118,7 +112,7 @@ def test_a_model_is_looked_at_with_its_table(lab: Lab, doctor: Doctor) -> None:
     assert "no-such-model" in unknown.stderr
 
 
-def test_a_login_in_an_address_is_not_shown(lab: Lab, doctor: Doctor) -> None:
+def test_a_login_in_an_address_is_not_shown(lab: Lab, doctor: Inside) -> None:
     for uri in (NOTHING_LISTENS, lab.guarded, "ftp://127.0.0.1"):
         with_login = uri.replace("://", "://somebody:hidden-word@")
         said = doctor("--json", env={"MLFLOW_TRACKING_URI": with_login})
@@ -157,10 +151,10 @@ def test_a_slow_server_is_not_accused_of_anything(lab: Lab, seconds: float, monk
             set_environment(monkeypatch, env)
             report = examine(Visit(), ("tracking", "store"))
             assert report.findings == []
-            assert report.status == ("incomplete" if report.out_of_time else "fine")
+            assert report.status == ("incomplete" if report.out_of_time or report.in_doubt else "fine")
 
 
-def test_a_login_may_lie_where_mlflow_reads_it(lab: Lab, tmp_path: Path, doctor: Doctor) -> None:
+def test_a_login_may_lie_where_mlflow_reads_it(lab: Lab, tmp_path: Path, doctor: Inside) -> None:
     env = {"MLFLOW_TRACKING_URI": lab.guarded, "HOME": str(tmp_path)}
     assert codes(doctor("--json", env=env)) == ["TRACKING_LOGIN_MISSING"]
     (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login admin password {PASSWORD}\n")
@@ -172,12 +166,12 @@ def test_a_login_may_lie_where_mlflow_reads_it(lab: Lab, tmp_path: Path, doctor:
     assert codes(doctor("--json", env=env)) == []
 
 
-def test_a_bucket_that_is_none_is_no_fine_stack(lab: Lab, doctor: Doctor) -> None:
+def test_a_bucket_that_is_none_is_no_fine_stack(lab: Lab, doctor: Inside) -> None:
     for options, env in ((["--store", "mlflow/artifacts"], lab.s3()), (["--store", "s3:///artifacts"], lab.s3())):
         assert doctor(*options, env=env).returncode == 2
 
 
-def test_a_password_of_the_database_is_not_shown(doctor: Doctor) -> None:
+def test_a_password_of_the_database_is_not_shown(doctor: Inside) -> None:
     uris = ("postgresql://mlflow:hidden/word@127.0.0.1:9/db", "mysql+pymysql://mlflow:hidden-word@127.0.0.1:nine/db")
     for uri in uris:
         said = doctor("--json", env={"MLFLOW_BACKEND_STORE_URI": uri})
@@ -246,13 +240,16 @@ class Hold:
 
     def __init__(self, held: Callable[[Request], bool]) -> None:
         self.held, self.path = held, ""
+        # What the test does at that moment.
+        self.then: Callable[[], None] = lambda: None
         self.reached, self.let_go = threading.Event(), threading.Event()
 
     def __call__(self, request: Request) -> Answer | None:
         if self.held(request):
             self.path = request.path
             self.reached.set()
-            self.let_go.wait(60)
+            self.then()
+            self.let_go.wait(PATIENCE)
         return None
 
 
@@ -287,25 +284,40 @@ def test_a_stopped_doctor_leaves_nothing_behind_mlflow(lab: Lab, hold: Hold, tmp
     assert [path for path in lab.database.parent.rglob("*") if path.name == probe] == []
 
 
+# The doctor, with all the time that a slow machine needs.
+UNHURRIED = """
+import math
+from homelab_mlops.cli import main
+from homelab_mlops.doctor import visit
+visit.BUDGET_SECONDS = math.inf
+main()
+"""
+
+
 def stop(env: Mapping[str, str], hold: Hold, folder: Path) -> None:
-    """Starts the doctor, interrupts it as Ctrl-C does while a request waits, and holds that it ends at once."""
+    """Starts the doctor, interrupts it as Ctrl-C does while a request waits, and holds that it ends."""
     environment = clean_environment({"KUBECONFIG": "", "HOME": str(folder), **env})
     with subprocess.Popen(
-        [HOMELAB, "doctor"], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", UNHURRIED, "doctor"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as process:
-        assert hold.reached.wait(30)
+        assert hold.reached.wait(PATIENCE)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 128 + signal.SIGINT
+        assert process.wait(PATIENCE) == 128 + signal.SIGINT
 
 
 @pytest.mark.parametrize("hold", [reading_the_probe, sending_a_part], indirect=True)
 def test_a_doctor_whose_time_is_over_leaves_nothing(lab: Lab, hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
+    visit = Visit(deadline=math.inf)
+    hold.then = lambda: setattr(visit, "deadline", time.monotonic())
     with network.proxy(lab.minio.endpoint, hold) as url:
         set_environment(monkeypatch, lab.s3(url))
-        report = examine(Visit(deadline=time.monotonic() + 3), ("store",))
+        report = examine(visit, ("store",))
     assert hold.reached.is_set()
-    assert {finding.code for finding in report.findings} <= {"STORE_NO_ANSWER"}
-    assert report.findings or report.out_of_time == ["store.usable"]
+    assert (report.findings, report.out_of_time) == ([], ["store.usable"])
     assert left(lab, hold.path) == []
 
 
