@@ -121,6 +121,8 @@ def review(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> Report:
     looked_at = Review(before, after, changes)
     groups: dict[str, list[Item]] = {}
     for change in changes:
+        if looked_at.is_only_renamed(change):
+            continue  # the rule application-renamed says it of all of them
         groups.setdefault(change.application, []).append(_item(change))
     names = {name for side in (before, after) for name in side.sources}
     listed = [

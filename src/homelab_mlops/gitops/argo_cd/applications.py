@@ -78,6 +78,11 @@ class Source:
         destination = self.spec.get("destination") or {}
         return str(destination.get("server") or destination.get("name") or "") + "|" + self.key.rpartition("/")[0]
 
+    def renders_as(self, other: Source) -> bool:
+        """Whether it renders the same sources for the same destination."""
+        same = self.spec.get("destination") == other.spec.get("destination") and self.origins == other.origins
+        return same and any(origin.get("path") or origin.get("chart") for origin in self.origins)
+
     @property
     def prunes(self) -> bool:
         """Whether Argo CD deletes what is no longer in git."""

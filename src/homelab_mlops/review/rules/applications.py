@@ -23,12 +23,15 @@ from homelab_mlops.review.rules.rule import Review, Said, changed_references, co
 )
 def application_appears(review: Review) -> Said:
     for change in review.of("Application", "ApplicationSet"):
-        if change.action == "added":
-            source = review.head.of(change.new) if change.id.kind == "Application" else None
-            yield (
-                str(change.id),
-                f"it brings {len(source.documents)} objects" if source else "what it generates is not shown here",
-            )
+        if change.action != "added":
+            continue
+        if change.id.kind == "ApplicationSet":
+            names = [key for key, item in review.head.sources.items() if item.generator == change.id.name]
+            yield str(change.id), f"it generates the Applications {', '.join(names) or '(none)'}"
+            continue
+        source = review.head.of(change.new)
+        if source is None or source.key not in review.renamed.values():
+            yield str(change.id), f"it brings {len(source.documents) if source else 0} objects"
 
 
 @rule(
@@ -42,7 +45,7 @@ def application_disappears(review: Review) -> Said:
     for change in review.changes:
         if change.id.kind in ("Application", "ApplicationSet") and change.action in ("removed", "orphaned"):
             source = review.base.of(change.old) if change.id.kind == "Application" else None
-            if source is None or not source.cascades:
+            if source is None or not (source.cascades or source.key in review.renamed):
                 yield str(change.id), "it leaves git; its objects stay, and Argo CD no longer updates them"
 
 
@@ -220,6 +223,21 @@ def sync_weakened(review: Review) -> Said:
 
 
 @rule(
+    "application-renamed",
+    "warning",
+    looks_for="an Application that gets another name",
+    reason="The old Application may delete the objects before the new one has them.",
+    action="Remove the old one's finalizer in an earlier commit, or annotate the objects with Prune=false.",
+)
+def application_renamed(review: Review) -> Said:
+    for old, new in review.renamed.items():
+        gone = review.base.sources[old]
+        objects = f"its {len(gone.documents)} objects"
+        fate = f"its finalizer deletes {objects}" if gone.cascades else f"{new} takes over {objects}"
+        yield f"Application {old}", f"it is renamed to {new}: {fate}"
+
+
+@rule(
     "moved",
     "warning",
     looks_for="an object that another Application takes over",
@@ -229,7 +247,9 @@ def sync_weakened(review: Review) -> Said:
 def moved(review: Review) -> Said:
     for change in review.changes:
         if change.before and change.after and change.before.application != change.after.application:
-            yield str(change.id), f"from {change.before.application} to {change.after.application}"
+            old, new = change.before.application, change.after.application
+            if review.renamed.get(old) != new:
+                yield str(change.id), f"from {old} to {new}"
 
 
 @rule(

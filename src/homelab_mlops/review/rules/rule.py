@@ -64,6 +64,23 @@ class Review:
         return unread(self.files, self.base, self.head)
 
     @cached_property
+    def renamed(self) -> dict[str, str]:
+        """The Applications that get another name and keep their sources and destination: the name before and after."""
+        new = [source for key, source in self.head.sources.items() if key not in self.base.sources]
+        found: dict[str, str] = {}
+        for key, source in self.base.sources.items():
+            twins = [item.key for item in new if item.renders_as(source) and item.key not in found.values()]
+            if key not in self.head.sources and twins:
+                found[key] = twins[0]
+        return found
+
+    def is_only_renamed(self, change: Change) -> bool:
+        """Whether an object changes in nothing but the name of its Application."""
+        if change.before is None or change.after is None or len(change.fields) != 1:
+            return False
+        return self.renamed.get(change.before.application) == change.after.application
+
+    @cached_property
     def new_namespaces(self) -> set[str]:
         """The names of the namespaces that the change adds."""
         return {change.id.name for change in self.of("Namespace") if change.action == "added"}
