@@ -1,0 +1,88 @@
+"""Repositories of other people's shapes: every random edit below a source path is reported or flagged."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from homelab_mlops.cli import app
+from tests.conftest import ROOT
+from tests.unit.review.repository import REVIEWS, commit, git
+
+# A folder for each shape: apps of apps, sets over folders, several clusters with bases, plain folders.
+SHAPES = sorted(path.name for path in (REVIEWS / "shapes").iterdir() if path.is_dir())
+EDITS = int(os.environ.get("EDITS", "25"))
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def shape(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shapes") / str(request.param)
+    shutil.copytree(REVIEWS / "shapes" / request.param, root)
+    (root / ".gitignore").write_text(".tools\n")
+    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    commit(root, "The tree before")
+    return root
+
+
+@pytest.fixture
+def tree(shape: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(shape)
+    yield shape
+    restore(shape)
+
+
+def restore(root: Path) -> None:
+    git(root, "checkout", "--quiet", "--", ".")
+    git(root, "clean", "--quiet", "-d", "--force")
+
+
+def review() -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["diff", "HEAD", "--output", "json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def edited(file: Path, rng: random.Random) -> str:
+    """One edit that changes what the file means: a value, a line that goes, or the whole file."""
+    text = file.read_text()
+    values = list(re.finditer(r"(?m)^(\s*(?:- )?[\w.-]+: |\s*- )([\w./-]+)$", text))
+    how = rng.choice(["value", "value", "value", "remove"]) if values else "remove"
+    if how == "remove":
+        file.unlink()
+        return "removed"
+    match = rng.choice(values)
+    file.write_text(f"{text[: match.start(2)]}{match[2]}x{text[match.end(2) :]}")
+    return f"{match[0].strip()}x"
+
+
+def test_every_application_is_found(tree: Path) -> None:
+    expected = (REVIEWS / "shapes" / f"{tree.name}.txt").read_text().split()
+    (tree / "more.yaml").write_text("a: b\n")
+    found = review()
+    assert re.search(r"of (\d+) applications", found["summary"]), found["summary"]
+    assert f"of {len(expected)} applications" in found["summary"]
+
+
+def test_every_edit_is_reported_or_flagged(tree: Path) -> None:
+    rng = random.Random(tree.name)
+    files = sorted(path for path in tree.rglob("*.yaml") if ".git" not in path.parts)
+    unsaid = []
+    for _ in range(EDITS):
+        file = rng.choice(files)
+        what = edited(file, rng)
+        found = review()
+        if not found["applications"] and not found["flags"]:
+            unsaid.append((str(file.relative_to(tree)), what))
+        restore(tree)
+    assert unsaid == []
