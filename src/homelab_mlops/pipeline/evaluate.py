@@ -149,9 +149,10 @@ def _refuse_trained_groups(held_out: pd.DataFrame, trained: pd.DataFrame, spec: 
 
 
 def _refuse_too_little(held_out: pd.DataFrame, spec: ModelSpec) -> None:
-    if len(held_out) < FEWEST_ROWS:
+    rows = len(counting(held_out, spec))
+    if rows < FEWEST_ROWS:
         raise EvaluationError(
-            f"the holdout has {len(held_out)} rows; {FEWEST_ROWS} are the least",
+            f"the holdout has {rows} rows; {FEWEST_ROWS} are the least",
             where=spec.name,
             fix="bring more rows, or a larger `split.holdout`",
         )
@@ -193,7 +194,7 @@ def _champion(
         known = table[np.isin(row_ids(table, spec), found.trained)]
         unseen &= ~np.isin(group_ids(held_out, spec.split.group), group_ids(known, spec.split.group))
     left = counting(held_out[unseen], spec)[spec.target.column]
-    if unseen.sum() < FEWEST_ROWS or (spec.task == "binary" and left.nunique() < 2):
+    if len(left) < FEWEST_ROWS or (spec.task == "binary" and left.nunique() < 2):
         seen = f"the {found.name} has trained on {int((~unseen).sum()):,} of the {len(unseen):,} holdout rows"
         text = f"{seen}; no fair comparison is left. Keep `split.seed`, or promote by hand"
         return None, Reason("champion", passed=False, text=text)

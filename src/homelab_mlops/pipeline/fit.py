@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -235,6 +236,12 @@ class _Progress(xgb.callback.TrainingCallback):
             for name, values in metrics.items()
         }
         for name, value in latest.items():
+            if not math.isfinite(value):
+                raise ParameterError(
+                    f"the metric {name} is {value} of these rows",
+                    where=f"boosting round {epoch}",
+                    fix="report another eval_metric; an AUC needs rows of both labels, a MAPE targets that are not 0",
+                )
             self.history.setdefault(name, []).append(value)
         now = time.time_ns() // 1_000_000
         self.times.append(now)

@@ -45,9 +45,11 @@ def weighted_metric(name: str, truth: Array, predicted: Array) -> Weighted:
     if name == "auc":
         return _auc(truth, predicted)
     loss = _row_losses(name, truth, predicted)
-    if name == "rmse":
-        return lambda weights: float(np.sqrt(np.average(loss, weights=weights)))
-    return lambda weights: float(np.average(loss, weights=weights))
+
+    def mean(weights: Array) -> float:
+        return float(np.average(loss, weights=weights)) if np.any(weights) else float("nan")
+
+    return (lambda weights: float(np.sqrt(mean(weights)))) if name == "rmse" else mean
 
 
 def _row_losses(name: str, truth: Array, predicted: Array) -> Array:

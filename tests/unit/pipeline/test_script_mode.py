@@ -125,6 +125,13 @@ def test_what_does_not_fit_is_refused_before_a_row_is_read(
     assert (tmp_path / "output" / "failure").read_text().strip()
 
 
+def test_a_metric_that_these_rows_do_not_have_is_refused_by_name(tmp_path: Path, homelab: Homelab) -> None:
+    table = shells(100)
+    table.loc[::7, "rings"] = 0
+    refused(homelab("train", env=job(tmp_path, table, eval_metric="rmse,mape")), "the metric train:mape is inf")
+    assert "train:mape is inf" in (tmp_path / "output" / "failure").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "env", "expected"),
     [
