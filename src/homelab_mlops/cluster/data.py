@@ -5,16 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from homelab_mlops.clients.kubernetes import PATIENCE, Cluster
 from homelab_mlops.console import say, stdout
 from homelab_mlops.errors import ClusterError, DataError
 from homelab_mlops.model.spec import ModelSpec, load_spec
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WRITER = "training", "datasets-writer"
 MINIO = "minio", "app.kubernetes.io/name=minio", 9000
@@ -34,30 +30,38 @@ def push(model: str, file: Path | None, context: str | None) -> None:
     target = urlsplit(spec.data.source)
     if target.scheme != "s3":
         raise DataError("this model does not read from a bucket", where=f"data.source: {spec.data.source}")
-    table = _table(spec, file)
+    content, rows = _built_in(spec) if file is None else _checked(spec, file)
     cluster = Cluster(context, patience=PATIENCE)
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    say(f"{len(table)} rows, {buffer.tell() / 1e6:.1f} MB of Parquet")
-    _upload(cluster, buffer.getvalue(), bucket=target.netloc, key=target.path.lstrip("/"))
-    stdout().print(f"{spec.data.source}: {len(table)} rows")
+    say(f"{rows} rows, {len(content) / 1e6:.1f} MB")
+    _upload(cluster, content, bucket=target.netloc, key=target.path.lstrip("/"))
+    stdout().print(f"{spec.data.source}: {rows} rows")
 
 
-def _table(spec: ModelSpec, file: Path | None) -> pd.DataFrame:
-    import pandas as pd
-
+def _built_in(spec: ModelSpec) -> tuple[bytes, int]:
     from homelab_mlops.model.demo_tables import built_in
 
-    if file is None:
-        if spec.data.demo is None:
-            raise DataError(
-                "this model has no built-in table", fix=f"homelab data push {spec.name} --file TABLE.parquet"
-            )
-        return built_in(spec.data.demo)
-    try:
-        return pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
-    except (ValueError, OSError) as error:
-        raise DataError(f"not a table: {error}", where=str(file), fix="a Parquet or CSV file") from error
+    if spec.data.demo is None:
+        raise DataError("this model has no built-in table", fix=f"homelab data push {spec.name} --file TABLE.parquet")
+    table = built_in(spec.data.demo)
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue(), len(table)
+
+
+def _checked(spec: ModelSpec, file: Path) -> tuple[bytes, int]:
+    """The file as it is, once it reads as the model's table."""
+    from homelab_mlops.tables.columns import declared
+    from homelab_mlops.tables.read import read
+
+    if file.is_dir():
+        raise DataError(
+            "a folder is not pushed", where=str(file), fix="push one file; a store's own client copies more"
+        )
+    in_order = [spec.target.column, *spec.features]
+    reading = read(str(file), file.parent, declared(spec), spec.data.csv, in_order)
+    for line in reading.said:
+        say(line)
+    return file.read_bytes(), reading.table.num_rows
 
 
 def _upload(cluster: Cluster, content: bytes, *, bucket: str, key: str) -> None:

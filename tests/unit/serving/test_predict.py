@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -13,14 +15,20 @@ from tests.conftest import Homelab, Store, refused
 from tests.unit.model.test_scoring import raw_rows
 from tests.unit.serving.conftest import Registered
 
+WAYS: dict[str, Callable[[pd.DataFrame], bytes]] = {
+    "csv": lambda rows: rows.to_csv(index=False).encode(),
+    "csv.gz": lambda rows: gzip.compress(rows.to_csv(sep=";", decimal=",").encode("utf-16")),
+    "parquet": lambda rows: rows.to_parquet(index=False),
+}
 
-@pytest.mark.parametrize(("name", "ending"), [("churn", "csv"), ("penguins", "parquet")])
+
+@pytest.mark.parametrize(("name", "ending"), [("churn", "csv"), ("churn", "csv.gz"), ("penguins", "parquet")])
 def test_a_table_of_the_bucket(
     name: str, ending: str, registered: dict[str, Registered], mlflow_uri: str, minio: Store, homelab: Homelab
 ) -> None:
     model = registered[name]
     rows = raw_rows(model.spec)
-    content = rows.to_csv(index=False).encode() if ending == "csv" else rows.to_parquet(index=False)
+    content = WAYS[ending](rows)
     store, source, target = minio.client(), f"in/{name}.{ending}", f"out/{name}.parquet"
     store.put_object(Bucket="datasets", Key=source, Body=content)
     arguments = ["--source", f"s3://datasets/{source}", "--target", f"s3://datasets/{target}"]
