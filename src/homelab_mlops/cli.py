@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,14 +23,14 @@ from homelab_mlops.serving.commands import app as serving
 from homelab_mlops.storage.commands import app as storage
 
 INTERNAL_ERROR = 70
+HELP = ["-h", "--help"]
 
 app = typer.Typer(
     name="homelab",
     help="Train, track, gate and register models; and keep the repository and the cluster in step.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP},
 )
 app.add_typer(pipeline)
 app.add_typer(serving)
@@ -55,8 +55,26 @@ def _options(
 ) -> None: ...
 
 
+class _StoppedError(SystemExit):
+    """A signal has ended the command."""
+
+
 def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + signum)
+    raise _StoppedError(128 + signum)
+
+
+def _command() -> Any:
+    """The command line, whose help says nothing of the type of what is either there or not."""
+    command = typer.main.get_command(app)
+    waiting: list[Any] = [command]
+    while waiting:
+        one = waiting.pop()
+        waiting += getattr(one, "commands", {}).values()
+        helps = one.get_help_option(typer.Context(one, help_option_names=HELP))
+        for option in [*one.params, helps]:
+            if getattr(option, "is_bool_flag", False) or option is helps:
+                option.metavar = ""
+    return command
 
 
 def main() -> None:
@@ -70,13 +88,13 @@ def main() -> None:
     # Whoever finds the pipe closed puts something else in the place of standard output.
     output = os.dup(sys.stdout.fileno()) if sys.stdout else None
     try:
-        code = app(standalone_mode=False)
+        code = _command()(standalone_mode=False)
         if sys.stdout:
             sys.stdout.flush()
     except HomelabError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except SystemExit:
+    except _StoppedError:
         if not _is_unread(output):
             sys.stderr.write("stopped: nothing half-written is left; the same command runs again\n")
         raise

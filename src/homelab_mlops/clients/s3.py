@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 CONNECT_SECONDS = 5
+NO_CREDENTIALS = "there are no S3 credentials"
 
 
 def region() -> str:
@@ -146,7 +147,7 @@ def explained(source: str) -> Iterator[None]:
         raise StorageError(what, where=where, fix=fix, transient=failed) from error
     except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
         raise StorageError(
-            "there are no S3 credentials", where=where, fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            NO_CREDENTIALS, where=where, fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from error
     except boto.SSLError as error:
         raise StorageError(

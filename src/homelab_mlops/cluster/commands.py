@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from homelab_mlops.gitops import completion
 from homelab_mlops.gitops.options import Context, Deadline, KeyFile
 
 app = typer.Typer()
@@ -51,7 +52,12 @@ def status(
 
 @app.command()
 def run(
-    model: Annotated[str, typer.Argument(help="A model with a CronWorkflow, such as churn.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model with a CronWorkflow, such as churn.", show_default=False, autocompletion=completion.models
+        ),
+    ],
     context: Context = None,
     deadline: Annotated[int, typer.Option(min=1, help="Seconds to follow it.")] = 3600,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for its end.")] = True,
@@ -69,7 +75,10 @@ def run(
 @app.command()
 def models(
     model: Annotated[
-        str | None, typer.Argument(help="Only this model, with all its versions.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Only this model, with all its versions.", show_default=False, autocompletion=completion.models
+        ),
     ] = None,
     context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
@@ -87,7 +96,12 @@ def models(
 
 @app.command()
 def promote(
-    model: Annotated[str, typer.Argument(help="A model with a manifest, such as churn.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model with a manifest, such as churn.", show_default=False, autocompletion=completion.models
+        ),
+    ],
     version: Annotated[str, typer.Argument(help="Its version; 0 for none.", show_default=False)],
     context: Context = None,
     deadline: Deadline = 60,
@@ -134,7 +148,9 @@ app.add_typer(data, name="data")
 
 @data.command()
 def push(
-    model: Annotated[str, typer.Argument(help="Whose data.source is written.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(help="Whose data.source is written.", show_default=False, autocompletion=completion.models)
+    ],
     file: Annotated[
         Path | None,
         typer.Option(help="A Parquet or CSV file (default: the built-in table).", show_default=False, exists=True),

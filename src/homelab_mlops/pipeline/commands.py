@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from homelab_mlops.gitops import completion
+
 if TYPE_CHECKING:
     from homelab_mlops.pipeline.train import Tracking
 
@@ -24,7 +26,12 @@ class TrackingWay(StrEnum):
 
 
 STEPS, WHOLE = "Steps of a retraining", "Whole retrainings"
-Model = Annotated[str, typer.Argument(help="A model's name, its folder, or a model.yaml.", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A model's name, its folder, or a model.yaml.", show_default=False, autocompletion=completion.models
+    ),
+]
 Work = Annotated[
     Path, typer.Option("--work", help="The working directory; every step owns one folder in it.", envvar="HOMELAB_WORK")
 ]
@@ -61,6 +68,8 @@ Comment = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DEFAULT_WORK = Path("work")
+# Where SageMaker mounts a job's tables.
+CHANNELS = Path("/opt/ml/input/data")
 
 
 @app.command(rich_help_panel=STEPS)
@@ -120,7 +129,11 @@ def validate(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> Non
 @app.command(rich_help_panel=STEPS)
 def train(
     model: Annotated[
-        str | None, typer.Argument(help="A model; without one, SageMaker's SM_* variables say what to train.")
+        str | None,
+        typer.Argument(
+            help="A model; without one, SageMaker's SM_* variables say what to train.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     work: Work = DEFAULT_WORK,
     tracking: Way = None,
@@ -151,8 +164,12 @@ def _train_job(
 ) -> object:
     import os
 
+    from homelab_mlops.errors import SpecError
     from homelab_mlops.pipeline.job import reported
 
+    if model is None and not any(name.startswith("SM_") for name in os.environ) and not CHANNELS.exists():
+        known = ", ".join(completion.models("")) or "none in this folder"
+        raise SpecError("train which model?", fix=f"homelab train MODEL (models: {known}); or set SM_CHANNEL_TRAIN")
     with reported(os.environ) as folders:
         from homelab_mlops.model.spec import load_spec
         from homelab_mlops.pipeline.sagemaker import train_from_channels
@@ -215,7 +232,7 @@ def register(
     _answer(lambda: step(load_spec(model), work, alias_by_git=alias_by_git), json)
 
 
-@app.command(rich_help_panel=STEPS)
+@app.command(rich_help_panel=STEPS, hidden=True)
 def propose(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None:
     """Propose the version that the gate promotes, as a commit in the repository that Argo CD follows.
 
@@ -252,7 +269,9 @@ def retrain(
 
 @app.command(rich_help_panel=WHOLE)
 def predict(
-    model: Annotated[str, typer.Argument(help="A registered model.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(help="A registered model.", show_default=False, autocompletion=completion.models)
+    ],
     source: Annotated[str, typer.Option("--source", help="The table: a path, a folder, or s3://...")],
     target: Annotated[str, typer.Option("--target", help="The Parquet file to write: a path, or s3://...")],
     delimiter: Delimiter = None,
@@ -312,7 +331,7 @@ def replay(
     _answer(lambda: again(version, source), json)
 
 
-@app.command(rich_help_panel=WHOLE)
+@app.command(rich_help_panel=WHOLE, hidden=True)
 def outcome(
     status: Annotated[str, typer.Option("--status", envvar="WORKFLOW_STATUS", help="Of the workflow.")],
     failures: Annotated[

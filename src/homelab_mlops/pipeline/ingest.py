@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from homelab_mlops.clients import s3
 from homelab_mlops.console import say
-from homelab_mlops.errors import DataError, SpecError
+from homelab_mlops.errors import DataError, SpecError, StorageError
 from homelab_mlops.model import demo_tables
 from homelab_mlops.model.spec import Csv, ModelSpec, TimeSplit, period_parts
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
@@ -115,7 +116,14 @@ def read_source(spec: ModelSpec, source: str, folder: Path, csv: Csv | None = No
         table = pa.Table.from_pandas(frame[spec.columns], preserve_index=False)
         return Reading.built_in(typed(table, columns, source))
     csv = csv or spec.data.csv
-    return read(source, folder, columns, csv, [spec.target.column, *spec.features])
+    try:
+        return read(source, folder, columns, csv, [spec.target.column, *spec.features])
+    except StorageError as error:
+        # Who has no login at all sits at a desk: in a cluster the step has one.
+        if error.what == s3.NO_CREDENTIALS and source == spec.data.source:
+            demo = "`--source demo` for the built-in table, " if spec.data.demo else ""
+            error.fix = f"{demo}`--source FILE` for one of your own, or {error.fix}"
+        raise
 
 
 def read_frame(spec: ModelSpec, source: str, folder: Path) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from homelab_mlops.clients import s3
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, EvaluationError, StorageError
+from homelab_mlops.gitops import completion
 from homelab_mlops.model.spec import Csv
 from homelab_mlops.pipeline.registry import champion_of
 from homelab_mlops.tables.columns import declared_inputs, frame_of, typed
@@ -42,6 +43,9 @@ def predict(model: str, source: str, target: str, csv: Csv | None = None) -> dic
     """
     champion = champion_of(model)
     if champion is None:
+        known = completion.models("")
+        if known and model not in known:
+            raise EvaluationError(f"there is no model {model!r}", fix=f"models of this clone: {', '.join(known)}")
         raise EvaluationError(
             f"the model {model!r} has no champion", fix=f"`homelab promote {model} VERSION`, and a push, make one"
         )
