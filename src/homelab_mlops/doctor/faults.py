@@ -81,23 +81,14 @@ _TRACKING = (
         "the tracking server is not an http:// or https:// address",
         "run an MLflow server and name its address in MLFLOW_TRACKING_URI, or train with `--tracking files`",
     ),
-    *_connection(
-        "TRACKING",
-        "tracking server",
-        "MLFLOW_TRACKING_URI",
-        "MLFLOW_TRACKING_SERVER_CERT_PATH",
-    ),
+    *_connection("TRACKING", "tracking server", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_SERVER_CERT_PATH"),
     Fault(
         "TRACKING_NO_ANSWER",
         "the tracking server takes the connection and does not answer",
         "look at its log: its database or its artifact store may not answer",
         transient=True,
     ),
-    Fault(
-        "TRACKING_NOT_MLFLOW",
-        "this is no MLflow server",
-        "check host, port and path of MLFLOW_TRACKING_URI",
-    ),
+    Fault("TRACKING_NOT_MLFLOW", "this is no MLflow server", "check host, port and path of MLFLOW_TRACKING_URI"),
     Fault(
         "TRACKING_HOST_HEADER",
         "MLflow does not allow its clients to call it by this name",
@@ -141,11 +132,7 @@ _TRACKING = (
         "bring both to one version: install the server's version of mlflow-skinny here",
         severity="warning",
     ),
-    Fault(
-        "TRACKING_EXPERIMENT_DELETED",
-        "the experiment is deleted",
-        "restore it: mlflow experiments restore",
-    ),
+    Fault("TRACKING_EXPERIMENT_DELETED", "the experiment is deleted", "restore it: mlflow experiments restore"),
     Fault(
         "TRACKING_NOT_PROXIED",
         "the artifacts of the experiment are not served by MLflow: each client needs the keys of the store",
@@ -183,12 +170,7 @@ _STORE = (
         "the endpoint of the store is not an http:// or https:// address",
         "write it as http://HOST:PORT in MLFLOW_S3_ENDPOINT_URL or AWS_ENDPOINT_URL_S3",
     ),
-    *_connection(
-        "STORE",
-        "store",
-        "MLFLOW_S3_ENDPOINT_URL or AWS_ENDPOINT_URL_S3",
-        "AWS_CA_BUNDLE",
-    ),
+    *_connection("STORE", "store", "MLFLOW_S3_ENDPOINT_URL or AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE"),
     Fault(
         "STORE_NO_ANSWER",
         "the store takes the connection and does not answer",
@@ -200,11 +182,7 @@ _STORE = (
         "what answers at the endpoint is no S3 store",
         "name the port of the API, not that of the console (MinIO: 9000, not 9001)",
     ),
-    Fault(
-        "STORE_NO_CREDENTIALS",
-        "there are no S3 credentials",
-        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    ),
+    Fault("STORE_NO_CREDENTIALS", "there are no S3 credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     Fault(
         "STORE_WRONG_KEY",
         "the store does not know the access key",
@@ -215,11 +193,7 @@ _STORE = (
         "the secret key is wrong: the signatures differ",
         "check AWS_SECRET_ACCESS_KEY, with no space or line end in it; a proxy has to leave Host and path as they are",
     ),
-    Fault(
-        "STORE_EXPIRED",
-        "the credentials have expired",
-        "get new ones, and set AWS_SESSION_TOKEN with them",
-    ),
+    Fault("STORE_EXPIRED", "the credentials have expired", "get new ones, and set AWS_SESSION_TOKEN with them"),
     Fault(
         "STORE_WRONG_TOKEN",
         "the session token is missing or wrong",
@@ -286,29 +260,18 @@ _STORE = (
         "the store rejects the checksum headers that boto3 sends since 1.36",
         "set AWS_REQUEST_CHECKSUM_CALCULATION=when_required and AWS_RESPONSE_CHECKSUM_VALIDATION=when_required",
     ),
-    Fault(
-        "STORE_READ_ONLY",
-        "the store is read-only",
-        "look at its disk (`mount`, `dmesg`) and at its settings",
-    ),
+    Fault("STORE_READ_ONLY", "the store is read-only", "look at its disk (`mount`, `dmesg`) and at its settings"),
     Fault(
         "STORE_FULL",
         "the store is full, or the quota of the bucket is used up",
         "free space, or raise the volume or the quota",
     ),
-    Fault(
-        "STORE_FAILS",
-        "the store fails",
-        "look at its log",
-        transient=True,
-    ),
+    Fault("STORE_FAILS", "the store fails", "look at its log", transient=True),
 )
 
 _CLUSTER = (
     Fault(
-        "CLUSTER_KUBECONFIG",
-        "there is no usable context in the kubeconfig",
-        "set KUBECONFIG, or log in to the cluster",
+        "CLUSTER_KUBECONFIG", "there is no usable context in the kubeconfig", "set KUBECONFIG, or log in to the cluster"
     ),
     Fault(
         "CLUSTER_UNREACHABLE",
@@ -361,11 +324,7 @@ _CLUSTER = (
         "a container needed more memory than its limit, and was killed",
         "raise resources.limits.memory of the container in git, or give it less to do",
     ),
-    Fault(
-        "CLUSTER_CRASH",
-        "a container ends with an error",
-        "read its last lines: kubectl logs --previous",
-    ),
+    Fault("CLUSTER_CRASH", "a container ends with an error", "read its last lines: kubectl logs --previous"),
     Fault(
         "CLUSTER_POD_CONFIG",
         "a pod names a Secret, a ConfigMap, a claim or a key that does not exist",
@@ -437,9 +396,7 @@ _GITOPS = (
         "give it its name and namespace back, or seal it anew: delete the file and run `homelab init`",
     ),
     Fault(
-        "GITOPS_SEALED_DAMAGED",
-        "a SealedSecret is damaged",
-        "delete the file and run `homelab init`; commit and push",
+        "GITOPS_SEALED_DAMAGED", "a SealedSecret is damaged", "delete the file and run `homelab init`; commit and push"
     ),
     Fault(
         "GITOPS_OUT_OF_SYNC",
@@ -481,12 +438,7 @@ _GITOPS = (
         "an Application names a folder that the repository does not have",
         "correct spec.source.path, or push the folder",
     ),
-    Fault(
-        "GITOPS_NOT_PUSHED",
-        "what lies here is not what Argo CD deploys",
-        "commit and push",
-        severity="warning",
-    ),
+    Fault("GITOPS_NOT_PUSHED", "what lies here is not what Argo CD deploys", "commit and push", severity="warning"),
 )
 
 FAULTS: dict[str, Fault] = {fault.code: fault for fault in (*_TRACKING, *_STORE, *_CLUSTER, *_GITOPS)}
