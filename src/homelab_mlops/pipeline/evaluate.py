@@ -149,10 +149,10 @@ def _refuse_trained_groups(held_out: pd.DataFrame, trained: pd.DataFrame, spec: 
 
 
 def _refuse_too_little(held_out: pd.DataFrame, spec: ModelSpec) -> None:
-    rows = len(counting(held_out, spec))
+    rows, of_weight = len(counting(held_out, spec)), " of some weight" if spec.data.weight else ""
     if rows < FEWEST_ROWS:
         raise EvaluationError(
-            f"the holdout has {rows} rows; {FEWEST_ROWS} are the least",
+            f"the holdout has {rows} rows{of_weight}; {FEWEST_ROWS} are the least",
             where=spec.name,
             fix="bring more rows, or a larger `split.holdout`",
         )

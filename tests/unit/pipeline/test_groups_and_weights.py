@@ -130,7 +130,7 @@ def test_an_interval_of_groups_is_as_wide_as_the_groups_are_few() -> None:
 
 def test_weights_count_in_training_and_in_the_gate(tmp_path: Path, homelab: Homelab) -> None:
     """Half of the rows are mislabelled, and count nothing."""
-    table = visits(400, 1)
+    table = visits(800, 1)
     table["buys"] = (table["age"] > 0).astype(int)
     table["counts"] = 1.5
     wrong = np.random.default_rng(0).random(len(table)) < 0.5
