@@ -43,11 +43,11 @@ class Remote:
                 fix="set `repository` in clusters/homelab/settings.yaml to the https:// address",
             )
         self.url = url
-        # Nothing of the configuration of whoever runs this.
+        # The git configuration of the user who runs this is not read.
         client, self._path = get_transport_and_path(
             url, config=StackedConfig([ConfigFile()]), username=username or "git", password=token, quiet=True
         )
-        # dulwich's types for names and identities are bytes to everybody else.
+        # dulwich has types of its own for names and identities; here they are bytes.
         self._client: Any = client
         self._folder = tempfile.TemporaryDirectory(prefix="homelab-git-")
         self._repo: Any = Repo.init_bare(self._folder.name)

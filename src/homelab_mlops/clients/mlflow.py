@@ -202,7 +202,7 @@ class Registry:
             ) from error
 
     def _hold(self, answer: httpx.Response, where: str) -> None:
-        """Holds that an answer is no refusal.
+        """Checks that MLflow did not refuse.
 
         Raises:
             TrackingError: it is one; transient where the server may give another answer soon.

@@ -32,7 +32,7 @@ def _region(session: Session) -> str:
 def client(
     options: dict[str, Any] | None = None, *, style: str = "", endpoint: str = "", verify: bool = True
 ) -> S3Client:
-    """A client that fails within seconds; ``options`` are botocore's, instead of those here.
+    """A client that fails within seconds; ``options`` of botocore replace those that are set here.
 
     ``style`` of the addresses, unless given, is that of MLflow's variable, so that one setting serves both: `path`
     wherever an endpoint is set, or `virtual`. Without ``verify`` any certificate is taken.

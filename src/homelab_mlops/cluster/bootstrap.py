@@ -130,7 +130,7 @@ def _apply_argo_cd(cluster: Cluster, root: Path, key: SealingKey, until: float) 
     _wait(until, "CRDs of Argo CD", lambda: _not_established(cluster, crds))
     _apply_repository_credentials(cluster, root, key)
     for document in documents:
-        # What the sealed-secrets controller makes of these is there already; its own kind is not.
+        # Their Secrets are applied already, and the kind SealedSecret does not exist yet.
         if document not in first and document["kind"] not in {"SealedSecret", "Application", "AppProject"}:
             cluster.apply(document)
     for document in documents:
@@ -156,7 +156,7 @@ def _apply_repository_credentials(cluster: Cluster, root: Path, key: SealingKey)
                     "name": spec.name,
                     "namespace": spec.namespace,
                     "labels": spec.labels,
-                    # So that the controller takes it over instead of refusing to.
+                    # With this annotation the controller takes the Secret over; without it, it refuses.
                     "annotations": {"sealedsecrets.bitnami.com/managed": "true"},
                 },
                 "type": spec.type,
@@ -196,7 +196,7 @@ def _is_available(workload: Object) -> bool:
 
 
 def _wait(until: float, what: str, waiting_for: Callable[[], list[str]]) -> None:
-    """Waits until nothing is left to wait for; says so each time that changes."""
+    """Waits until ``waiting_for`` returns nothing; says what it waits for each time that changes."""
     started, said = time.monotonic(), None
     while missing := waiting_for():
         if time.monotonic() > until:

@@ -77,7 +77,7 @@ def versions_serving(cluster: Cluster) -> dict[str, str]:
 def compared(
     named: dict[str, str], registry: dict[str, tuple[str | None, list[Version]]] | None, serves: dict[str, str] | None
 ) -> list[ModelStatus]:
-    """One status a model; what could not be asked is unknown."""
+    """One status for each model; ``unknown`` where git, registry or cluster could not be asked."""
     statuses = []
     for model, version in sorted(named.items()):
         champion, versions = registry[model] if registry is not None else (UNKNOWN, [])

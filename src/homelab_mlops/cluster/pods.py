@@ -1,4 +1,4 @@
-"""What is wrong with a pod, in Kubernetes' words and in the last of its own."""
+"""What is wrong with a pod: the reason that Kubernetes gives, and the last words of its containers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def last_words_of_jobs(pods: list[Object]) -> dict[str, str]:
 
 
 def told_problem(pod: Object, cluster: Cluster) -> PodProblem | None:
-    """What is wrong with a pod of the platform; a workflow's own pods are told with the workflow."""
+    """What is wrong with a pod of the platform; `homelab status` reports a workflow's own pods with the workflow."""
     if "workflows.argoproj.io/workflow" in pod["metadata"].get("labels", {}):
         return None
     problem = pod_problem(pod)
@@ -49,7 +49,7 @@ def told_problem(pod: Object, cluster: Cluster) -> PodProblem | None:
 
 
 def _pods_last_words(pod: Object, cluster: Cluster) -> str:
-    """What a container said before it ended, or, while it runs and is not ready, says last."""
+    """The last message of a container that ended, or the last line in the log of one that runs and is not ready."""
     for container in pod.get("status", {}).get("containerStatuses", []):
         if container.get("ready"):
             continue
@@ -63,7 +63,7 @@ def _pods_last_words(pod: Object, cluster: Cluster) -> str:
 
 
 def pod_problem(pod: Object) -> PodProblem | None:
-    """What is wrong with a pod."""
+    """What is wrong with a pod, or None for one that runs, has succeeded, or belongs to a Job that tries again."""
     metadata, status = pod["metadata"], pod.get("status", {})
     phase = status.get("phase")
 

@@ -11,7 +11,7 @@ from homelab_mlops.model.scoring import Description, Scorer
 from homelab_mlops.serving.encoding import Encoder, RowsError
 from homelab_mlops.serving.protocol import Table
 
-# So many rows that a second thread earns more than it costs to wake.
+# From this many rows on, a second thread saves more time than it costs to wake it.
 MANY_ROWS = 256
 
 

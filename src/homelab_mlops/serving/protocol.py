@@ -184,7 +184,7 @@ def _csv(body: bytes) -> Table:
         row = next(number for number, line in enumerate(data) if len(line) != len(names))
         raise RowsError(f"row {row} has {len(data[row])} values; the header has {len(names)}")
     columns = zip(*data, strict=True) if data else []
-    # What each text is, the encoder knows by the model's types.
+    # The encoder knows by the model's types what each text means.
     return _some(Table(dict(zip(names, columns, strict=False)), len(data)))
 
 
