@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -105,6 +107,9 @@ def main() -> None:
         explained = storage_error(error)
         print_error(explained)
         sys.exit(explained.exit_code)
+    except ModuleNotFoundError as error:
+        print_error(missing_module(error))
+        sys.exit(1)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             error.show()  # type: ignore[attr-defined]
@@ -128,6 +133,38 @@ def _is_unread(output: int | None) -> bool:
     poll = select.poll()
     poll.register(output, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+# Distributions that are not named as the module that they bring.
+_DISTRIBUTIONS = {
+    "dateutil": "python-dateutil",
+    "mlflow": "mlflow-skinny",
+    "ruamel": "ruamel-yaml",
+    "sklearn": "scikit-learn",
+    "xgboost": "xgboost-cpu",
+}
+
+
+def missing_module(error: ModuleNotFoundError) -> HomelabError:
+    """Which extra brings a module that is not installed: of several, that of the room which asks for it."""
+    import traceback
+    from importlib import metadata
+
+    module = (error.name or "").partition(".")[0]
+    distribution = _DISTRIBUTIONS.get(module, module.replace("_", "-"))
+    extras = [
+        text.partition("extra == ")[2].strip("'\"")
+        for text in metadata.requires("homelab-mlops") or []
+        if re.match(rf"{re.escape(distribution)}(?![\w.-])", text) and "extra == " in text
+    ]
+    rooms = [frame.filename for frame in traceback.extract_tb(error.__traceback__) if "homelab_mlops" in frame.filename]
+    asking = Path(rooms[-1]).parent.name if rooms else ""
+    extra = asking if asking in extras else (extras or [""])[0]
+    if not extra:
+        return HomelabError(f"the Python module {module!r} is not installed", fix="run `make setup`")
+    return HomelabError(
+        f"the extra {extra!r} is not installed: there is no {module}", fix=f"pip install 'homelab-mlops[{extra}]'"
+    )
 
 
 def storage_error(error: OSError) -> StorageError:

@@ -270,10 +270,16 @@ def retrain(
 @app.command(rich_help_panel=WHOLE)
 def predict(
     model: Annotated[
-        str, typer.Argument(help="A registered model.", show_default=False, autocompletion=completion.models)
+        str,
+        typer.Argument(
+            help="A registered model, or the folder that a training wrote.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
     ],
     source: Annotated[str, typer.Option("--source", help="The table: a path, a folder, or s3://...")],
     target: Annotated[str, typer.Option("--target", help="The Parquet file to write: a path, or s3://...")],
+    work: Work = DEFAULT_WORK,
     delimiter: Delimiter = None,
     decimal: Decimal = None,
     thousands: Thousands = None,
@@ -284,9 +290,10 @@ def predict(
     comment: Comment = None,
     json: Json = False,
 ) -> None:
-    """Score a table with the champion, and write it back as Parquet.
+    """Score a table with the champion, or without a registry with what was trained here; write it back as Parquet.
 
-    Example: `homelab predict churn --source s3://datasets/june.csv --target s3://datasets/predictions/june.parquet`
+    Examples: `homelab predict work/train --source june.csv --target scored.parquet`,
+    `homelab predict churn --source s3://datasets/june.csv --target s3://datasets/predictions/june.parquet`
     """
     from homelab_mlops.model.spec import Csv
     from homelab_mlops.pipeline.predict import predict as score
@@ -302,7 +309,7 @@ def predict(
         "comment": comment,
     }
 
-    _answer(lambda: score(model, source, target, Csv().changed(given)), json)
+    _answer(lambda: score(model, source, target, Csv().changed(given), work), json)
 
 
 @app.command(rich_help_panel=WHOLE)
@@ -364,7 +371,9 @@ def demo(
 @app.command(rich_help_panel=WHOLE)
 def ui(
     folder: Annotated[Path, typer.Option("--folder", help="Where the demo kept everything.")] = Path(".demo"),
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Default: that of the demo's addresses.")
+    ] = None,
 ) -> None:
     """Open MLflow on what the demo made.
 

@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from homelab_mlops.console import say, stdout
+from homelab_mlops.console import progress, say, stdout
 from homelab_mlops.errors import TrackingError
 
 START_SECONDS = 180.0
 HOST = "127.0.0.1"
+DEFAULT_PORT = 5000
+# Where the demo's server listened, so that `homelab ui` opens the addresses that the demo printed.
+PORT = "port"
 
 
 def demo(folder: Path, model: str) -> None:
@@ -30,7 +33,11 @@ def demo(folder: Path, model: str) -> None:
     from homelab_mlops.pipeline.retrain import retrain
 
     spec = load_spec(model)
-    with mlflow_server(folder):
+    wanted = [port for port in (_port(folder), DEFAULT_PORT) if port is not None and _is_free(port)]
+    port = wanted[0] if wanted else _free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PORT).write_text(f"{port}\n", encoding="ascii")
+    with mlflow_server(folder, port):
         decisions = []
         for _ in range(2):
             seed = _versions(spec.name)
@@ -39,17 +46,38 @@ def demo(folder: Path, model: str) -> None:
     _show(folder, decisions)
 
 
-def ui(folder: Path, port: int) -> None:
-    """Serves what the demo made until it is stopped.
+def ui(folder: Path, port: int | None) -> None:
+    """Serves what the demo made until it is stopped, where the demo's addresses say unless ``port`` is given.
 
     Raises:
         TrackingError: the demo has not run, or the server does not start.
     """
     if not (folder / "mlflow.db").exists():
         raise TrackingError("the demo has not run yet", where=str(folder), fix="run `make demo` first")
+    port = port or _port(folder) or DEFAULT_PORT
     with mlflow_server(folder, port) as server:
-        say(f"MLflow shows what the demo made: http://{HOST}:{port}  (Ctrl-C ends it)")
+        _show_pages()
         server.wait()
+
+
+def _show_pages() -> None:
+    from homelab_mlops.pipeline import tracking
+
+    client = tracking.client()
+    with tracking.explained("listing the models"):
+        for model in client.search_registered_models():
+            say(f"{model.name}, its versions:  {tracking.page(f'models/{model.name}')}")
+            if experiment := client.get_experiment_by_name(model.name):
+                say(f"{model.name}, its runs:  {tracking.page(f'experiments/{experiment.experiment_id}/runs')}")
+    say("Ctrl-C ends it")
+
+
+def _port(folder: Path) -> int | None:
+    """The port at which the demo's addresses lead to its server."""
+    try:
+        return int((folder / PORT).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 @contextmanager
@@ -57,8 +85,12 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[subprocess.
     """An MLflow server with SQLite and a local artifact folder; `MLFLOW_TRACKING_URI` names it inside the block.
 
     Raises:
-        TrackingError: it does not answer within three minutes.
+        TrackingError: it does not answer within three minutes, or something else listens on ``port``.
     """
+    if port is not None and not _is_free(port):
+        raise TrackingError(
+            f"something else listens on port {port}", where=f"{HOST}:{port}", fix="end it, or give another `--port`"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     port = port or _free_port()
     log = folder / "mlflow.log"
@@ -88,6 +120,16 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[subprocess.
         _stop(server)
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
@@ -99,12 +141,13 @@ def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
     say(f"starting an MLflow server on {HOST}:{port}")
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            if httpx.get(f"http://{HOST}:{port}/health", timeout=2, trust_env=False).status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
+    with progress("MLflow starts"):
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                if httpx.get(f"http://{HOST}:{port}/health", timeout=2, trust_env=False).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.1)
     raise TrackingError("the MLflow server did not start", where=str(log), fix="read the end of that log")
 
 
@@ -145,4 +188,4 @@ def _show(folder: Path, decisions: list[dict[str, Any]]) -> None:
         )
     stdout().print(table)
     print(f"report:  {folder / 'work' / 'evaluate' / 'report.html'}")  # noqa: T201
-    print("MLflow:  make ui   (runs, curves, models)")  # noqa: T201
+    print("MLflow:  make ui   (runs, curves, models; it opens the addresses above)")  # noqa: T201

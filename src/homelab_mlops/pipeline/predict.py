@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 
 from homelab_mlops.clients import s3
 from homelab_mlops.console import say
-from homelab_mlops.errors import DataError, EvaluationError, StorageError
-from homelab_mlops.gitops import completion
+from homelab_mlops.errors import DataError, StorageError
 from homelab_mlops.model.spec import Csv
-from homelab_mlops.pipeline.registry import champion_of
+from homelab_mlops.pipeline.registry import model_for_scoring
 from homelab_mlops.tables.columns import declared_inputs, frame_of, typed
 from homelab_mlops.tables.csv_dialect import Needed
 from homelab_mlops.tables.read import read_as_it_is
@@ -24,31 +23,26 @@ from homelab_mlops.tables.read import read_as_it_is
 PREDICTION, VERSION = "prediction", "model_version"
 
 
-def predict(model: str, source: str, target: str, csv: Csv | None = None) -> dict[str, Any]:
+def predict(model: str, source: str, target: str, csv: Csv | None = None, work: Path = Path("work")) -> dict[str, Any]:
     """Reads the table ``source``, a path or ``s3://``, and writes the Parquet file ``target``, one of either.
 
     Every column stays, with its type; ``prediction`` is added, or one column ``probability_LABEL`` a label, and
     ``model_version``.
 
     Args:
+        model: a registered model, whose champion scores, or the folder of a training; without a registry, the model
+            that was trained in ``work``.
         csv: how CSV files are written, where that cannot be found out.
 
     Returns:
         ``model``, ``version``, ``rows`` and ``target``.
 
     Raises:
-        EvaluationError: the model has no champion.
+        EvaluationError: there is no such model, or it has no champion.
         DataError, StorageError: the table cannot be read, does not have the model's inputs or has a column of the name
             of an added one, or cannot be written.
     """
-    champion = champion_of(model)
-    if champion is None:
-        known = completion.models("")
-        if known and model not in known:
-            raise EvaluationError(f"there is no model {model!r}", fix=f"models of this clone: {', '.join(known)}")
-        raise EvaluationError(
-            f"the model {model!r} has no champion", fix=f"`homelab promote {model} VERSION`, and a push, make one"
-        )
+    champion = model_for_scoring(model, work)
     labels = champion.scorer.description.labels if champion.scorer.description.task == "multiclass" else ()
     inputs = declared_inputs(champion.scorer.description.inputs)
     with tempfile.TemporaryDirectory() as temporary:

@@ -96,9 +96,9 @@ def _version(
         return client.get_model_version(spec.name, found[0].version)
     metric = decision["metrics"]["challenger"][decision["metric"]]
     tags = {
-        **tracking.provenance_tags(record),
         GATE: verdict.verdict(decision),
         WHY: verdict.tag(verdict.why(decision)),
+        **tracking.provenance_tags(record),
         f"homelab.holdout.{decision['metric']}": f"{metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]",
     }
     source = f"models:/{run['model_id']}"

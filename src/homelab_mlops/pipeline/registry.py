@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from homelab_mlops.console import progress
 from homelab_mlops.errors import EvaluationError
+from homelab_mlops.gitops import completion
 from homelab_mlops.model.scoring import Scorer
 from homelab_mlops.pipeline import result, tracking
 from homelab_mlops.pipeline.split import RowIds
+from homelab_mlops.pipeline.workdir import read_json
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -42,6 +46,43 @@ def champion_of(name: str) -> Champion | None:
             Scorer.load(model),
             result.trained_rows(record / result.TRAINED),
         )
+
+
+def model_for_scoring(model: str, work: Path) -> Champion:
+    """The model that ``model`` names: the folder of a training, the registry's champion, or the training in ``work``.
+
+    Raises:
+        EvaluationError: there is none; says what there is.
+        TrackingError: the registry cannot be asked.
+    """
+    if Path(model).is_dir():
+        return _trained_in(Path(model))
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        found = champion_of(model)
+        if found is None:
+            known = completion.models("")
+            if known and model not in known:
+                raise EvaluationError(f"there is no model {model!r}", fix=f"models of this clone: {', '.join(known)}")
+            raise EvaluationError(
+                f"the model {model!r} has no champion",
+                fix=f"`homelab models {model}` lists its versions; `homelab promote {model} VERSION`, and a push, "
+                "make one",
+            )
+        return found
+    folder = work / "train"
+    trained = _trained_in(folder) if (folder / result.MODEL).exists() else None
+    if trained is None or trained.scorer.description.model != model:
+        here = f"holds {trained.scorer.description.model!r}" if trained else "holds none"
+        raise EvaluationError(
+            f"no model {model!r} here: MLFLOW_TRACKING_URI names no registry, and {folder} {here}",
+            fix="export MLFLOW_TRACKING_URI, train the model with files, or give the folder of a training",
+        )
+    return trained
+
+
+def _trained_in(folder: Path) -> Champion:
+    record = read_json(folder / result.RECORD, "homelab train")
+    return replace(champion_in(folder), name=f"model in {folder}", version=f"files-{record['row'][:12]}")
 
 
 def champion_in(folder: Path) -> Champion:
@@ -82,7 +123,8 @@ def download(version: Any, folder: Path) -> tuple[Path, Path]:
     """Downloads a model version: the path of its booster, and the folder of its run's records."""
     import mlflow
 
-    with tracking.explained(f"downloading {version.name} version {version.version}"):
+    what = f"downloading {version.name} version {version.version}"
+    with tracking.explained(what), progress(what):
         model = mlflow.artifacts.download_artifacts(
             f"models:/{version.name}/{version.version}", dst_path=str(folder / "model")
         )

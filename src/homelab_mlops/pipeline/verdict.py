@@ -43,7 +43,8 @@ def description(record: Mapping[str, Any], decision: Mapping[str, Any]) -> str:
     parts = ", ".join(f"{count:,} {part}" for part, count in record["rows"].items())
     packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
     lines = [
-        f"**{verdict(decision)}**: {in_short(decision)}",
+        # MLflow's list of versions shows the beginning as plain text.
+        f"{verdict(decision)}: {in_short(decision)}",
         "",
         *(f"- {'✓' if reason['passed'] else '✗'} {reason['rule']}: {reason['text']}" for reason in decision["reasons"]),
         "",

@@ -13,31 +13,52 @@ SERVING = "Serving"
 
 @app.command(rich_help_panel=SERVING)
 def serve(
-    model: Annotated[str, typer.Argument(help="A registered model.", envvar="HOMELAB_MODEL", show_default=False)],
-    version: Annotated[
+    model: Annotated[
         str,
-        typer.Argument(help="Its version; 0 for none yet.", envvar="HOMELAB_MODEL_VERSION", show_default=False),
+        typer.Argument(
+            help="A registered model, or the folder that a training wrote.", envvar="HOMELAB_MODEL", show_default=False
+        ),
     ],
+    version: Annotated[
+        str | None,
+        typer.Argument(
+            help="Its version in the registry; 0 for none yet.", envvar="HOMELAB_MODEL_VERSION", show_default=False
+        ),
+    ] = None,
     host: Annotated[
         str | None, typer.Option("--host", help="Address to listen on (default: loopback; with a login, all).")
     ] = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8080,
     metrics_port: Annotated[int | None, typer.Option("--metrics-port", help="Where Prometheus reads.")] = None,
 ) -> None:
-    """Serve a model version of the registry over HTTP.
+    """Serve a model over HTTP: a version of the registry, or what a training left in a folder.
 
     \b
     homelab serve churn 3
+    homelab serve work/train
     curl -d '{"tenure": 5, ...}' -H 'content-type: application/json' http://127.0.0.1:8080/rows
     """
     from homelab_mlops.errors import ParameterError
-    from homelab_mlops.serving.server import serve as run
 
-    if not version.isdigit():
+    # Before the libraries of the service are loaded, which takes seconds.
+    if version is None and not Path(model).is_dir():
+        raise ParameterError(
+            f"which version of {model!r}?",
+            fix=f"`homelab models {model}` lists them: `homelab serve {model} 3`; for a model trained with files give "
+            "the folder: `homelab serve work/train`",
+        )
+    if version is not None and not version.isdigit():
         raise ParameterError(
             f"{version!r} is not the number of a version", where=model, fix="`homelab models` lists them"
         )
-    run(model, version, host, port, metrics_port)
+    from homelab_mlops.serving.server import serve as run
+    from homelab_mlops.serving.source import load_files
+
+    if version is None:
+        trained = load_files(Path(model))
+        run(trained.name, trained.version, host, port, metrics_port, trained)
+    else:
+        run(model, version, host, port, metrics_port)
 
 
 @app.command(rich_help_panel=SERVING, hidden=True)

@@ -16,6 +16,7 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import HomelabError, TrackingError
 from homelab_mlops.serving.app import Login, Service
 from homelab_mlops.serving.metrics import Metrics
+from homelab_mlops.serving.model import Model
 from homelab_mlops.serving.request_log import RequestLog
 
 LOOPBACK = "127.0.0.1"
@@ -26,8 +27,15 @@ DRAIN_SECONDS = 8.0
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 
 
-def serve(name: str, version: str, host: str | None, port: int, metrics_port: int | None) -> None:
-    """Serves until SIGTERM or SIGINT.
+def serve(
+    name: str,
+    version: str,
+    host: str | None,
+    port: int,
+    metrics_port: int | None,
+    model: Model | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT: the given ``model``, or the version of the registry.
 
     With ``SERVING_USERNAME`` and ``SERVING_PASSWORD`` in the environment it asks for that login; without, it listens on
     loopback only.
@@ -58,7 +66,13 @@ def serve(name: str, version: str, host: str | None, port: int, metrics_port: in
     server = _Server(config, service)
     if metrics_port is not None:
         start_http_server(metrics_port, addr=config.host)
-    if service.empty:
+    if model is not None:
+        service.model = model
+        metrics.loaded.set(1)
+        say(
+            f"serving: {name}, {version}, has answered its input example: http://{config.host}:{port}/ (Ctrl-C ends it)"
+        )
+    elif service.empty:
         service.waiting_for = f"git names no version of {name} yet; `homelab promote {name} VERSION` does, and a push"
         say(f"serving: {service.waiting_for}")
     else:

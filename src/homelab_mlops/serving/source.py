@@ -1,15 +1,20 @@
-"""Brings a model version from MLflow: over its REST interface and its artifact proxy, with a login and no S3 key."""
+"""Brings a model to serve: from MLflow's REST interface and its artifact proxy, or from the folder of a training."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import yaml
 
 from homelab_mlops.clients.mlflow import Registry
-from homelab_mlops.errors import TrackingError
+from homelab_mlops.errors import StorageError, TrackingError
 from homelab_mlops.serving.model import Model
 from homelab_mlops.serving.protocol import read_example
 
 SCORING_MODULE = "homelab_scoring"
+# What a training leaves in its folder.
+MODEL_FILE, EXAMPLE_FILE = "xgboost-model", "input_example.json"
+FILES = "files"
 
 
 def load(registry: Registry, name: str, version: str) -> Model:
@@ -40,6 +45,27 @@ def load(registry: Registry, name: str, version: str) -> Model:
         model.answer_example(read_example(registry.file(folder, example, where)))
     except ValueError as error:
         raise _unusable(f"it does not answer its input example: {error}", where) from error
+    return model
+
+
+def load_files(folder: Path) -> Model:
+    """The model that a training left in ``folder``, once it has answered its input example; its version is ``files``.
+
+    Raises:
+        StorageError: the folder holds no model of a training, or not one that answers.
+    """
+    fix = "give the folder that `homelab train` wrote, such as work/train"
+    try:
+        content, example = (folder / MODEL_FILE).read_bytes(), (folder / EXAMPLE_FILE).read_bytes()
+    except OSError as error:
+        raise StorageError(f"no trained model: {error.strerror}", where=str(error.filename), fix=fix) from error
+    try:
+        model = Model("", FILES, content)
+        model.name = model.description.model
+        model.answer_example(read_example(example))
+    except ValueError as error:  # XGBoost's own error is one, too
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise StorageError(f"the model cannot be served: {reason}", where=str(folder), fix=fix) from error
     return model
 
 

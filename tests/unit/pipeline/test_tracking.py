@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from homelab_mlops.errors import EvaluationError, ReplayError
+from homelab_mlops.errors import EvaluationError, ReplayError, TrackingError
 from homelab_mlops.model.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline import provenance, tracking
 from homelab_mlops.pipeline.demo import mlflow_server
@@ -98,7 +99,14 @@ def test_a_retraining_is_all_in_mlflow(server: mlflow.MlflowClient, tmp_path: Pa
     assert len(tags) <= 9
     assert max(map(len, tags.values())) <= 250
     assert sum(record["rows"].values()) == 7043
-    for said in ("**promote**", "✓ floor: auc is", "| challenger | 0.8", "7,043", "Seed: 0", "xgboost-cpu 3.2.0"):
+    for said in (
+        "promote: better than the baseline",
+        "✓ floor: auc is",
+        "| challenger | 0.8",
+        "7,043",
+        "Seed: 0",
+        "xgboost-cpu 3.2.0",
+    ):
         assert said in (version.description or ""), said
     assert not [name for name in run.data.tags if name.startswith("homelab.") and len(run.data.tags[name]) > 64]
     assert server.get_model_version_by_alias("churn-whole", "champion").version == version.version
@@ -353,3 +361,20 @@ def test_a_step_without_the_one_before_says_which(tmp_path: Path, homelab: Homel
     refused(homelab("evaluate", "churn", "--work", tmp_path), "run `homelab ingest churn")
     refused(homelab("register", "churn", "--work", tmp_path), "run `homelab train churn")
     assert listing(tmp_path) == {}
+
+
+def test_the_demos_server_says_that_its_port_is_taken(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(TrackingError, match=f"something else listens on port {port}"):
+            mlflow_server(tmp_path, port).__enter__()
+
+
+def test_an_address_is_the_one_that_a_browser_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@mlflow.mlflow.svc:5000/")
+    view = "?workflowType=machine_learning"
+    assert tracking.page("models/churn") == f"http://mlflow.mlflow.svc:5000/#/models/churn{view}"
+    monkeypatch.setenv("HOMELAB_MLFLOW_URL", "https://mlflow.homelab.example/")
+    assert tracking.page("models/churn") == f"https://mlflow.homelab.example/#/models/churn{view}"

@@ -1,0 +1,85 @@
+"""What a person sees while something is long: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from homelab_mlops import console
+
+PROGRAM = """
+from homelab_mlops.console import counted, progress, say, say_verdict
+for _ in counted(range(300), "resamples", 300):
+    pass
+with progress("rounds", 40) as reached:
+    for number in range(40):
+        reached(number + 1, "validation:auc [0.8]")
+    say("in the midst")
+with progress("MLflow starts"):
+    pass
+say_verdict(True, "floor: [0.9]")
+say_verdict(False, "champion")
+print("the answer")
+"""
+
+
+def on_a_terminal() -> tuple[str, str]:
+    """What the program prints, and what its terminal shows on standard error."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    environment.pop("NO_COLOR", None)
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=theirs, env=environment, text=True
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # Linux says so when the last writer has gone
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    answer, _ = program.communicate()
+    assert program.returncode == 0, shown
+    return answer, shown.decode()
+
+
+def test_a_terminal_shows_bars_and_colours() -> None:
+    answer, shown = on_a_terminal()
+    assert answer == "the answer\n"
+    assert "40/40" in shown
+    assert "validation:auc [0.8]" in shown
+    assert "MLflow starts" in shown
+    assert "in the midst" in shown
+    assert "\x1b[1;32mpass\x1b[0m  floor: [0.9]" in shown
+    assert "\x1b[1;31mFAIL\x1b[0m  champion" in shown
+
+
+def test_without_a_terminal_nothing_but_plain_lines() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert done.stdout == "the answer\n"
+    assert "\x1b" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(("resamples: ", "rounds: "))]
+    assert lines == ["in the midst", "  pass  floor: [0.9]", "  FAIL  champion"]
+
+
+def test_plain_progress_is_said_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter([0.0, 1.0, 2.5, 5.0, 12.0, 13.0])
+    monkeypatch.setattr("homelab_mlops.console.time", SimpleNamespace(monotonic=lambda: next(now)))
+    with console.progress("train: rounds", 2000) as reached:
+        for number in (100, 200, 300, 1200, 1300):
+            reached(number, "auc 0.8")
+    assert capsys.readouterr().err.splitlines() == [
+        "train: rounds: 200 of 2,000, auc 0.8",
+        "train: rounds: 1,300 of 2,000, auc 0.8",
+    ]
