@@ -31,7 +31,9 @@ def application_appears(review: Review) -> Said:
             continue
         source = review.head.of(change.new)
         if source is None or source.key not in review.renamed.values():
-            yield str(change.id), f"it brings {len(source.documents) if source else 0} objects"
+            is_known = source is not None and not source.unrendered
+            brought = f"it brings {len(source.documents) if source else 0} objects"
+            yield str(change.id), brought if is_known else "its objects are not known"
 
 
 @rule(
