@@ -90,6 +90,7 @@ def reachable(visit: Visit) -> None:
     import httpx
 
     limits = httpx.Timeout(visit.seconds(ANSWER_SECONDS), connect=visit.seconds(connection.CONNECT_SECONDS))
+    visit.count("store")
     try:
         answer = httpx.get(url, verify=context, timeout=limits, follow_redirects=False)
     except httpx.TimeoutException as error:
