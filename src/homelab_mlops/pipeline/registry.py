@@ -62,7 +62,10 @@ def model_for_scoring(model: str, work: Path) -> Champion:
         if found is None:
             known = completion.models("")
             if known and model not in known:
-                raise EvaluationError(f"there is no model {model!r}", fix=f"models of this clone: {', '.join(known)}")
+                raise EvaluationError(
+                    f"the model {model!r} has no champion: there is no model {model!r}",
+                    fix=f"models of this clone: {', '.join(known)}",
+                )
             raise EvaluationError(
                 f"the model {model!r} has no champion",
                 fix=f"`homelab models {model}` lists its versions; `homelab promote {model} VERSION`, and a push, "
