@@ -35,8 +35,9 @@ def stderr() -> Console:
 
 
 def say(text: str) -> None:
-    """Prints one plain line of progress; brackets in it are text, not markup."""
-    stderr().print(text, markup=False)
+    """Prints one plain line of progress, without loading Rich, which takes longer than many a step."""
+    if sys.stderr:
+        sys.stderr.write(f"{text}\n")
 
 
 @contextmanager

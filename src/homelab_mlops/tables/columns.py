@@ -375,7 +375,12 @@ def _number(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
     if pa.types.is_decimal(chunk.type):  # its digits; Arrow's own cast is off in the last one
         chunk = chunk.cast(pa.string())
     numbers = chunk.cast(pa.float64(), safe=False)
-    return pc.if_else(pc.is_nan(numbers), _NULL_NUMBER, numbers)
+    return pc.if_else(pc.is_nan(numbers), _NULL_NUMBER, numbers) if has_nan(numbers) else numbers
+
+
+def has_nan(array: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether one of the values is not a number, in the sense of floating point."""
+    return pa.types.is_floating(array.type) and _any(pc.is_nan(array))
 
 
 def _integer(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
@@ -485,7 +490,7 @@ def _at_once(texts: pa.Array, spelling: Spelling, kind: pa.DataType) -> pa.Array
         numbers = texts.cast(pa.float64())
     except pa.ArrowInvalid:
         return None
-    return None if _any(pc.is_nan(numbers)) else numbers
+    return None if has_nan(numbers) else numbers
 
 
 def _text(chunk: pa.Array, name: str, names: values.Names | None, spelling: Spelling, notes: Notes) -> pa.Array:
@@ -583,7 +588,7 @@ def content_sha256(table: pa.Table) -> str:
 
     digest = hashlib.sha256()
     digest.update(",".join(f"{field.name}:{field.type}" for field in table.schema).encode())
-    pacsv.write_csv(table, pa.PythonFile(_Digest(digest), mode="w"))
+    pacsv.write_csv(table, pa.PythonFile(_Digest(digest), mode="w"), pacsv.WriteOptions(batch_size=1 << 14))
     return digest.hexdigest()
 
 

@@ -159,6 +159,12 @@ class _Opening:
         return self.dialect.spelling if self.dialect else PLAIN
 
     @property
+    def _numbers(self) -> set[str]:
+        """The columns that Arrow may read as numbers: those of model.yaml, where the files write them plainly."""
+        columns = self.needed.columns if self.spelling.is_plain else ()
+        return {column.name for column in columns if column.kind == "number"}
+
+    @property
     def said(self) -> list[str]:
         lines = [f"read as: {self.dialect.said}"] if self.dialect and self.dialect.said else []
         if self.left_out:
@@ -209,7 +215,8 @@ class _Opening:
         where = columns.positions(names, mine, part.content.where)
         if part.content.format == "csv":
             assert self.dialect is not None  # noqa: S101 - there is a CSV file
-            table = _read_csv(part.content, self.dialect, len(names), where, mine)
+            numbers = set() if wanted is None else self._numbers
+            table = _read_csv(part.content, self.dialect, len(names), where, mine, numbers)
         elif part.content.format == "parquet":
             table = _read_parquet(part.content, mine)
         else:
@@ -275,29 +282,53 @@ def _damaged_parquet(error: Exception, where: str) -> DataError:
     return DataError(f"the Parquet file is damaged or cut off: {_first_line(error)}", where=where, fix="write it again")
 
 
-def _read_csv(held: Content, dialect: Dialect, width: int, where: list[int], names: list[str]) -> pa.Table:
-    numbers = [str(number) for number in range(width)]
-    wanted = [numbers[index] for index in where]
+def _read_csv(
+    held: Content, dialect: Dialect, width: int, where: list[int], names: list[str], numbers: set[str]
+) -> pa.Table:
+    """The columns that stand at ``where``, as text; ``numbers`` as float64 where all cells of all of them are such."""
     quotes = _quotes(held, dialect)
-    arguments: dict[str, Any] = {
-        "parse_options": pacsv.ParseOptions(
-            delimiter=dialect.delimiter,
-            quote_char=dialect.quote if quotes else False,
-            newlines_in_values=bool(quotes),
-        ),
-        "convert_options": pacsv.ConvertOptions(
-            include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()), null_values=[]
-        ),
-    }
-    reading = {"column_names": numbers, "skip_rows_after_names": int(dialect.header), "block_size": BLOCK}
-    try:
-        with content.text_of(held, dialect.quote, dialect.comment) as text:
-            table = pacsv.read_csv(text, read_options=pacsv.ReadOptions(**reading), **arguments)
-    except (pa.ArrowException, OSError) as error:
-        raise _irregular(held, dialect, error) from error
+    texts = {str(index): pa.string() for index in where}
+    floats = {str(index): pa.float64() for index, name in zip(where, names, strict=True) if name in numbers}
+    table = _as_numbers(held, dialect, width, quotes, texts | floats) if floats else None
+    if table is None:
+        try:
+            table = _by_arrow(held, dialect, width, quotes, texts)
+        except (pa.ArrowException, OSError) as error:
+            raise _irregular(held, dialect, error) from error
     if quotes % 2:
         _refuse_open_quote(held, dialect)
     return table.rename_columns(names)
+
+
+def _as_numbers(
+    held: Content, dialect: Dialect, width: int, quotes: int, types: dict[str, pa.DataType]
+) -> pa.Table | None:
+    """The table with its numbers as Arrow reads them; None where a cell has to be looked at as text."""
+    try:
+        table = _by_arrow(held, dialect, width, quotes, types)
+    except (pa.ArrowException, OSError):
+        return None
+    return None if any(map(columns.has_nan, table.columns)) else table
+
+
+def _by_arrow(held: Content, dialect: Dialect, width: int, quotes: int, types: dict[str, pa.DataType]) -> pa.Table:
+    with content.file_of(held, dialect.quote, dialect.comment) as file:
+        return pacsv.read_csv(
+            file,
+            read_options=pacsv.ReadOptions(
+                column_names=[str(number) for number in range(width)],
+                skip_rows_after_names=int(dialect.header),
+                block_size=BLOCK,
+            ),
+            parse_options=pacsv.ParseOptions(
+                delimiter=dialect.delimiter,
+                quote_char=dialect.quote if quotes else False,
+                newlines_in_values=bool(quotes),
+            ),
+            convert_options=pacsv.ConvertOptions(
+                include_columns=list(types), column_types=types, null_values=sorted(dialect.spelling.missing)
+            ),
+        )
 
 
 def _quotes(held: Content, dialect: Dialect) -> int:
