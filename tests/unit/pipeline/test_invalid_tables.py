@@ -102,9 +102,9 @@ def test_an_earlier_output_survives_a_failed_step(tmp_path: Path) -> None:
     assert before == listing(tmp_path)
 
 
-def test_csv_and_parquet_of_the_same_content_have_the_same_hash(tmp_path: Path) -> None:
+def test_the_same_content_has_the_same_hash_however_it_is_written(tmp_path: Path) -> None:
     manifests = [ingest(SPEC, tmp_path, str(path)) for path in sorted((TABLES / "valid").iterdir())]
-    assert len(manifests) >= 2
+    assert len(manifests) >= 4
     assert len({manifest["sha256"] for manifest in manifests}) == 1
 
 
