@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -95,16 +95,7 @@ def ingest(
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.ingest import ingest as step
 
-    given = {
-        "delimiter": delimiter,
-        "decimal": decimal,
-        "thousands": thousands,
-        "quote": quote,
-        "encoding": encoding,
-        "header": header,
-        "missing": missing,
-        "comment": comment,
-    }
+    given = _csv_options(locals())
 
     def ingested() -> object:
         spec = load_spec(model)
@@ -298,17 +289,7 @@ def predict(
     from homelab_mlops.model.spec import Csv
     from homelab_mlops.pipeline.predict import predict as score
 
-    given = {
-        "delimiter": delimiter,
-        "decimal": decimal,
-        "thousands": thousands,
-        "quote": quote,
-        "encoding": encoding,
-        "header": header,
-        "missing": missing,
-        "comment": comment,
-    }
-
+    given = _csv_options(locals())
     _answer(lambda: score(model, source, target, Csv().changed(given), work), json)
 
 
@@ -382,6 +363,13 @@ def ui(
     from homelab_mlops.pipeline.demo import ui as serve
 
     serve(folder, port)
+
+
+def _csv_options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The options of `data.csv` among a command's arguments; None stands for what was not given."""
+    from homelab_mlops.model.spec import Csv
+
+    return {name: arguments[name] for name in Csv.model_fields}
 
 
 def _way(tracking: TrackingWay | None) -> Tracking:
