@@ -23,7 +23,8 @@ from homelab_mlops.model.spec import (
     Target,
 )
 from homelab_mlops.model.tasks import METRICS, Task, task_of
-from homelab_mlops.tables.columns import Declared, frame_of, typed
+from homelab_mlops.tables.columns import Declared, typed
+from homelab_mlops.tables.frames import frame_of
 
 MIN_ROWS = 20
 EXAMPLES = 3

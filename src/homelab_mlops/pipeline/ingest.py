@@ -17,7 +17,10 @@ from homelab_mlops.errors import DataError, SpecError, StorageError
 from homelab_mlops.model import demo_tables
 from homelab_mlops.model.spec import Csv, ModelSpec, TimeSplit, period_parts
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
-from homelab_mlops.tables.columns import content_sha256, declared, frame_of, moment, moment_of, positions, typed
+from homelab_mlops.tables.arrays import moment, moment_of
+from homelab_mlops.tables.columns import declared, positions, typed
+from homelab_mlops.tables.fingerprint import content_sha256
+from homelab_mlops.tables.frames import frame_of
 from homelab_mlops.tables.read import Reading, read
 
 if TYPE_CHECKING:

@@ -28,16 +28,10 @@ from homelab_mlops.pipeline.job import Folders, job_environment
 from homelab_mlops.pipeline.split import groups_of, row_ids, split_rows
 from homelab_mlops.pipeline.train import Tracking, labelled, train_row
 from homelab_mlops.pipeline.validate import check_table, refuse
-from homelab_mlops.tables.columns import (
-    Declared,
-    Spelling,
-    cleaned,
-    content_sha256,
-    declared,
-    frame_of,
-    table_of,
-    typed,
-)
+from homelab_mlops.tables.columns import Declared, cleaned, declared, typed
+from homelab_mlops.tables.fingerprint import content_sha256
+from homelab_mlops.tables.frames import frame_of, table_of
+from homelab_mlops.tables.spelling import Spelling
 
 MOST_LINES = 100
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from homelab_mlops.errors import DataError
 from homelab_mlops.model import values
-from homelab_mlops.tables.columns import Declared, Spelling
+from homelab_mlops.tables.columns import Declared
 from homelab_mlops.tables.content import Content, Text, not_text
+from homelab_mlops.tables.spelling import Spelling
 
 if TYPE_CHECKING:
     from homelab_mlops.model.spec import Csv

@@ -17,10 +17,13 @@ import pyarrow.parquet as pq
 from homelab_mlops.errors import DataError
 from homelab_mlops.model.spec import Csv
 from homelab_mlops.tables import columns, content, csv_dialect, files
-from homelab_mlops.tables.columns import PLAIN, Declared, Notes, Spelling
+from homelab_mlops.tables.arrays import has_nan
+from homelab_mlops.tables.categories import Notes
+from homelab_mlops.tables.columns import Declared
 from homelab_mlops.tables.content import Content
 from homelab_mlops.tables.csv_dialect import Dialect, Needed
 from homelab_mlops.tables.libsvm import read_libsvm
+from homelab_mlops.tables.spelling import PLAIN, Spelling
 
 MAX_COLUMNS = 2000
 # pandas writes an index without a name under such a one.
@@ -307,7 +310,7 @@ def _as_numbers(
         table = _by_arrow(held, dialect, width, quotes, types)
     except (pa.ArrowException, OSError):
         return None
-    return None if any(map(columns.has_nan, table.columns)) else table
+    return None if any(map(has_nan, table.columns)) else table
 
 
 def _by_arrow(held: Content, dialect: Dialect, width: int, quotes: int, types: dict[str, pa.DataType]) -> pa.Table:

@@ -9,7 +9,8 @@ import pytest
 from homelab_mlops.errors import DataError
 from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.split import row_ids, split_rows
-from homelab_mlops.tables.columns import declared, frame_of, table_of, typed
+from homelab_mlops.tables.columns import declared, typed
+from homelab_mlops.tables.frames import frame_of, table_of
 from tests.conftest import FIXTURES, ROOT
 
 SPEC = load_spec(str(FIXTURES / "models/valid/penguins"))

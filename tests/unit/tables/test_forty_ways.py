@@ -17,8 +17,9 @@ from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.serving.model import Model
 from homelab_mlops.serving.protocol import read_invocation
-from homelab_mlops.tables.columns import declared_inputs, frame_of, typed
+from homelab_mlops.tables.columns import declared_inputs, typed
 from homelab_mlops.tables.csv_dialect import Needed
+from homelab_mlops.tables.frames import frame_of
 from homelab_mlops.tables.read import read_as_it_is
 from tests.conftest import Homelab, Store
 from tests.unit.tables import ways

@@ -1,0 +1,116 @@
+"""Categories out of what a column holds: its values as text, spelled alike where they are equal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from homelab_mlops.model import values
+from homelab_mlops.tables.arrays import is_any, strings
+from homelab_mlops.tables.spelling import Spelling, without_missing
+
+# Fewer different texts than this are looked at one by one; of more, only those that this pattern finds.
+FEW = 2000
+_TO_SPELL = r"^\s|\s$|^-?\d+(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)$|^-0$|^(?i:true|false)$"
+
+
+@dataclass
+class Notes:
+    """What is worth a line about the texts that became categories."""
+
+    missing: dict[str, dict[str, int]] = field(default_factory=dict)
+    merged: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """One line a column."""
+        found = []
+        for name, words in self.missing.items():
+            texts = ", ".join(f"{word!r} ({count:,})" for word, count in list(words.items())[:4])
+            found.append(f"column {name!r}: read as missing: {texts}; a name that model.yaml lists is none of these")
+        for name, pairs in self.merged.items():
+            texts = ", ".join(f"{text!r} as {spelled!r}" for text, spelled in list(pairs.items())[:4])
+            found.append(f"column {name!r}: numbers are equal by value: {texts}")
+        return found
+
+
+def as_text(chunk: pa.Array, name: str, names: values.Names | None, spelling: Spelling, notes: Notes) -> pa.Array:
+    """As text: the name that a value stands for where ``names`` are listed, else as `values.spelled` compares it."""
+    kind = chunk.type
+    from_file = pa.types.is_string(kind)
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        chunk = chunk.cast(pa.string())
+    elif pa.types.is_null(kind):
+        return chunk.cast(pa.string())
+    elif not from_file:
+        chunk = _texts_of(chunk)
+    if names is None and not from_file:
+        return chunk
+    encoded = chunk.dictionary_encode()
+    texts = encoded.dictionary
+    if names is None and len(texts) > FEW:
+        odd = pc.or_(pc.match_substring_regex(texts, _TO_SPELL), pc.is_in(texts, spelling.missing_texts))
+        if not is_any(odd):
+            return chunk
+    become = _spelled(texts.to_pylist(), name, names, spelling, notes)
+    if notes.missing.get(name) is not None:
+        _count(notes.missing[name], encoded)
+    return strings(become).take(encoded.indices)
+
+
+def _spelled(
+    texts: list[str], name: str, names: values.Names | None, spelling: Spelling, notes: Notes
+) -> list[str | None]:
+    become: list[str | None] = []
+    for text in texts:
+        found = names.find(text) if names else None
+        if found is None and values.is_missing(text, spelling.missing):
+            if text.strip():
+                notes.missing.setdefault(name, {}).setdefault(text, 0)
+        elif found is None:
+            found = values.spelled(text)
+            if found != text.strip() and found in texts:
+                notes.merged.setdefault(name, {})[text] = found
+        become.append(found)
+    return become
+
+
+def _count(words: dict[str, int], encoded: pa.DictionaryArray) -> None:
+    texts = encoded.dictionary.to_pylist()
+    for entry in pc.value_counts(encoded.indices).to_pylist():
+        if entry["values"] is not None and texts[entry["values"]] in words:
+            words[texts[entry["values"]]] += entry["counts"]
+
+
+def _texts_of(chunk: pa.Array) -> pa.Array:
+    """Fractions, decimals and times as text: `1.0` is `1`, a midnight without a zone is its day."""
+    encoded = chunk.dictionary_encode()
+    kind = chunk.type
+    if pa.types.is_floating(kind):
+        # NumPy prints a 32-bit number with its own digits, not with those of 64 bits.
+        numbers = encoded.dictionary.to_numpy(zero_copy_only=False)
+        texts = [None if value != value else values.text_of(value) for value in numbers]
+    elif pa.types.is_timestamp(kind):
+        texts = [
+            _time_text(value) for value in encoded.dictionary.cast(pa.timestamp("us", kind.tz), safe=False).to_pylist()
+        ]
+    else:
+        texts = [None if value is None else values.text_of(value) for value in encoded.dictionary.to_pylist()]
+    return strings(texts).take(encoded.indices)
+
+
+def _time_text(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    if value.tzinfo is not None:
+        return str(value.astimezone(UTC))
+    return str(value.date()) if value == datetime.combine(value.date(), datetime.min.time()) else str(value)
+
+
+def shown(chunk: pa.Array, spelling: Spelling) -> pa.Array:
+    """The values as text, for a message that names them."""
+    if pa.types.is_string(chunk.type):
+        return without_missing(chunk, spelling)
+    return as_text(chunk, "", None, spelling, Notes())
