@@ -17,8 +17,8 @@ from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment
 from tests.unit.promotion import git_server
 
 HERE = {"init", "seal", "diff"}
-# What other tests run: tests/unit/cluster/test_login.py, tests/unit/gitops/test_image.py.
-ELSEWHERE = {"login", "image"}
+# What other tests run: cluster/test_login.py, gitops/test_image.py, serving/test_files.py.
+ELSEWHERE = {"login", "image", "serve", "predict"}
 # A section of the README whose commands tests/unit/test_readme.py runs as they stand.
 AS_THEY_STAND = {"ingest", "validate", "train", "evaluate", "retrain", "sync", "replay", "doctor"}
 # What needs a cluster, and the end-to-end file that runs the README's command.

@@ -35,8 +35,11 @@ def selects(selector: dict[str, Any] | None, labels: dict[str, str]) -> bool:
 
 
 def directions(spec: dict[str, Any]) -> list[str]:
-    """The directions that a NetworkPolicy's ``spec`` restricts: ``Ingress``, ``Egress`` or both."""
-    return list(spec.get("policyTypes") or ["Ingress", *(["Egress"] if "egress" in spec else [])])
+    """The directions that a NetworkPolicy's ``spec`` restricts: ``Ingress``, ``Egress`` or both.
+
+    Without ``policyTypes`` the API server takes ``Egress`` only where there is an egress rule.
+    """
+    return list(spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])])
 
 
 def has_port(port: dict[str, Any] | None, number: int, name: str, protocol: str) -> bool:

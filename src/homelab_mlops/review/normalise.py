@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from homelab_mlops.manifests.network import directions
 from homelab_mlops.manifests.objects import Manifest, entries, get, group, is_built_in, pod_specs
 
 CLUSTER_SCOPED = {
@@ -178,7 +179,7 @@ def _service(_: Manifest, spec: dict[str, Any]) -> None:
 
 
 def _network_policy(_: Manifest, spec: dict[str, Any]) -> None:
-    spec.setdefault("policyTypes", ["Ingress", *(["Egress"] if spec.get("egress") else [])])
+    spec["policyTypes"] = directions(spec)
     for key in ("ingress", "egress"):
         _drop(spec, key, [])
         for rule in entries(get(spec, key)):

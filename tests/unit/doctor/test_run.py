@@ -226,7 +226,8 @@ def test_there_is_one_probe_object_and_it_is_deleted(lab: Lab, monkeypatch: pyte
         assert report.findings == []
         listed = client.list_object_versions(Bucket="mlflow", Prefix="behind/")
         kept = [item for kind in ("Versions", "DeleteMarkers") for item in listed.get(kind, [])]
-        probes = {item["Key"] for item in kept if "/homelab-doctor/" in item["Key"]}
+        # A late deletion of an earlier visit leaves a marker of an object that this one has not written.
+        probes = {item["Key"] for item in listed.get("Versions", []) if "/homelab-doctor/" in item["Key"]}
         for item in kept:
             client.delete_object(Bucket="mlflow", Key=item["Key"], VersionId=item["VersionId"])
     finally:

@@ -95,7 +95,7 @@ def _means_nothing(parent: Any, key: Any, value: Any) -> bool:
     if isinstance(parent, list):
         return parent.count(value) > 1
     if key == "policyTypes":
-        return bool(value == ["Ingress"] and not parent.get("egress"))
+        return bool(set(value) == {"Ingress", *(["Egress"] if parent.get("egress") else [])})
     # Kustomize builds no binding whose subject has no name.
     return bool(key == "name" or (key == "targetPort" and parent.get("port") == value))
 
