@@ -279,7 +279,7 @@ def test_dialects(text: str | bytes, options: dict[str, Any], said: str | None, 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (gzip.compress(("v,w\n" + "1,2\n" * 900).encode())[:-20], "the gzip file is cut off"),
+        (gzip.compress(("v,w\n" + "1,2\n" * 900).encode(), mtime=0)[:-20], "the gzip file is cut off"),
         (pa.compress(("v,w\n" + "1,2\n" * 90).encode(), "zstd", asbytes=True)[:-5], "the zstd file is cut off"),
         ("v,größe\n1,2\n".encode("cp1252"), None),
         ("größe,w\n1,2\n".encode("cp1252"), "the file is not UTF-8 text"),
