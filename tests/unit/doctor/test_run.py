@@ -219,6 +219,8 @@ def left(lab: Lab, path: str) -> list[str]:
 def test_there_is_one_probe_object_and_it_is_deleted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket that keeps old versions tells which objects there have been, through MLflow and beside it."""
     client = lab.minio.client()
+    # Where MLflow may not delete or list, its probe stays: scenes before this one have left some.
+    earlier = left(lab, "/mlflow/behind/")
     client.put_bucket_versioning(Bucket="mlflow", VersioningConfiguration={"Status": "Enabled"})
     set_environment(monkeypatch, lab.healthy)
     try:
@@ -226,14 +228,14 @@ def test_there_is_one_probe_object_and_it_is_deleted(lab: Lab, monkeypatch: pyte
         assert report.findings == []
         listed = client.list_object_versions(Bucket="mlflow", Prefix="behind/")
         kept = [item for kind in ("Versions", "DeleteMarkers") for item in listed.get(kind, [])]
-        # A late deletion of an earlier visit leaves a marker of an object that this one has not written.
-        probes = {item["Key"] for item in listed.get("Versions", []) if "/homelab-doctor/" in item["Key"]}
-        for item in kept:
+        written = [item for item in listed.get("Versions", []) if item["Key"] not in earlier]
+        probes = {item["Key"] for item in written if "/homelab-doctor/" in item["Key"]}
+        for item in (item for item in kept if item["Key"] not in earlier):
             client.delete_object(Bucket="mlflow", Key=item["Key"], VersionId=item["VersionId"])
     finally:
         client.put_bucket_versioning(Bucket="mlflow", VersioningConfiguration={"Status": "Suspended"})
     assert len(probes) == 1
-    assert [item["Key"] for item in listed.get("Versions", []) if item["IsLatest"]] == []
+    assert [item["Key"] for item in written if item["IsLatest"]] == []
 
 
 class Hold:
