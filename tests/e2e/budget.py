@@ -20,21 +20,21 @@ SECONDS = {
     "test_07_promotion.py": 1660,
     "test_08_review.py": 100,
     "test_09_doctor.py": 1700,
-    "test_11_pages.py": 60,
-    "test_12_rebuild.py": 300,
+    "test_11_pages.py": 460,
+    "test_12_rebuild.py": 230,
 }
 UNMEASURED = 600
 # A file is started only where this many times its seconds are left, by the pace of the files before it.
 MARGIN = 1.5
 QUICKEST = 0.5
 _NOT_SINCE = "it has not been run as a whole since the rooms were moved"
-_ONCE = "it has passed as a whole only once, and not since rejected versions have no alias"
+_ONCE = "it has passed as a whole only once since the rooms were moved"
 NOT_YET = {
     "test_06_faults.py": _NOT_SINCE,
     "test_07_promotion.py": _ONCE,
     "test_09_doctor.py": _NOT_SINCE,
     "test_11_pages.py": _ONCE,
-    "test_12_rebuild.py": _NOT_SINCE,
+    "test_12_rebuild.py": _ONCE,
 }
 
 
