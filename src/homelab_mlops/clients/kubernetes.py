@@ -128,19 +128,8 @@ class Cluster:
 
     def predict(self, document: Object) -> Object | None:
         """What a server-side apply would make of an object, which is not applied; None where it is refused."""
-        metadata = document["metadata"]
         try:
-            done = self._call(
-                document["apiVersion"],
-                document["kind"],
-                "server_side_apply",
-                body=document,
-                name=metadata["name"],
-                namespace=metadata.get("namespace"),
-                field_manager=FIELD_MANAGER,
-                force_conflicts=True,
-                dry_run="All",
-            )
+            done = self._applied(document, dry_run="All")
         except ClusterError:
             return None
         return None if done is None else _without_nulls(done.to_dict())
@@ -157,8 +146,13 @@ class Cluster:
 
     def apply(self, document: Object) -> None:
         """Server-side apply of one object; what someone else set in its fields is overwritten."""
+        if self._applied(document) is None:
+            raise ClusterError(f"the cluster does not know the kind {document['kind']}", where=_name(document))
+
+    def _applied(self, document: Object, **options: str) -> Any:
+        """The answer to a server-side apply; None where the cluster does not know the kind."""
         metadata = document["metadata"]
-        done = self._call(
+        return self._call(
             document["apiVersion"],
             document["kind"],
             "server_side_apply",
@@ -167,9 +161,8 @@ class Cluster:
             namespace=metadata.get("namespace"),
             field_manager=FIELD_MANAGER,
             force_conflicts=True,
+            **options,
         )
-        if done is None:
-            raise ClusterError(f"the cluster does not know the kind {document['kind']}", where=_name(document))
 
     def create(self, document: Object) -> Object:
         """Creates one object; ``generateName`` is completed here, so that it can be tried again safely."""

@@ -130,25 +130,22 @@ def _of_git(given: dict[str, Any], tree: Tree, is_here: Any, *, go: bool) -> Ite
 
 
 def _folders(given: dict[str, Any], tree: Tree) -> list[str]:
-    wanted = [str(item.get("path")) for item in entries(given.get("directories")) if not item.get("exclude")]
-    excluded = [str(item.get("path")) for item in entries(given.get("directories")) if item.get("exclude")]
-    return sorted(
-        path
-        for path, entry in tree.entries.items()
-        if entry.kind == "tree"
-        and any(_globs(path, pattern) for pattern in wanted)
-        and not any(_globs(path, pattern) for pattern in excluded)
-        and not any(part.startswith(".") for part in path.split("/"))
-    )
+    found = _matching(given.get("directories"), tree, "tree")
+    return [path for path in found if not any(part.startswith(".") for part in path.split("/"))]
 
 
 def _files(given: dict[str, Any], tree: Tree) -> list[str]:
-    wanted = [str(item.get("path")) for item in entries(given.get("files")) if not item.get("exclude")]
-    excluded = [str(item.get("path")) for item in entries(given.get("files")) if item.get("exclude")]
+    return _matching(given.get("files"), tree, "blob")
+
+
+def _matching(patterns: Any, tree: Tree, kind: str) -> list[str]:
+    """The paths of a kind that a pattern names and no pattern with ``exclude`` does, sorted."""
+    wanted = [str(item.get("path")) for item in entries(patterns) if not item.get("exclude")]
+    excluded = [str(item.get("path")) for item in entries(patterns) if item.get("exclude")]
     return sorted(
         path
         for path, entry in tree.entries.items()
-        if entry.kind == "blob"
+        if entry.kind == kind
         and any(_globs(path, pattern) for pattern in wanted)
         and not any(_globs(path, pattern) for pattern in excluded)
     )
