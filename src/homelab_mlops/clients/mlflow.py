@@ -60,7 +60,7 @@ class Version(NamedTuple):
     why: str = ""
 
 
-class Registry:
+class ModelRegistry:
     """MLflow's model registry, and the artifacts of its models."""
 
     def __init__(self, uri: str, username: str, password: str, seconds: float = SECONDS) -> None:
@@ -260,7 +260,7 @@ def _version(item: dict[str, Any], alias: str) -> Version:
 
 
 @contextlib.contextmanager
-def registry_of(cluster: Cluster) -> Iterator[Registry]:
+def registry_of(cluster: Cluster) -> Iterator[ModelRegistry]:
     """The cluster's registry, read with the login of the service.
 
     Raises:
@@ -280,7 +280,7 @@ def registry_of(cluster: Cluster) -> Iterator[Registry]:
     if not pods:
         raise ClusterError("MLflow does not run", where=f"namespace {namespace}", fix="homelab status", transient=True)
     with cluster.port_forward(pods[0], namespace, port) as local:
-        registry = Registry(
+        registry = ModelRegistry(
             f"http://127.0.0.1:{local}", login["MLFLOW_TRACKING_USERNAME"], login["MLFLOW_TRACKING_PASSWORD"]
         )
         with contextlib.closing(registry):
@@ -288,11 +288,11 @@ def registry_of(cluster: Cluster) -> Iterator[Registry]:
 
 
 @contextlib.contextmanager
-def any_registry(context: str | None) -> Iterator[Registry]:
+def any_registry(context: str | None) -> Iterator[ModelRegistry]:
     """The registry of ``MLFLOW_TRACKING_URI`` where that is set, otherwise the cluster's."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").rstrip("/")
     if uri:
-        with Registry(uri, *_login()) as registry:
+        with ModelRegistry(uri, *_login()) as registry:
             yield registry
         return
     from homelab_mlops.clients.kubernetes import Cluster

@@ -10,7 +10,7 @@ Severity = Literal["broken", "warning"]
 
 @dataclass(frozen=True)
 class Fault:
-    """One row. ``transient``: the same command may succeed in a minute."""
+    """A fault by its code. ``transient``: the same command may succeed in a minute."""
 
     code: str
     title: str

@@ -15,7 +15,7 @@ from homelab_mlops.doctor.store_client import (
     ANSWER_SECONDS,
     ENDPOINTS,
     Asked,
-    Store,
+    Location,
     client_of,
     is_insecure,
 )
@@ -26,8 +26,8 @@ PART = 8 * 1024 * 1024
 _DESTINATIONS = ("MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT")
 
 
-def stores(visit: Visit) -> list[Store]:
-    """The stores that the environment names; MLflow's keys are not asked for the tables, which they may not read.
+def locations(visit: Visit) -> list[Location]:
+    """Where the environment names objects: MLflow's bucket, or else the tables, which MLflow's keys may not read.
 
     Raises:
         NotLookedAtError: it names none.
@@ -40,9 +40,9 @@ def stores(visit: Visit) -> list[Store]:
         bucket, _, key = destination.removeprefix("s3://").partition("/")
         if not bucket:
             raise Finding("STORE_NO_BUCKET", destination, f"{destination} names no bucket")
-        return [Store(endpoint, bucket, key.strip("/"), write=True)]
+        return [Location(endpoint, bucket, key.strip("/"), write=True)]
     if visit.variable("MLFLOW_S3_ENDPOINT_URL"):
-        return [Store(endpoint, "", "", write=True)]
+        return [Location(endpoint, "", "", write=True)]
     sources = [
         model.source.removeprefix("s3://").partition("/") for model in visit.models if model.source.startswith("s3://")
     ]
@@ -51,14 +51,14 @@ def stores(visit: Visit) -> list[Store]:
             "no endpoint is set (MLFLOW_S3_ENDPOINT_URL with MLFLOW_ARTIFACTS_DESTINATION or --store, "
             "or AWS_ENDPOINT_URL_S3)"
         )
-    tables = [Store(endpoint, bucket, key, write=False) for bucket, _, key in sources]
-    return tables or [Store(endpoint, "", "", write=False)]
+    tables = [Location(endpoint, bucket, key, write=False) for bucket, _, key in sources]
+    return tables or [Location(endpoint, "", "", write=False)]
 
 
 @check("store", "STORE_ENDPOINT", "STORE_NO_BUCKET")
 def endpoint(visit: Visit) -> Iterator[Finding]:
     """Whether the variable holds an address, without the bucket."""
-    place = stores(visit)[0]
+    place = locations(visit)[0]
     where = next((f"{name}={place.endpoint!r}" for name in ENDPOINTS if visit.env.get(name)), "")
     if place.endpoint and connection.http_address(place.endpoint) is None:
         yield Finding("STORE_ENDPOINT", where)
@@ -81,11 +81,11 @@ def endpoint(visit: Visit) -> Iterator[Finding]:
 )
 def reachable(visit: Visit) -> None:
     """Whether name, port and TLS lead to an S3 store."""
-    url = stores(visit)[0].endpoint
+    url = locations(visit)[0].endpoint
     if not url:
         return
     bundle = visit.variable("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE") if url.startswith("https:") else ""
-    context = connection.tls_context("STORE", bundle, insecure=is_insecure(visit, stores(visit)[0]))
+    context = connection.tls_context("STORE", bundle, insecure=is_insecure(visit, locations(visit)[0]))
     connection.connect(visit, "STORE", url, context)
     import httpx
 
@@ -116,7 +116,7 @@ def credentials(visit: Visit) -> Iterator[Finding]:
     import botocore.session
     from botocore.exceptions import BotoCoreError
 
-    place = stores(visit)[0]
+    place = locations(visit)[0]
     try:
         keys = botocore.session.get_session().get_credentials()
     except BotoCoreError as error:
@@ -148,9 +148,9 @@ def credentials(visit: Visit) -> Iterator[Finding]:
 def usable(visit: Visit) -> Iterator[Answer]:
     """Whether what MLflow and a retraining do with their stores succeeds."""
     seen: set[str] = set()
-    for place in stores(visit):
+    for place in locations(visit):
         bucket = place.bucket or (_only_bucket(visit, place) if place.write else "")
-        place = Store(place.endpoint, bucket, place.key, place.write)
+        place = Location(place.endpoint, bucket, place.key, place.write)
         if place.write:
             yield from _writing(visit, place)
         elif bucket and (visit.model_given or bucket not in seen):
@@ -160,7 +160,7 @@ def usable(visit: Visit) -> Iterator[Answer]:
             _only_bucket(visit, place)
 
 
-def _only_bucket(visit: Visit, place: Store) -> str:
+def _only_bucket(visit: Visit, place: Location) -> str:
     """The one bucket that these keys see; where nobody names a bucket, it is MLflow's."""
     with Asked(visit, place, denied="") as asked:
         buckets = [str(item.get("Name")) for item in asked.client.list_buckets().get("Buckets", [])]
@@ -171,7 +171,7 @@ def _only_bucket(visit: Visit, place: Store) -> str:
     return ""
 
 
-def _reading(visit: Visit, place: Store) -> Iterator[Finding]:
+def _reading(visit: Visit, place: Location) -> Iterator[Finding]:
     """Whether the table of a model can be read; where nobody named the model, its table may be missing."""
     if not place.key.endswith("/"):
         with Asked(
@@ -185,7 +185,7 @@ def _reading(visit: Visit, place: Store) -> Iterator[Finding]:
             yield Finding("STORE_NO_TABLE", place.where)
 
 
-def _writing(visit: Visit, place: Store) -> Iterator[Answer]:
+def _writing(visit: Visit, place: Location) -> Iterator[Answer]:
     """All that MLflow does in its bucket, with one probe object that is deleted again."""
     with Asked(visit, place, denied="STORE_DENIED_LIST") as asked:
         prefix = f"{place.key}/" if place.key else ""
@@ -214,7 +214,7 @@ def _writing(visit: Visit, place: Store) -> Iterator[Answer]:
         yield from _multipart(visit, place, key)
 
 
-def _unreadable(visit: Visit, place: Store, key: str) -> list[Answer]:
+def _unreadable(visit: Visit, place: Location, key: str) -> list[Answer]:
     """Why the probe object cannot be read, if so."""
     if visit.stopped.is_set():
         return []
@@ -226,7 +226,7 @@ def _unreadable(visit: Visit, place: Store, key: str) -> list[Answer]:
     return []
 
 
-def _put(visit: Visit, place: Store, key: str) -> dict[str, Any]:
+def _put(visit: Visit, place: Location, key: str) -> dict[str, Any]:
     """Writes the probe object as boto3 does.
 
     Raises:
@@ -254,7 +254,7 @@ def _put(visit: Visit, place: Store, key: str) -> dict[str, Any]:
     return answer
 
 
-def _may_put(visit: Visit, place: Store, key: str) -> bool:
+def _may_put(visit: Visit, place: Location, key: str) -> bool:
     """Whether the policy of these keys lets them write.
 
     Sends a write whose condition cannot hold. A store checks the policy first, then the condition, and last whether its
@@ -273,7 +273,7 @@ def _may_put(visit: Visit, place: Store, key: str) -> bool:
 
 
 def _delete(
-    visit: Visit, place: Store, key: str, version: str | None, checksums: str = "when_supported"
+    visit: Visit, place: Location, key: str, version: str | None, checksums: str = "when_supported"
 ) -> list[Finding]:
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -292,7 +292,7 @@ def _delete(
     return [Finding("STORE_DENIED_DELETE", probe)]
 
 
-def _multipart(visit: Visit, place: Store, key: str) -> Iterator[Finding]:
+def _multipart(visit: Visit, place: Location, key: str) -> Iterator[Finding]:
     """Begins an upload in parts, sends one of the largest, and ends it without an object."""
     target: dict[str, Any] = {"Bucket": place.bucket, "Key": key}
     with Asked(visit, place, denied="STORE_DENIED_MULTIPART", unknown="STORE_DENIED_MULTIPART") as asked:
@@ -310,7 +310,7 @@ def _multipart(visit: Visit, place: Store, key: str) -> Iterator[Finding]:
     yield from unended
 
 
-def _abort(visit: Visit, place: Store, target: dict[str, Any], upload: str, part: dict[str, Any]) -> list[Finding]:
+def _abort(visit: Visit, place: Location, target: dict[str, Any], upload: str, part: dict[str, Any]) -> list[Finding]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     client = client_of(visit, place)

@@ -26,7 +26,7 @@ NAMED_BY_MLFLOW = tuple(dict.fromkeys(s3.WORDS.values()))
 
 
 @dataclass(frozen=True)
-class Store:
+class Location:
     """One place of objects: ``write`` says that it is MLflow's; else it is where a table (``key``) is read."""
 
     endpoint: str
@@ -40,7 +40,7 @@ class Store:
         return f"{place} at {self.endpoint or 'AWS'}"
 
 
-def is_insecure(visit: Visit, place: Store) -> bool:
+def is_insecure(visit: Visit, place: Location) -> bool:
     """Whether MLflow would take any certificate of its store."""
     return place.write and visit.variable("MLFLOW_S3_IGNORE_TLS").lower() in ("true", "1")
 
@@ -67,7 +67,7 @@ class Asked:
     def __init__(
         self,
         visit: Visit,
-        place: Store,
+        place: Location,
         *,
         denied: str,
         absent: str = "",
@@ -178,7 +178,7 @@ class Asked:
         )
 
 
-def client_of(visit: Visit, place: Store, *, style: str = "", checksums: str = "when_supported") -> S3Client:
+def client_of(visit: Visit, place: Location, *, style: str = "", checksums: str = "when_supported") -> S3Client:
     """A client as MLflow's or the pipeline's, that tries once and gives up soon."""
     import urllib3
     from botocore import exceptions as boto

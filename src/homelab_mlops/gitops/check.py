@@ -13,7 +13,7 @@ from typing import Any
 
 from homelab_mlops.errors import ToolError
 from homelab_mlops.gitops import schemas, tools
-from homelab_mlops.gitops.policies import Finding, Repository, check, requests
+from homelab_mlops.gitops.policies import Repository, Violation, requests, violations
 from homelab_mlops.gitops.render import Rendered, render_all
 from homelab_mlops.manifests.quantities import say_quantity
 
@@ -51,7 +51,7 @@ spec:
 class Report:
     """What a check has seen."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Violation] = field(default_factory=list)
     objects: int = 0
     not_rendered: dict[str, str] = field(default_factory=dict)
     requests: dict[str, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ def check_repository(root: Path) -> Report:
         valid = pool.submit(_validate, texts, folder)
         linted = pool.submit(_lint, texts)
         repository = Repository(root, rendered)
-        findings = [*valid.result(), *linted.result(), *check(repository)]
+        findings = [*valid.result(), *linted.result(), *violations(repository)]
     return Report(
         findings,
         sum(len(item.manifests) for item in rendered),
@@ -100,7 +100,7 @@ def _own_files(root: Path, rendered: list[Rendered]) -> dict[str, str]:
     return {name: path.read_text(encoding="utf-8") for name, path in files.items() if path.is_file()}
 
 
-def _validate(texts: dict[str, str], folder: Path) -> list[Finding]:
+def _validate(texts: dict[str, str], folder: Path) -> list[Violation]:
     """What is wrong, by kubeconform, which a manifest with two faults beside the others keeps honest."""
     findings = []
     report = _kubeconform({**texts, "canary": CANARY}, folder)
@@ -110,7 +110,7 @@ def _validate(texts: dict[str, str], folder: Path) -> list[Finding]:
         for item in items:
             if item["status"] != "statusValid":
                 where = f"{item.get('kind') or 'object'} {item.get('name') or ''} of {name}"
-                findings.append(Finding("schema", where, item.get("msg") or item["status"]))
+                findings.append(Violation("schema", where, item.get("msg") or item["status"]))
     return findings
 
 
@@ -134,11 +134,11 @@ def _kubeconform(texts: dict[str, str], folder: Path) -> dict[str, list[dict[str
     return report
 
 
-def _lint(texts: dict[str, str]) -> list[Finding]:
+def _lint(texts: dict[str, str]) -> list[Violation]:
     """What Argo itself says: whether a template's name, parameter and artifact exist."""
     text = texts.get("training")
     if text is None:
-        return [Finding("argo-lint", "overlays/homelab/training", "there is nothing to lint")]
+        return [Violation("argo-lint", "overlays/homelab/training", "there is nothing to lint")]
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(text)
         file.flush()
@@ -147,7 +147,7 @@ def _lint(texts: dict[str, str]) -> list[Finding]:
     if finished.returncode == 0:
         return []
     lines = (finished.stdout + finished.stderr).replace(f"{file.name}: ", "").splitlines()
-    return [Finding("argo-lint", "workflows", line.strip()) for line in lines if line.strip()]
+    return [Violation("argo-lint", "workflows", line.strip()) for line in lines if line.strip()]
 
 
 def check_command(as_json: bool) -> bool:

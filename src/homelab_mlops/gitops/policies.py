@@ -21,7 +21,7 @@ NAMESPACES_BESIDE = {"homelab": "argo-cd", "argo-workflows": "training"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class Violation:
     """One object that does not hold to a policy."""
 
     policy: str
@@ -64,9 +64,9 @@ def policy(function: Policy) -> Policy:
     return function
 
 
-def check(repository: Repository) -> list[Finding]:
+def violations(repository: Repository) -> list[Violation]:
     """Everything that does not hold, policy by policy."""
-    return [Finding(name, where, what) for name, function in POLICIES.items() for where, what in function(repository)]
+    return [Violation(name, where, what) for name, function in POLICIES.items() for where, what in function(repository)]
 
 
 def containers(repository: Repository) -> Iterator[tuple[str, Container]]:

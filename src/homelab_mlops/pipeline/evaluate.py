@@ -23,7 +23,7 @@ from homelab_mlops.pipeline.metrics import Array, Interval, Rows, holdout_metric
 from homelab_mlops.pipeline.report import DECISION, DIAGNOSTICS, write_intervals, write_report
 from homelab_mlops.pipeline.split import group_ids, groups_of, row_ids, split_rows
 from homelab_mlops.pipeline.train import labelled
-from homelab_mlops.pipeline.validate import check_table, refuse
+from homelab_mlops.pipeline.validate import refuse, validate_table
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 FEWEST_ROWS = 50
@@ -83,7 +83,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
     reasons = [*judge(spec, truth, predicted, baseline, opponent, drawn), *([note] if note else [])]
     decision = {
         "model": spec.name,
-        "row": record["row"],
+        "result": record["result"],
         "promote": all(reason.passed for reason in reasons),
         "metric": spec.gate.metric,
         "reasons": [asdict(reason) for reason in reasons],
@@ -117,7 +117,7 @@ def _external(spec: ModelSpec, source: str, work: Path) -> pd.DataFrame:
     with step_folder(work, "holdout") as folder:
         frame = read_frame(spec, source, folder)
     enough = spec.model_copy(update={"data": spec.data.model_copy(update={"min_rows": FEWEST_ROWS})})
-    refuse(check_table(frame, enough), source)
+    refuse(validate_table(frame, enough), source)
     return labelled(frame, spec)
 
 
@@ -179,12 +179,12 @@ def _champion(
 
     With groups these are the rows of groups of which it has trained on no row of ``table``, the ingested one.
     """
-    from homelab_mlops.pipeline import registry
+    from homelab_mlops.pipeline import model_registry
 
     if champion is not None:
-        found: registry.Champion | None = registry.champion_in(champion)
+        found: model_registry.Champion | None = model_registry.champion_in(champion)
     elif (folder / "run.json").exists() and os.environ.get("MLFLOW_TRACKING_URI"):
-        found = registry.champion_of(spec.name)
+        found = model_registry.champion_of(spec.name)
     else:
         found = None
     if found is None:

@@ -15,7 +15,7 @@ from homelab_mlops.clients import s3
 from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, StorageError
 from homelab_mlops.model.spec import Csv
-from homelab_mlops.pipeline.registry import model_for_scoring
+from homelab_mlops.pipeline.model_registry import model_for_scoring
 from homelab_mlops.tables.columns import declared_inputs, typed
 from homelab_mlops.tables.csv_dialect import Needed
 from homelab_mlops.tables.frames import frame_of

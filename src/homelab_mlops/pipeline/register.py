@@ -9,7 +9,7 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import EvaluationError
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline import result, tracking, verdict
-from homelab_mlops.pipeline.registry import CHALLENGER, CHAMPION, version_by_alias
+from homelab_mlops.pipeline.model_registry import CHALLENGER, CHAMPION, version_by_alias
 from homelab_mlops.pipeline.report import REPORT, write_report
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
@@ -35,7 +35,7 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
     folder = work / "train"
     record = read_json(folder / result.RECORD, f"homelab train {spec.name} --work {work}")
     decision = read_json(work / "evaluate" / "decision.json", f"homelab evaluate {spec.name} --work {work}")
-    if decision["row"] != record["row"]:
+    if decision["result"] != record["result"]:
         raise EvaluationError(
             "the decision is about another training",
             where=str(work),

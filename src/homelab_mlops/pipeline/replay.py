@@ -18,8 +18,8 @@ from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline import result, tracking
 from homelab_mlops.pipeline.fit import fit, prepare
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
+from homelab_mlops.pipeline.model_registry import download
 from homelab_mlops.pipeline.provenance import code_sha256, provenance
-from homelab_mlops.pipeline.registry import download
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.train import labelled
 from homelab_mlops.pipeline.workdir import read_json

@@ -44,7 +44,7 @@ def new_record(
 ) -> dict[str, Any]:
     """What is known of a training before it begins."""
     return {
-        "row": uuid.uuid4().hex,
+        "result": uuid.uuid4().hex,
         "model": spec.name,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "spec": spec.model_dump(mode="json"),

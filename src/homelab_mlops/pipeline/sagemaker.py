@@ -26,8 +26,8 @@ from homelab_mlops.pipeline.fit import prepare
 from homelab_mlops.pipeline.inference import MIN_ROWS, infer_spec
 from homelab_mlops.pipeline.job import Folders, job_environment
 from homelab_mlops.pipeline.split import groups_of, row_ids, split_rows
-from homelab_mlops.pipeline.train import Tracking, labelled, train_row
-from homelab_mlops.pipeline.validate import check_table, refuse
+from homelab_mlops.pipeline.train import Tracking, labelled, train_result
+from homelab_mlops.pipeline.validate import refuse, validate_table
 from homelab_mlops.tables.columns import Declared, cleaned, declared, typed
 from homelab_mlops.tables.fingerprint import content_sha256
 from homelab_mlops.tables.frames import frame_of, table_of
@@ -58,7 +58,7 @@ def train_from_channels(
     inferred = spec is None
     spec, frame, validation = _tables(spec, folders, None if target is None else str(target), given, overrides)
     parameters = _parameters(spec, environ, overrides, gate=not inferred)
-    refuse(check_table(frame, spec), str(folders.train))
+    refuse(validate_table(frame, spec), str(folders.train))
     check_tracking(spec.name, tracking)
     frame = labelled(frame, spec)
     if validation is None:
@@ -66,7 +66,7 @@ def train_from_channels(
         frame, validation = frame[~ids_split.holdout], frame[ids_split.holdout]
     else:
         few = spec.model_copy(update={"data": spec.data.model_copy(update={"min_rows": MIN_ROWS})})
-        refuse(check_table(validation, few), str(folders.validation))
+        refuse(validate_table(validation, few), str(folders.validation))
         validation = labelled(validation, spec)
         _warn_of_overlap(frame, validation, spec)
     manifest = {
@@ -81,8 +81,8 @@ def train_from_channels(
     folders.model.mkdir(parents=True, exist_ok=True)
     folders.data.mkdir(parents=True, exist_ok=True)
     prepared = prepare(spec, frame, validation, parameters)
-    with tempfile.TemporaryDirectory(prefix=".row-", dir=folders.model) as temporary:
-        record = train_row(Path(temporary), spec, manifest, parameters, prepared, tracking)
+    with tempfile.TemporaryDirectory(prefix=".result-", dir=folders.model) as temporary:
+        record = train_result(Path(temporary), spec, manifest, parameters, prepared, tracking)
         _place(Path(temporary), folders)
     say(f"train: {folders.model / result.MODEL}")
     return record
@@ -97,14 +97,14 @@ def _parameters(
     return held_to_labels(parameters, spec.target.labels, at_most=not gate)
 
 
-def _place(row: Path, folders: Folders) -> None:
+def _place(written: Path, folders: Folders) -> None:
     """Moves a finished result into the model folder, the model last, so that a model is never without its record."""
     if folders.data != folders.model:
         partial = folders.data / f".{result.METRICS}.partial"
-        shutil.copy(row / result.METRICS, partial)
+        shutil.copy(written / result.METRICS, partial)
         partial.replace(folders.data / result.METRICS)
     shutil.rmtree(folders.model / "plots", ignore_errors=True)
-    for path in sorted(row.iterdir(), key=lambda path: path.name == result.MODEL):
+    for path in sorted(written.iterdir(), key=lambda path: path.name == result.MODEL):
         path.replace(folders.model / path.name)
 
 

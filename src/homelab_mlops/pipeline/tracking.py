@@ -1,6 +1,6 @@
 """MLflow: the run of a training while it goes on, and the upload of its result, which can be repeated.
 
-A result carries its own identity, which its run has as the tag ``homelab.row``. An upload leaves what it finds there
+A result carries its own identity, which its run has as the tag ``homelab.result``. An upload leaves what it finds there
 already, so that the same upload serves a training, a retry after a server has died, and `homelab sync`.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN = "run.json"
-ROW, COMPLETE = "homelab.row", "homelab.complete"
+RESULT, COMPLETE = "homelab.result", "homelab.complete"
 DESCRIPTION = "mlflow.note.content"
 PATIENCE_SECONDS = 180.0
 FLUSH_SECONDS = 2.0
@@ -177,7 +177,7 @@ def _create_run(mlflow_client: MlflowClient, record: Mapping[str, Any]) -> str:
     experiment_id = experiment.experiment_id if experiment else mlflow_client.create_experiment(record["model"])
     where = record["provenance"]
     tags = {
-        ROW: record["row"],
+        RESULT: record["result"],
         "mlflow.source.name": "homelab train",
         "mlflow.source.type": "JOB",
         "mlflow.source.git.commit": where["commit"],
@@ -296,7 +296,9 @@ def _find_run(mlflow_client: MlflowClient, record: Mapping[str, Any]) -> str | N
     experiment = mlflow_client.get_experiment_by_name(record["model"])
     if experiment is None:
         return None
-    found = mlflow_client.search_runs([experiment.experiment_id], f"tags.`{ROW}` = '{record['row']}'", max_results=1)
+    found = mlflow_client.search_runs(
+        [experiment.experiment_id], f"tags.`{RESULT}` = '{record['result']}'", max_results=1
+    )
     return str(found[0].info.run_id) if found else None
 
 

@@ -39,7 +39,7 @@ def train(spec: ModelSpec, work: Path, tracking: Tracking, overrides: Mapping[st
     parameters = parameters_of(spec, overrides)
     prepared, manifest, holdout = _prepared(spec, work, parameters)
     with step_folder(work, "train") as folder:
-        record = train_row(folder, spec, manifest, parameters, prepared, tracking, holdout)
+        record = train_result(folder, spec, manifest, parameters, prepared, tracking, holdout)
     say(f"train: {work / 'train'}")
     return record
 
@@ -69,7 +69,7 @@ def labelled(frame: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
     return frame[frame[spec.target.column].notna()].reset_index(drop=True)
 
 
-def train_row(
+def train_result(
     folder: Path,
     spec: ModelSpec,
     manifest: Mapping[str, Any],

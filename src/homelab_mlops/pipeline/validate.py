@@ -26,7 +26,7 @@ def validate(spec: ModelSpec, work: Path) -> dict[str, Any]:
         DataError: the table breaks a rule; the report is written all the same and names each rule with example rows.
     """
     frame, manifest = load_ingested(spec, work)
-    violations = check_table(frame, spec)
+    violations = validate_table(frame, spec)
     report = {"model": spec.name, "sha256": manifest["sha256"], "rows": len(frame), "violations": violations}
     with step_folder(work, "validate") as folder:
         write_json(folder / "report.json", report)
@@ -46,7 +46,7 @@ def ensure_valid(frame: pd.DataFrame, spec: ModelSpec, work: Path, manifest: dic
         report = read_json(path, f"homelab validate {spec.name} --work {work}")
         if report["sha256"] == manifest["sha256"] and not report["violations"]:
             return
-    refuse(check_table(frame, spec), manifest["source"])
+    refuse(validate_table(frame, spec), manifest["source"])
 
 
 def refuse(violations: list[dict[str, Any]], source: str) -> None:
@@ -69,7 +69,7 @@ def _line(violation: dict[str, Any]) -> str:
     return f"  {violation['column']}: {violation['rule']}" + (f" ({count}; {examples})" if examples else "")
 
 
-def check_table(frame: pd.DataFrame, spec: ModelSpec) -> list[dict[str, Any]]:
+def validate_table(frame: pd.DataFrame, spec: ModelSpec) -> list[dict[str, Any]]:
     """Every rule that the table breaks.
 
     Returns:

@@ -60,23 +60,23 @@ def _cut(part: str, room: int) -> str:
 
 def _item(item: Item) -> str:
     sign = SIGNS[item.action]
-    rows = [f"{sign} {item.object}{f' stays: {item.why}' if item.why else ''}"]
+    written = [f"{sign} {item.object}{f' stays: {item.why}' if item.why else ''}"]
     for line in item.fields:
         if line.note == "lines":
-            rows.append(f"  {line.where}:")
-            rows += [f"-   {row}" for row in str(line.before).splitlines()]
-            rows += [f"+   {row}" for row in str(line.after).splitlines()]
+            written.append(f"  {line.where}:")
+            written += [f"-   {one}" for one in str(line.before).splitlines()]
+            written += [f"+   {one}" for one in str(line.after).splitlines()]
         elif line.note.startswith("the same"):
-            rows.append(f"  {line.where}: {line.note}")
+            written.append(f"  {line.where}: {line.note}")
         else:
             note = f" ({line.note})" if line.note not in ("", "order", "moved") else ""
             if line.before is not None:
-                rows.append(f"-   {line.where}: {brief(line.before, 300)}{note}")
+                written.append(f"-   {line.where}: {brief(line.before, 300)}{note}")
             if line.after is not None:
-                rows.append(f"+   {line.where}: {brief(line.after, 300)}{note}")
+                written.append(f"+   {line.where}: {brief(line.after, 300)}{note}")
     if item.yaml and item.action == "added":
-        rows += [f"+   {row}" for row in item.yaml.splitlines()]
-    text = re.sub("`{3,}|~{3,}", lambda match: "'" * len(match[0]), "\n".join(rows))
+        written += [f"+   {one}" for one in item.yaml.splitlines()]
+    text = re.sub("`{3,}|~{3,}", lambda match: "'" * len(match[0]), "\n".join(written))
     return f"```diff\n{text}\n```\n"
 
 

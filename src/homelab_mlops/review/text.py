@@ -57,10 +57,10 @@ def _field(line: Line) -> list[tuple[str, str]]:
     if line.note == "lines":
         found = [("", f"    {line.where}")]
         for sign, text in (("-", line.before), ("+", line.after)):
-            rows = text.splitlines()
-            found += [(sign, f"      {sign} {row}") for row in rows[:LONGEST]]
-            if len(rows) > LONGEST:
-                found.append(("dim", f"      {sign} … {len(rows) - LONGEST} more lines"))
+            written = text.splitlines()
+            found += [(sign, f"      {sign} {one}") for one in written[:LONGEST]]
+            if len(written) > LONGEST:
+                found.append(("dim", f"      {sign} … {len(written) - LONGEST} more lines"))
         return found
     if line.note.startswith("the same"):
         return [("dim", f"    {line.where}: {line.note}")]

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from homelab_mlops.clients.mlflow import Registry
+from homelab_mlops.clients.mlflow import ModelRegistry
 from homelab_mlops.console import say
 from homelab_mlops.errors import RepositoryError, TrackingError
 from homelab_mlops.model.promotion import LABEL, NONE_YET
@@ -49,7 +49,7 @@ def follow(folder: Path, commit: str) -> None:
         TrackingError: for some model it could not; what it could for the others is done, and its alias is as it was.
     """
     failures: list[TrackingError] = []
-    with Registry.of_environment() as registry:
+    with ModelRegistry.of_environment() as registry:
         for model, version in versions_of(folder).items():
             try:
                 say(f"{model}: {_follow(registry, model, version, commit)}")
@@ -62,7 +62,7 @@ def follow(folder: Path, commit: str) -> None:
         raise TrackingError(what, where=failures[0].where, fix=failures[0].fix, transient=transient)
 
 
-def _follow(registry: Registry, model: str, version: str, commit: str) -> str:
+def _follow(registry: ModelRegistry, model: str, version: str, commit: str) -> str:
     if version == NONE_YET:
         return "git names no version yet"
     current = registry.champion(model)

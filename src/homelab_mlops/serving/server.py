@@ -96,10 +96,10 @@ def _load(server: _Server, service: Service, metrics: Metrics) -> None:
     attempt = 0
     while not server.should_exit:
         try:
-            from homelab_mlops.clients.mlflow import Registry
+            from homelab_mlops.clients.mlflow import ModelRegistry
             from homelab_mlops.serving.source import load
 
-            with Registry.of_environment() as registry:
+            with ModelRegistry.of_environment() as registry:
                 model = load(registry, service.name, service.version)
         except TrackingError as error:
             if not error.transient:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from homelab_mlops.clients.mlflow import Registry
+from homelab_mlops.clients.mlflow import ModelRegistry
 from homelab_mlops.errors import StorageError, TrackingError
 from homelab_mlops.serving.model import Model
 from homelab_mlops.serving.protocol import read_example
@@ -17,7 +17,7 @@ MODEL_FILE, EXAMPLE_FILE = "xgboost-model", "input_example.json"
 FILES = "files"
 
 
-def load(registry: Registry, name: str, version: str) -> Model:
+def load(registry: ModelRegistry, name: str, version: str) -> Model:
     """The model version, once it has answered its input example.
 
     Raises:

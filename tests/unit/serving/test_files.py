@@ -42,7 +42,7 @@ def test_predict(work: Path, homelab: Homelab) -> None:
     rows = raw_rows(CHURN)
     rows.to_csv(work / "rows.csv", index=False)
     expected = Scorer.load(work / "train" / "xgboost-model").predict(rows)
-    row = json.loads((work / "train" / "record.json").read_text())["row"]
+    result = json.loads((work / "train" / "record.json").read_text())["result"]
     for name in ("churn", str(work / "train")):
         arguments = ["--source", work / "rows.csv", "--target", work / "scored.parquet", "--work", work, "--json"]
         done = homelab("predict", name, *arguments)
@@ -50,7 +50,7 @@ def test_predict(work: Path, homelab: Homelab) -> None:
         assert json.loads(done.stdout)["rows"] == len(rows)
         scored = pd.read_parquet(work / "scored.parquet")
         np.testing.assert_allclose(scored["prediction"], expected, rtol=0, atol=1e-6)
-        assert set(scored["model_version"]) == {f"files-{row[:12]}"}
+        assert set(scored["model_version"]) == {f"files-{result[:12]}"}
 
 
 def test_predict_says_what_there_is(work: Path, homelab: Homelab, tmp_path: Path) -> None:

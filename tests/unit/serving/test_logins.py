@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from homelab_mlops.clients.mlflow import Registry
+from homelab_mlops.clients.mlflow import ModelRegistry
 from homelab_mlops.errors import TrackingError
 from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.evaluate import evaluate
@@ -58,14 +58,14 @@ def test_each_login_can_do_what_it_is_for(tmp_path: Path, monkeypatch: pytest.Mo
         assert made["alias"] == "challenger"
 
         log_in("READER")
-        with Registry.of_environment() as registry:
+        with ModelRegistry.of_environment() as registry:
             assert registry.champion("penguins") is None
             assert load(registry, "penguins", "1").version == "1"
             with pytest.raises(TrackingError, match="refuses this login"):
                 registry.set_champion("penguins", "1", "c" * 40)
 
         log_in("PROMOTER")
-        with Registry.of_environment() as registry:
+        with ModelRegistry.of_environment() as registry:
             load(registry, "penguins", "1")
             registry.set_champion("penguins", "1", "c" * 40)
             assert registry.champion("penguins") == "1"

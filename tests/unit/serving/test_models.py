@@ -13,7 +13,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from homelab_mlops.clients.mlflow import Registry, Version
+from homelab_mlops.clients.mlflow import ModelRegistry, Version
 from homelab_mlops.cluster.models import compared
 from tests.conftest import HOMELAB, ROOT, clean_environment
 from tests.unit.serving.conftest import Registered
@@ -67,7 +67,7 @@ def test_each_version_is_listed_with_its_verdict_and_why(
     shutil.copytree(ROOT / "clusters", tmp_path / "clusters")
 
     monkeypatch.setattr("homelab_mlops.clients.mlflow.PAGE", 5)
-    with closing(Registry(mlflow_uri, "", "")) as registry:
+    with closing(ModelRegistry(mlflow_uri, "", "")) as registry:
         assert [item.version for item in registry.versions("many")] == [str(number) for number in range(12, 0, -1)]
     (found,) = models(tmp_path, mlflow_uri, "many")
     assert (found["git"], found["registry"], found["waiting"]) == ("none", "1", [])

@@ -85,7 +85,7 @@ def model_for_scoring(model: str, work: Path) -> Champion:
 
 def _trained_in(folder: Path) -> Champion:
     record = read_json(folder / result.RECORD, "homelab train")
-    return replace(champion_in(folder), name=f"model in {folder}", version=f"files-{record['row'][:12]}")
+    return replace(champion_in(folder), name=f"model in {folder}", version=f"files-{record['result'][:12]}")
 
 
 def champion_in(folder: Path) -> Champion:
