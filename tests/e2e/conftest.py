@@ -269,6 +269,11 @@ def green_at(cluster: Cluster, commit: str) -> bool:
     return bool(found) and all(state == ("Synced", "Healthy", commit) for state in found)
 
 
+def mlflow_is_gone(cluster: Cluster) -> bool:
+    """Whether MLflow has no pod: what answers for a Service without pods depends on the machine's network."""
+    return not cluster.find("v1", "Pod", "mlflow", "app.kubernetes.io/name=mlflow")
+
+
 ENDED = ("Succeeded", "Failed", "Error")
 
 

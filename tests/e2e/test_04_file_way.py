@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from homelab_mlops.clients.kubernetes import Cluster
-from tests.e2e.conftest import Fork, ended, green_at, run_pod, until
+from tests.e2e.conftest import Fork, ended, green_at, mlflow_is_gone, run_pod, until
 
 READER = "import json, pathlib; print(json.dumps([str(p) for p in pathlib.Path('/rows').rglob('*')]))"
 
@@ -25,8 +25,7 @@ def test_it_runs_without_mlflow(fork: Fork, platform: Cluster) -> None:
     fork.edit("base/mlflow/mlflow.yaml", "replicas: 1", "replicas: 0")
     with fork.pushed("No MLflow") as commit:
         until("green without MLflow", lambda: green_at(cluster, commit))
-        # Its pods and not its page: what answers for a Service without pods depends on the machine's network.
-        until("no MLflow", lambda: not cluster.find("v1", "Pod", "mlflow", "app.kubernetes.io/name=mlflow"))
+        until("no MLflow", lambda: mlflow_is_gone(cluster))
         trains_to_files(cluster)
     until("green with MLflow", lambda: green_at(cluster, fork.git("rev-parse", "HEAD")))
 

@@ -21,7 +21,7 @@ from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.model.demo_tables import built_in
 from tests import readme
 from tests.conftest import HOMELAB, clean_environment
-from tests.e2e.conftest import Fork, applications, ended, green_at, setting, took, until, versions
+from tests.e2e.conftest import Fork, applications, ended, green_at, mlflow_is_gone, setting, took, until, versions
 
 MANIFEST, MODEL = "overlays/homelab/serving/churn.yaml", "workflows/models/churn/model.yaml"
 MLFLOW = "base/mlflow/mlflow.yaml"
@@ -345,7 +345,7 @@ def test_mlflow_down_at_start_up_replaces_nothing(fork: Fork, cluster: Cluster, 
     other = another(fork, version)
     fork.edit(MLFLOW, "replicas: 1", "replicas: 0")
     commit = fork.push("No MLflow")
-    until("no MLflow", lambda: fork.page("mlflow", "/health").status_code >= 500)
+    until("no MLflow", lambda: mlflow_is_gone(cluster))
     fork.edit(MANIFEST, f'{LABEL}: "{version}"', f'{LABEL}: "{other}"')
     commit = fork.push("Another version meanwhile")
     until("Degraded, with the reason", lambda: degraded_with(fork, cluster, "MLflow cannot be reached"), pause=3)
