@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,28 +19,30 @@ from homelab_mlops.cluster.commands import app as cluster
 from homelab_mlops.doctor.commands import app as doctor
 from homelab_mlops.errors import HomelabError, StorageError
 from homelab_mlops.gitops.commands import app as gitops
+from homelab_mlops.lazy_group import LazyGroup
 from homelab_mlops.pipeline.commands import app as pipeline
 from homelab_mlops.review.commands import app as review
 from homelab_mlops.serving.commands import app as serving
 from homelab_mlops.storage.commands import app as storage
 
 INTERNAL_ERROR = 70
-HELP = ["-h", "--help"]
+
+
+class Commands(LazyGroup):
+    """Every command, in the order of the help."""
+
+    rooms = (gitops, review, cluster, doctor, pipeline, serving, storage)
+
 
 app = typer.Typer(
     name="homelab",
+    cls=Commands,
     help="Train, track, gate and register models; and keep the repository and the cluster in step.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": HELP},
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.add_typer(pipeline)
-app.add_typer(serving)
-app.add_typer(gitops)
-app.add_typer(review)
-app.add_typer(cluster)
-app.add_typer(doctor)
-app.add_typer(storage, name="storage", hidden=True)
 
 
 def _print_version(value: bool) -> None:
@@ -65,20 +67,6 @@ def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
     raise _StoppedError(128 + signum)
 
 
-def _command() -> Any:
-    """The command line, whose help says nothing of the type of what is either there or not."""
-    command = typer.main.get_command(app)
-    waiting: list[Any] = [command]
-    while waiting:
-        one = waiting.pop()
-        waiting += getattr(one, "commands", {}).values()
-        helps = one.get_help_option(typer.Context(one, help_option_names=HELP))
-        for option in [*one.params, helps]:
-            if getattr(option, "is_bool_flag", False) or option is helps:
-                option.metavar = ""
-    return command
-
-
 def main() -> None:
     """Runs the command line; every way out has an exit code and, where it failed, one message."""
     from homelab_mlops.console import print_error
@@ -90,7 +78,7 @@ def main() -> None:
     # Whoever finds the pipe closed puts something else in the place of standard output.
     output = os.dup(sys.stdout.fileno()) if sys.stdout else None
     try:
-        code = _command()(standalone_mode=False)
+        code = typer.main.get_command(app)(standalone_mode=False)
         if sys.stdout:
             sys.stdout.flush()
     except HomelabError as error:

@@ -22,11 +22,11 @@ FLOORS = (
     ("cluster",),
     ("gitops",),
     ("serving", "storage"),
-    ("tables",),
+    ("tables", "completion"),
     ("clients",),
     ("model",),
     ("manifests",),
-    ("console",),
+    ("console", "lazy_group", "location"),
     ("errors",),
 )
 # Imports that still run upwards, as (file, room). A list that only shrinks: a line without its import fails too.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from homelab_mlops.gitops import completion
+from homelab_mlops import completion
 from homelab_mlops.gitops.options import Context, Deadline, KeyFile
 
 app = typer.Typer()
@@ -102,7 +102,10 @@ def promote(
             help="A model with a manifest, such as churn.", show_default=False, autocompletion=completion.models
         ),
     ],
-    version: Annotated[str, typer.Argument(help="Its version; 0 for none.", show_default=False)],
+    version: Annotated[
+        str,
+        typer.Argument(help="Its version; 0 for none.", show_default=False, autocompletion=completion.versions),
+    ],
     context: Context = None,
     deadline: Deadline = 60,
 ) -> None:
@@ -142,7 +145,7 @@ def login(
     login_command(service, context, key_file=key_file, opens=opens, as_json=as_json)
 
 
-data = typer.Typer(no_args_is_help=True, help="Bring tables to the cluster.")
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring tables to the cluster.")
 app.add_typer(data, name="data")
 
 

@@ -274,8 +274,8 @@ def network(visit: Visit) -> Iterator[Finding]:
 def _own_ingress(visit: Visit) -> connections.Pods:
     """The ingress controller that the settings of this clone name, if there is a clone."""
     from homelab_mlops.errors import RepositoryError
-    from homelab_mlops.gitops.location import SETTINGS
     from homelab_mlops.gitops.settings import load_settings
+    from homelab_mlops.location import SETTINGS
 
     if visit.root is None or not (visit.root / SETTINGS).is_file():
         return connections.INGRESS

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from homelab_mlops import completion
+
 app = typer.Typer()
 
 
@@ -14,7 +16,11 @@ app = typer.Typer()
 def doctor(
     model: Annotated[
         str | None,
-        typer.Argument(help="Look at what this model's retraining needs, its table too.", show_default=False),
+        typer.Argument(
+            help="Look at what this model's retraining needs, its table too.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
     ] = None,
     in_cluster: Annotated[
         bool,

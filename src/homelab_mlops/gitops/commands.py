@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from homelab_mlops import completion
 from homelab_mlops.gitops.options import KeyFile
 
 app = typer.Typer()
@@ -73,7 +74,14 @@ def init(
 
 @app.command()
 def seal(
-    name: Annotated[str, typer.Argument(help="A Secret; with --rotate or --show a credential.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A Secret; with --rotate or --show a credential.",
+            show_default=False,
+            autocompletion=completion.credentials,
+        ),
+    ],
     keys: Annotated[
         list[str] | None, typer.Argument(help="Its keys; asked for without echo.", show_default=False)
     ] = None,

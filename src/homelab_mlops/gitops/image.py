@@ -14,7 +14,7 @@ import yaml
 from homelab_mlops.clients import git
 from homelab_mlops.console import say, stdout
 from homelab_mlops.errors import RepositoryError, ToolError
-from homelab_mlops.gitops.location import CLUSTER, find_root
+from homelab_mlops.location import CLUSTER, find_root
 
 IMAGES = Path("clusters") / CLUSTER / "images" / "kustomization.yaml"
 Engine = Literal["docker", "podman", "buildah"]

@@ -11,10 +11,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.location import CLUSTER as CLUSTER
-from homelab_mlops.gitops.location import SETTINGS as SETTINGS
-from homelab_mlops.gitops.location import find_root as find_root
 from homelab_mlops.gitops.strict_yaml import read_model
+from homelab_mlops.location import CLUSTER as CLUSTER
+from homelab_mlops.location import SETTINGS as SETTINGS
+from homelab_mlops.location import find_root as find_root
 from homelab_mlops.manifests.quantities import quantity
 
 ARGO_CD = Path("clusters") / CLUSTER / "argo-cd" / "kustomization.yaml"

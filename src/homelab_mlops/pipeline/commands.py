@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from homelab_mlops.gitops import completion
+from homelab_mlops import completion
 
 if TYPE_CHECKING:
     from homelab_mlops.pipeline.train import Tracking
@@ -44,7 +44,15 @@ Way = Annotated[
     TrackingWay | None,
     typer.Option("--tracking", help="Default: mlflow where MLFLOW_TRACKING_URI is set, files elsewhere."),
 ]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A training parameter; repeatable.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A training parameter; repeatable.",
+        autocompletion=completion.parameters,
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed of the training.")]
 Champion = Annotated[
     Path | None,
@@ -61,7 +69,9 @@ Header = Annotated[
 ]
 Missing = Annotated[
     list[str] | None,
-    typer.Option("--missing", help="A text that stands for a missing value; repeatable.", rich_help_panel=CSV),
+    typer.Option(
+        "--missing", metavar="TEXT", help="A text that stands for a missing value; repeatable.", rich_help_panel=CSV
+    ),
 ]
 Comment = Annotated[
     str | None, typer.Option("--comment", help="Lines that begin with it are left out.", rich_help_panel=CSV)
@@ -90,7 +100,9 @@ def ingest(
 ) -> None:
     """Bring a model's table into the working directory.
 
-    Examples: `homelab ingest churn --source demo`, `homelab ingest flight-delay --as-of 2013-07-01`
+    \b
+    homelab ingest churn --source demo
+    homelab ingest flight-delay --as-of 2013-07-01
     """
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.ingest import ingest as step
@@ -109,7 +121,8 @@ def ingest(
 def validate(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None:
     """Hold the ingested table against the model's schema.
 
-    Example: `homelab validate churn`
+    \b
+    homelab validate churn
     """
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.validate import validate as step
@@ -134,7 +147,9 @@ def train(
 ) -> None:
     """Train on the ingested table, or on the channels of SageMaker's script mode.
 
-    Examples: `homelab train churn --set max_depth=4`, `SM_CHANNEL_TRAIN=in SM_MODEL_DIR=out homelab train`
+    \b
+    homelab train churn --set max_depth=4
+    SM_CHANNEL_TRAIN=in SM_MODEL_DIR=out homelab train
     """
     import os
 
@@ -196,7 +211,8 @@ def evaluate(
 ) -> None:
     """Score the trained model and the champion on the holdout, and let the gate decide.
 
-    Example: `homelab evaluate churn`
+    \b
+    homelab evaluate churn
     """
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.evaluate import evaluate as step
@@ -215,7 +231,8 @@ def register(
 ) -> None:
     """Make the trained model a version in the registry, once.
 
-    Example: `homelab register churn`
+    \b
+    homelab register churn
     """
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.register import register as step
@@ -227,7 +244,8 @@ def register(
 def propose(model: Model, work: Work = DEFAULT_WORK, json: Json = False) -> None:
     """Propose the version that the gate promotes, as a commit in the repository that Argo CD follows.
 
-    Example: `HOMELAB_REPOSITORY=https://git.example/me/homelab.git GIT_TOKEN=... homelab propose churn`
+    \b
+    HOMELAB_REPOSITORY=https://git.example/me/homelab.git GIT_TOKEN=... homelab propose churn
     """
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.propose import propose as step
@@ -249,7 +267,9 @@ def retrain(
 ) -> None:
     """Run all steps, one after the other.
 
-    Examples: `homelab retrain churn --source demo --tracking files`, `homelab retrain flight-delay --source demo`
+    \b
+    homelab retrain churn --source demo --tracking files
+    homelab retrain flight-delay --source demo
     """
     from homelab_mlops.model.spec import load_spec
     from homelab_mlops.pipeline.retrain import retrain as all_steps
@@ -283,8 +303,9 @@ def predict(
 ) -> None:
     """Score a table with the champion, or without a registry with what was trained here; write it back as Parquet.
 
-    Examples: `homelab predict work/train --source june.csv --target scored.parquet`,
-    `homelab predict churn --source s3://datasets/june.csv --target s3://datasets/predictions/june.parquet`
+    \b
+    homelab predict work/train --source june.csv --target scored.parquet
+    homelab predict churn --source s3://datasets/june.csv --target s3://datasets/predictions/june.parquet
     """
     from homelab_mlops.model.spec import Csv
     from homelab_mlops.pipeline.predict import predict as score
@@ -297,7 +318,8 @@ def predict(
 def sync(folder: Annotated[Path, typer.Argument(help="The folder that a training wrote.")], json: Json = False) -> None:
     """Bring a training's result to MLflow, once.
 
-    Example: `homelab sync work/train`
+    \b
+    homelab sync work/train
     """
     from homelab_mlops.pipeline.sync import sync as upload
 
@@ -312,7 +334,8 @@ def replay(
 ) -> None:
     """Train a recorded model again and compare it byte for byte.
 
-    Example: `homelab replay models:/churn/3`
+    \b
+    homelab replay models:/churn/3
     """
     from homelab_mlops.pipeline.replay import replay as again
 
@@ -328,7 +351,8 @@ def outcome(
 ) -> None:
     """Say how a workflow ended, and where it failed what to do.
 
-    Example: `homelab outcome --status Failed --failures '[{"displayName": "train", "message": "OOMKilled"}]'`
+    \b
+    homelab outcome --status Failed --failures '[{"displayName": "train", "message": "OOMKilled"}]'
     """
     from homelab_mlops.pipeline.outcome import explain
 
@@ -338,11 +362,14 @@ def outcome(
 @app.command(rich_help_panel=WHOLE)
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where everything is kept.")] = Path(".demo"),
-    model: Annotated[str, typer.Option("--model", help="The model to retrain.")] = "churn",
+    model: Annotated[
+        str, typer.Option("--model", help="The model to retrain.", autocompletion=completion.models)
+    ] = "churn",
 ) -> None:
     """Retrain a model twice on its demo table, with an MLflow server on loopback.
 
-    Example: `homelab demo --model flight-delay`
+    \b
+    homelab demo --model flight-delay
     """
     from homelab_mlops.pipeline.demo import demo as show
 
@@ -358,7 +385,8 @@ def ui(
 ) -> None:
     """Open MLflow on what the demo made.
 
-    Example: `homelab ui --port 5050`
+    \b
+    homelab ui --port 5050
     """
     from homelab_mlops.pipeline.demo import ui as serve
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from homelab_mlops import completion
 from homelab_mlops.console import progress
 from homelab_mlops.errors import EvaluationError
-from homelab_mlops.gitops import completion
 from homelab_mlops.model.scoring import Scorer
 from homelab_mlops.pipeline import result, tracking
 from homelab_mlops.pipeline.split import RowIds

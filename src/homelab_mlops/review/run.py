@@ -14,7 +14,7 @@ from pathlib import Path
 
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.argo_cd.trees import WORKING_TREE, Git, Tree
-from homelab_mlops.gitops.location import SETTINGS, find_root
+from homelab_mlops.location import SETTINGS, find_root
 from homelab_mlops.review.report import Report, review
 from homelab_mlops.review.visible import visible
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from homelab_mlops import completion
+
 app = typer.Typer()
 SERVING = "Serving"
 
@@ -16,13 +18,19 @@ def serve(
     model: Annotated[
         str,
         typer.Argument(
-            help="A registered model, or the folder that a training wrote.", envvar="HOMELAB_MODEL", show_default=False
+            help="A registered model, or the folder that a training wrote.",
+            envvar="HOMELAB_MODEL",
+            show_default=False,
+            autocompletion=completion.models,
         ),
     ],
     version: Annotated[
         str | None,
         typer.Argument(
-            help="Its version in the registry; 0 for none yet.", envvar="HOMELAB_MODEL_VERSION", show_default=False
+            help="Its version in the registry; 0 for none yet.",
+            envvar="HOMELAB_MODEL_VERSION",
+            show_default=False,
+            autocompletion=completion.versions,
         ),
     ] = None,
     host: Annotated[

@@ -15,8 +15,8 @@ import yaml
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
-from homelab_mlops.gitops.location import CLUSTER
 from homelab_mlops.gitops.render import parse
+from homelab_mlops.location import CLUSTER
 from homelab_mlops.manifests.objects import Manifest, get, group
 
 DECLARING = ("Application", "ApplicationSet", "AppProject")

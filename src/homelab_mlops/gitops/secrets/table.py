@@ -24,8 +24,9 @@ from homelab_mlops.gitops.secrets.encrypt import seal, unseal
 from homelab_mlops.gitops.secrets.sealing_key import SealingKey, read_certificate, read_private
 from homelab_mlops.gitops.settings import CLUSTER
 from homelab_mlops.gitops.strict_yaml import read_model
+from homelab_mlops.location import SECRETS
 
-TABLE = Path("clusters") / CLUSTER / "secrets.yaml"
+TABLE = SECRETS
 # Argo CD's own install lies beside the settings, not in overlays/.
 ARGO_CD_SEALED = Path("clusters") / CLUSTER / "argo-cd" / "sealed"
 CHECKSUM = "homelab-mlops/checksum"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.location import SETTINGS
+from homelab_mlops.location import SETTINGS
 from homelab_mlops.manifests.objects import WORKLOADS, get, is_workflow
 from homelab_mlops.manifests.quantities import say_quantity
 from homelab_mlops.review.rules.rule import Review, Said, paired, rule

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from homelab_mlops.gitops.argo_cd.applications import Side
 from homelab_mlops.gitops.argo_cd.owners import Unread, unread
 from homelab_mlops.gitops.argo_cd.trees import changed
-from homelab_mlops.gitops.location import SETTINGS
+from homelab_mlops.location import SETTINGS
 from homelab_mlops.manifests.objects import Container, containers
 from homelab_mlops.manifests.quantities import Requests
 from homelab_mlops.review.compare import MISSING, Change, request_sums

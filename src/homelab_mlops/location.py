@@ -8,6 +8,7 @@ from homelab_mlops.errors import RepositoryError
 
 CLUSTER = "homelab"
 SETTINGS = Path("clusters") / CLUSTER / "settings.yaml"
+SECRETS = SETTINGS.with_name("secrets.yaml")
 
 
 def find_root(start: Path | None = None) -> Path:
