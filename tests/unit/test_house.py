@@ -144,6 +144,7 @@ SUBJECTS = {
         set(),
     ),
     "MLflow's REST interface": Subject(r"api/2\.0/mlflow", {"clients/mlflow.py"}, set()),
+    "files that a person writes": Subject(r"^the key $", {"manifests/strict_yaml.py"}, set()),
     "S3's error codes": Subject(r"^SignatureDoesNotMatch$", {"clients/s3.py"}, set()),
 }
 

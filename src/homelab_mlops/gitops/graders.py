@@ -23,12 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from homelab_mlops.clients import git
 from homelab_mlops.console import print_json, say
-from homelab_mlops.errors import ToolError
+from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops import tools
 from homelab_mlops.gitops.render import ARGO_CD, render_all
 from homelab_mlops.gitops.secrets.sealing_key import write_file
 from homelab_mlops.gitops.settings import find_root
-from homelab_mlops.gitops.strict_yaml import read_model
+from homelab_mlops.manifests.strict_yaml import read_model
 
 ACCEPTED = Path("accepted-findings.yaml")
 PROGRAMS = Path(".tools/graders/bin")
@@ -80,7 +80,7 @@ def grade(root: Path) -> tuple[list[Graded], list[Acceptance]]:
         ToolError: a grader is missing, or fails.
         RepositoryError: a kustomization does not build, or ``accepted-findings.yaml`` is not valid.
     """
-    accepted = read_model(root / ACCEPTED, Acceptances).accepted
+    accepted = read_model(root / ACCEPTED, Acceptances, RepositoryError).accepted
     found = _found(root)
     open_findings = [item for item in found if not any(acceptance.covers(item) for acceptance in accepted)]
     stale = [acceptance for acceptance in accepted if not any(acceptance.covers(item) for item in found)]

@@ -11,11 +11,11 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.strict_yaml import read_model
 from homelab_mlops.location import CLUSTER as CLUSTER
 from homelab_mlops.location import SETTINGS as SETTINGS
 from homelab_mlops.location import find_root as find_root
 from homelab_mlops.manifests.quantities import quantity
+from homelab_mlops.manifests.strict_yaml import read_model, valid_yaml
 
 ARGO_CD = Path("clusters") / CLUSTER / "argo-cd" / "kustomization.yaml"
 INGRESS = Path("clusters") / CLUSTER / "ingress" / "controller.yaml"
@@ -127,12 +127,12 @@ def load_budgets(root: Path) -> dict[str, Decimal]:
     Raises:
         RepositoryError: the settings have no budgets, or others than amounts.
     """
-    return read_model(root / SETTINGS, _BudgetSettings).budgets.amounts
+    return read_model(root / SETTINGS, _BudgetSettings, RepositoryError).budgets.amounts
 
 
 def load_settings(root: Path) -> Settings:
     """The settings of the repository in ``root``."""
-    return read_model(root / SETTINGS, Settings)
+    return read_model(root / SETTINGS, Settings, RepositoryError)
 
 
 def argo_cd_release(root: Path) -> str:
@@ -198,11 +198,8 @@ def _mapping(text: str) -> list[tuple[yaml.ScalarNode, yaml.ScalarNode]]:
 
 
 def _rewrite(text: str, old: Settings, new: Settings, path: Path) -> str:
-    try:
+    with valid_yaml(str(path), RepositoryError):
         documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise RepositoryError(f"not valid YAML: {error.problem}", where=f"{path}:{line}") from error
     edits: list[tuple[yaml.ScalarNode, str]] = []
     for document in documents:
         _collect(document, "", {}, old, new, edits)

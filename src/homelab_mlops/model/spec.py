@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from homelab_mlops.errors import SpecError
+from homelab_mlops.manifests.strict_yaml import parse_model, read_model
 from homelab_mlops.model.tasks import METRICS, Task
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 MODELS = Path("workflows/models")
+_FIX = "docs/model-yaml.md lists every key"
 
 
 class _Strict(BaseModel):
@@ -290,95 +291,9 @@ def load_spec(model: str) -> ModelSpec:
     Raises:
         SpecError: the file is missing, is not YAML, or breaks a rule; names the line.
     """
-    path = find_spec(model)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SpecError("the specification is not UTF-8 text", where=str(path)) from error
-    return parse_spec(text, str(path))
+    return read_model(find_spec(model), ModelSpec, SpecError, _FIX)
 
 
 def parse_spec(text: str, where: str) -> ModelSpec:
     """Checks the text of a model.yaml; ``where`` names it in errors."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_repeated_keys(root, where)
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SpecError(f"not valid YAML: {error.problem}", where=f"{where}:{line}") from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"not valid YAML: {error}", where=where) from error
-    if not isinstance(content, dict):
-        raise SpecError("a model.yaml is a mapping that begins with `name:`", where=f"{where}:1")
-    try:
-        return ModelSpec.model_validate(content)
-    except ValidationError as error:
-        problems = [_problem(root, detail) for detail in error.errors()]
-        first, *others = sorted(problems)
-        more = "".join(
-            f"\n{place} {message}" for place, message in ((f"{where}:{line}", what) for line, what in others)
-        )
-        raise SpecError(
-            first[1] + more, where=f"{where}:{first[0]}", fix="docs/model-yaml.md lists every key"
-        ) from error
-
-
-def _refuse_repeated_keys(node: yaml.Node | None, where: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise SpecError(f"the key {key.value!r} stands twice", where=f"{where}:{key.start_mark.line + 1}")
-            seen.add(key.value)
-            _refuse_repeated_keys(value, where)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_repeated_keys(value, where)
-
-
-def _problem(root: yaml.Node | None, detail: Any) -> tuple[int, str]:
-    path = list(detail["loc"])
-    line, location, siblings = _locate(root, path)
-    name = ".".join(location)
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(path[-1]), _known_keys(path[:-1]) - siblings, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return line, f"unknown key {name!r}{hint}"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return line, f"{name}: {message}" if name else message
-
-
-def _locate(node: yaml.Node | None, path: list[str | int]) -> tuple[int, list[str], set[str]]:
-    """The line of a Pydantic location, the location without union tags, and the keys beside it."""
-    line, location, siblings = 1, [], set[str]()
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            entries = {key.value: (key, value) for key, value in node.value}
-            siblings = set(entries)
-            if part in entries:
-                key, node = entries[str(part)]
-                line = key.start_mark.line + 1
-                location.append(str(part))
-            elif part not in _TAGS:
-                location.append(str(part))
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-            location.append(str(part))
-    return line, location, siblings
-
-
-_TAGS = {"number", "integer", "boolean", "category", "random", "time"}
-_SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
-    "data": (Data, Csv),
-    "target": (Target,),
-    "split": (RandomSplit, TimeSplit),
-    "gate": (Gate,),
-    "features": (NumberFeature, BooleanFeature, CategoryFeature),
-}
-
-
-def _known_keys(path: list[str | int]) -> set[str]:
-    models = _SECTIONS.get(str(path[0]), ()) if path else (ModelSpec,)
-    return {name for model in models for name in model.model_fields}
+    return parse_model(text, where, ModelSpec, SpecError, _FIX)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from homelab_mlops.errors import SpecError
+from homelab_mlops.manifests.strict_yaml import read_model
 
 Access = Literal["read", "read-write"]
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
@@ -68,11 +67,4 @@ def load(path: Path) -> Declaration:
     Raises:
         SpecError: it is not YAML, or breaks a rule.
     """
-    try:
-        return Declaration.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise SpecError(f"not valid YAML: {error}", where=str(path)) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise SpecError(f"{place}: {first['msg']}" if place else json.dumps(first["msg"]), where=str(path)) from error
+    return read_model(path, Declaration, SpecError)

@@ -23,8 +23,8 @@ from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.secrets.encrypt import seal, unseal
 from homelab_mlops.gitops.secrets.sealing_key import SealingKey, read_certificate, read_private
 from homelab_mlops.gitops.settings import CLUSTER
-from homelab_mlops.gitops.strict_yaml import read_model
 from homelab_mlops.location import SECRETS
+from homelab_mlops.manifests.strict_yaml import read_model
 
 TABLE = SECRETS
 # Argo CD's own install lies beside the settings, not in overlays/.
@@ -172,7 +172,7 @@ class Sealed(NamedTuple):
 
 def load_table(root: Path) -> SecretTable:
     """The table of the repository in ``root``."""
-    return read_model(root / TABLE, SecretTable)
+    return read_model(root / TABLE, SecretTable, RepositoryError)
 
 
 def read_sealed(root: Path, table: SecretTable, key: SealingKey) -> dict[str, Sealed]:
