@@ -37,21 +37,53 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write what golden tests expect anew")
 
 
-# Tests that share servers or models which take long to start; each of these runs in one process.
-TOGETHER = (
+# What takes longest, first: it starts first, so that no process is left with a long file at the end. A folder here runs
+# in one process, whose servers and models its files share; of the rest each file does.
+FIRST = (
+    "tests/unit/doctor/",
     "tests/unit/serving/",
-    "tests/unit/pipeline/test_faults.py",
     "tests/unit/pipeline/test_tracking.py",
+    "tests/unit/pipeline/test_faults.py",
+    "tests/unit/tables/test_forty_ways.py",
+    "tests/unit/review/test_mutations.py",
+    "tests/unit/test_readme.py",
     "tests/unit/test_fork.py",
     "tests/manifests/test_graders.py",
 )
 
 
+def _place(nodeid: str) -> int:
+    return next((place for place, start in enumerate(FIRST) if nodeid.startswith(start)), len(FIRST))
+
+
+def _scope(nodeid: str) -> str:
+    """What of the tests runs in one process."""
+    return next((start for start in FIRST if nodeid.startswith(start)), nodeid.partition("::")[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = _scope
+    return scheduling
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for group in TOGETHER:
-            if item.nodeid.startswith(group):
-                item.add_marker(pytest.mark.xdist_group(group.strip("/").replace("/", ".")))
+    items.sort(key=lambda item: _place(item.nodeid))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
+    """Holds that one process alone of those that run the tests starts what is named."""
+
+    def hold(name: str) -> None:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            (tmp_path_factory.getbasetemp().parent / name).touch(exist_ok=False)
+
+    return hold
 
 
 @pytest.fixture(autouse=True)

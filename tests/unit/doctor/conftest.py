@@ -28,16 +28,10 @@ from tests.unit.doctor.lab import BEHIND, EVERYTHING, MLFLOW_USER, PARTS, PASSWO
 
 
 @pytest.fixture(scope="session")
-def lab(minio: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(minio: Store, tmp_path_factory: pytest.TempPathFactory, once: Callable[[str], None]) -> Iterator[Lab]:
+    once("lab")
     with made_lab(tmp_path_factory.mktemp("lab"), minio) as made:
         yield made
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests that share the lab run in one process, so that its servers start once."""
-    for item in items:
-        if "lab" in getattr(item, "fixturenames", ()) and item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group("doctor.lab"))
 
 
 Inside = Callable[..., subprocess.CompletedProcess[str]]

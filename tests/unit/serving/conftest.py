@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,8 @@ class Models(dict[str, Registered]):
 
 
 @pytest.fixture(scope="session")
-def registered(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Models:
+def registered(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory, once: Callable[[str], None]) -> Models:
+    once("registered")
     return Models(mlflow_uri, tmp_path_factory.mktemp("registered"))
 
 
