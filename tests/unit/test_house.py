@@ -145,6 +145,7 @@ SUBJECTS = {
     ),
     "MLflow's REST interface": Subject(r"api/2\.0/mlflow", {"clients/mlflow.py"}, set()),
     "files that a person writes": Subject(r"^the key $", {"manifests/strict_yaml.py"}, set()),
+    "clients of S3": Subject(r"^\[boto3\b", {"clients/s3.py"}, set()),
     "S3's error codes": Subject(r"^SignatureDoesNotMatch$", {"clients/s3.py"}, set()),
 }
 

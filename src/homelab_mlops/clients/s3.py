@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 CONNECT_SECONDS = 5
+MINIO_REGION = "us-east-1"
 NO_CREDENTIALS = "there are no S3 credentials"
 
 
@@ -30,12 +31,22 @@ def _region(session: Session) -> str:
 
 
 def client(
-    options: dict[str, Any] | None = None, *, style: str = "", endpoint: str = "", verify: bool = True
+    options: dict[str, Any] | None = None,
+    *,
+    style: str = "",
+    endpoint: str = "",
+    verify: bool = True,
+    keys: tuple[str, str] | None = None,
 ) -> S3Client:
-    """A client that fails within seconds; ``options`` of botocore replace those that are set here.
+    """A client that fails within seconds.
 
-    ``style`` of the addresses, unless given, is that of MLflow's variable, so that one setting serves both: `path`
-    wherever an endpoint is set, or `virtual`. Without ``verify`` any certificate is taken.
+    Args:
+        options: options of botocore, which replace those that are set here.
+        style: of the addresses, `path` or `virtual`. By default it is that of MLflow's variable, so that one setting
+            serves both; where nothing sets it, boto3 takes `path` with an endpoint.
+        endpoint: the address of the store; by default that of the environment, or AWS.
+        verify: whether the store's certificate must be valid.
+        keys: the access key and the secret key of a MinIO server; by default those of the environment.
     """
     import boto3.session
     from botocore.config import Config
@@ -48,11 +59,11 @@ def client(
     }
     config = Config(**{**defaults, **(options or {})})
     # A session of its own: the default one keeps the credentials that it saw first.
-    session = boto3.session.Session()
+    session = boto3.session.Session(*(keys or ()))
     return session.client(
         "s3",
         config=config,
-        region_name=_region(session),
+        region_name=MINIO_REGION if keys else _region(session),
         endpoint_url=endpoint or None,
         # None leaves the authorities to AWS_CA_BUNDLE.
         verify=None if verify else False,

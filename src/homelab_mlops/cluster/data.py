@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from homelab_mlops.clients import s3
 from homelab_mlops.clients.kubernetes import PATIENCE, Cluster
 from homelab_mlops.console import say, stdout
 from homelab_mlops.errors import ClusterError, DataError
@@ -65,8 +66,6 @@ def _checked(spec: ModelSpec, file: Path) -> tuple[bytes, int]:
 
 
 def _upload(cluster: Cluster, content: bytes, *, bucket: str, key: str) -> None:
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
     writer = _credentials(cluster)
@@ -75,16 +74,14 @@ def _upload(cluster: Cluster, content: bytes, *, bucket: str, key: str) -> None:
     if not pods:
         raise ClusterError("MinIO does not run", where=f"namespace {namespace}", fix="homelab status")
     with cluster.port_forward(pods[0], namespace, port) as local:
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{local}",
-            aws_access_key_id=writer["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=writer["AWS_SECRET_ACCESS_KEY"],
-            region_name="us-east-1",
-            config=Config(read_timeout=TIMEOUT, connect_timeout=TIMEOUT, s3={"addressing_style": "path"}),
+        client = s3.client(
+            {"read_timeout": TIMEOUT, "connect_timeout": TIMEOUT},
+            style="path",
+            endpoint=f"http://127.0.0.1:{local}",
+            keys=(writer["AWS_ACCESS_KEY_ID"], writer["AWS_SECRET_ACCESS_KEY"]),
         )
         try:
-            s3.put_object(Bucket=bucket, Key=key, Body=content)
+            client.put_object(Bucket=bucket, Key=key, Body=content)
         except (BotoCoreError, ClientError) as error:
             raise ClusterError(f"MinIO did not take the table: {error}", where=f"s3://{bucket}/{key}") from error
 

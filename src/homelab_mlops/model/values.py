@@ -39,6 +39,15 @@ def number(text: str) -> float:
     return float(text)
 
 
+def is_number(text: str) -> bool:
+    """Whether `number` reads the text."""
+    try:
+        number(text)
+    except ValueError:
+        return False
+    return True
+
+
 def whole_number(text: str) -> int | None:
     """The whole number that a text is, to the last digit; None where it has a fraction.
 

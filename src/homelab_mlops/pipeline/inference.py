@@ -119,16 +119,8 @@ def _no_numbers(series: pd.Series[Any]) -> pd.Series[bool]:
     """Which cells hold a text that is no number."""
     if pd.api.types.is_float_dtype(series.dtype):
         return pd.Series(data=False, index=series.index)
-    known = {text: not _is_number(text) for text in series.dropna().unique()}
+    known = {text: not values.is_number(text) for text in series.dropna().unique()}
     return series.map(known).eq(other=True)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        values.number(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _examples(series: pd.Series[Any]) -> str:

@@ -127,7 +127,7 @@ def _category(categories: tuple[str, ...]) -> Callable[[str, Column, set[type], 
     codes = {category: float(code) for code, category in enumerate(categories)}
     found = [values.spelled(category) for category in categories]
     truths = not {"true", "false", "0", "1"}.isdisjoint(found)
-    numeric = truths or any(_is_number(category) for category in found)
+    numeric = truths or any(values.is_number(category) for category in found)
 
     def code_of(value: Any) -> float | None:
         return None if value is None or value != value else codes.get(names.find(values.text_of(value)) or "")
@@ -153,14 +153,6 @@ def _category(categories: tuple[str, ...]) -> Callable[[str, Column, set[type], 
         return np.array(exact, dtype=np.float64)
 
     return encode
-
-
-def _is_number(text: str) -> bool:
-    try:
-        values.number(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _refuse(name: str, column: Column, fits: Callable[[Any], bool], why: str) -> None:

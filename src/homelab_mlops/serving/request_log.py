@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from homelab_mlops.clients import s3
 from homelab_mlops.console import say
 from homelab_mlops.errors import StorageError
 from homelab_mlops.serving.protocol import Table
@@ -104,19 +105,12 @@ class RequestLog:
                 return
 
     def _upload(self, content: bytes) -> None:
-        import boto3
-        from botocore.config import Config
-
-        client = boto3.client(
-            "s3",
-            region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
-            config=Config(
-                connect_timeout=UPLOAD_SECONDS,
-                read_timeout=UPLOAD_SECONDS,
-                retries={"max_attempts": 1},
-                s3={"addressing_style": "path"},
-            ),
-        )
+        options = {
+            "connect_timeout": UPLOAD_SECONDS,
+            "read_timeout": UPLOAD_SECONDS,
+            "retries": {"max_attempts": 1, "mode": "standard"},
+        }
+        client = s3.client(options, style="path")
         now = datetime.now(UTC)
         key = f"{self._prefix}/{self._of['model']}/{now:%Y/%m/%d}/{now:%H%M%S}-{uuid.uuid4().hex[:8]}.jsonl.gz"
         client.put_object(Bucket=self._bucket, Key=key.lstrip("/"), Body=content)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from homelab_mlops.clients.s3 import explained
+from homelab_mlops.clients.s3 import client, explained
 from homelab_mlops.console import say
 from homelab_mlops.errors import StorageError
 from homelab_mlops.storage.declaration import Bucket, Declaration
@@ -39,9 +39,9 @@ def apply(declaration: Declaration, environ: Mapping[str, str]) -> list[str]:
     _wait(endpoint)
     changes: list[str] = []
     with explained("the declared storage"):
-        client = _client(endpoint, *root)
+        s3 = client(style="path", endpoint=endpoint, keys=root)
         for name, bucket in declaration.buckets.items():
-            changes += _apply_bucket(client, name, bucket)
+            changes += _apply_bucket(s3, name, bucket)
     changes += _apply_users(_admin(endpoint, *root), declaration, users)
     for change in changes:
         say(f"storage: {change}")
@@ -80,18 +80,6 @@ def _wait(endpoint: str) -> None:
                     f"the store is not ready: {error}", where=endpoint, fix="look at its log", transient=True
                 ) from error
             time.sleep(1)
-
-
-def _client(endpoint: str, access_key: str, secret_key: str) -> S3Client:
-    import boto3
-
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        region_name="us-east-1",
-    )
 
 
 def _admin(endpoint: str, access_key: str, secret_key: str) -> MinioAdmin:
