@@ -167,7 +167,8 @@ def build(folder: Path) -> str:
     except subprocess.TimeoutExpired:
         raise ToolError(f"kustomize took more than {SECONDS:.0f} s", where=str(folder)) from None
     if finished.returncode:
-        raise ToolError(finished.stderr.strip().removeprefix("Error: "), where=str(folder))
+        said = [line for line in finished.stderr.splitlines() if not line.startswith("# Warning: ")]
+        raise ToolError("\n".join(said).strip().removeprefix("Error: "), where=str(folder))
     return finished.stdout
 
 

@@ -38,7 +38,8 @@ class Source:
         is_missing: whether a remote base names a reference that does not exist.
         is_broken: whether it does not build.
         inputs: the identity of all that its rendering reads; empty where that is not known.
-        reads: the files and folders of the side that it reads.
+        reads: the files of the side that it reads, and the folders that it reads as a whole.
+        beside: why it does not read another file of a folder, or why it is not known what a file does.
         generator: the ApplicationSet that it comes from.
     """
 
@@ -51,6 +52,7 @@ class Source:
     is_broken: bool = False
     inputs: str = ""
     reads: set[str] = field(default_factory=set)
+    beside: dict[str, str] = field(default_factory=dict)
     trees: list[Tree | None] = field(default_factory=list)
     generator: str = ""
     origins: list[dict[str, Any]] = field(default_factory=list)

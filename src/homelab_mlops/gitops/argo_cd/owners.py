@@ -49,8 +49,26 @@ def unread(files: list[str], base: Side, head: Side) -> list[Unread]:
             name, why = generators[0]
             found.append(Unread(file, name, why))
         elif not is_inert(file, sides[0].tree):
-            found.append(Unread(file, "", "no Application that was found reads it"))
+            beside = next((why for side in reversed(sides) if (why := _beside(side, file))), "")
+            found.append(Unread(file, "", beside or "no Application that was found reads it"))
     return found
+
+
+def _beside(side: Side, file: str) -> str:
+    """Why the Applications whose folder a file lies in do not read it; empty where there is none."""
+    places = [
+        (place, why)
+        for source in side.sources.values()
+        for place, why in source.beside.items()
+        if place == "." or file == place or file.startswith(f"{place}/")
+    ]
+    nearest = max((len(place) for place, _ in places), default=0)
+    reasons = sorted({why for place, why in places if len(place) == nearest})
+    return (
+        f"{reasons[0]}{f' (nor do {len(reasons) - 1} other Applications)' if len(reasons) > 1 else ''}"
+        if reasons
+        else ""
+    )
 
 
 def is_inert(file: str, tree: Tree) -> bool:

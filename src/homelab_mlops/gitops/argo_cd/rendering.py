@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
-import os
-import posixpath
 import re
 import shutil
-import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +15,103 @@ from homelab_mlops.gitops import render
 from homelab_mlops.gitops.argo_cd import cache
 from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
 from homelab_mlops.gitops.argo_cd.applications import Side, Source
+from homelab_mlops.gitops.argo_cd.charts import read_by_helm, render_chart, value_files
+from homelab_mlops.gitops.argo_cd.directories import documents_of_directory, read_of_directory
+from homelab_mlops.gitops.argo_cd.kustomizations import KUSTOMIZATIONS, REMOTE, read_by_kustomize
 from homelab_mlops.gitops.argo_cd.trees import SUBMODULE, SYMLINK, Tree, normal
 from homelab_mlops.gitops.render import parse, read_yaml
-from homelab_mlops.manifests.objects import Manifest
 
-KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
-REMOTE = re.compile(r"^(https?://|file://|ssh://|git@|git::|oci://|github\.com/)|\?(ref|version)=|\.git(/|$|\?)")
 UNREACHABLE = re.compile(
     r"dial tcp|no such host|git fetch|exit status 128|timed? ?out|took more than|connection re|TLS|unable to access"
 )
 MISSING_REFERENCE = re.compile(r"couldn't find remote ref|pathspec .* did not match")
 _DOCUMENT = re.compile(r"^---(?:[ \t].*)?$\n?", re.MULTILINE)
-HELM_SECONDS = 60.0
 
 
 def declare(side: Side, source: Source) -> None:
     """Notes the identity of all that rendering an Application reads; none where that cannot be told."""
     source.origins = [_overridden(side, source, origin) for origin in source.origins]
-    parts, known = [repr(source.origins)], True
-    references = {f"${origin['ref']}": origin for origin in source.origins if origin.get("ref")}
-    for origin in source.origins:
-        tree = _tree(side, source, origin)
-        source.trees.append(tree)
-        for file, owner in _value_files(origin, references):
-            if same_address(owner.get("repoURL")) in side.home and (tree or side.tree):
-                source.reads.add(file)
-                parts.append(f"{file} {side.tree.id_of(file)}")
+    source.trees = [_tree(side, source, origin) for origin in source.origins]
+    identities: dict[str, str] = {}
+    is_known = True
+    for origin, tree in zip(source.origins, source.trees, strict=True):
+        for file, owner, _ in value_files(source, origin):
+            place = source.trees[owner]
+            if place is not None:
+                source.reads |= {file} if place is side.tree else set()
+                identities[f"values {file}"] = place.id_of(file)
         if tree is None or "path" not in origin:
             continue
         path = normal("", str(origin["path"]))
         if path.startswith(".."):
             source.unrendered, source.is_broken = f"the path {path} is outside the repository", True
             continue
-        inputs = _inputs(tree, path, source)
-        if inputs is None:
-            known = False
+        reading = _reading(tree, source, origin, path)
+        identities |= reading.identities
+        is_known = is_known and reading.is_known
+        source.remotes += reading.remotes
+        if tree is side.tree:
+            source.reads |= reading.files
+            source.beside |= reading.beside
         else:
-            parts.append(inputs)
-    source.inputs = "\n".join(parts) if known else ""
+            source.beside[path] = f"{source.key} reads it at the revision {branch(origin.get('targetRevision'))}"
+    parts = [repr(source.origins), *(f"{name} {identities[name]}" for name in sorted(identities))]
+    source.inputs = "\n".join(parts) if is_known else ""
+
+
+@dataclass
+class _Reading:
+    """What rendering one source of an Application reads.
+
+    Attributes:
+        files: the files, and the folders that are read as a whole.
+        identities: the ids of all this.
+        beside: why another file of a folder is not read, or why it is not known what a file does.
+    """
+
+    files: set[str]
+    identities: dict[str, str]
+    beside: dict[str, str]
+    is_known: bool = True
+    remotes: list[str] = field(default_factory=list)
+
+
+def _reading(tree: Tree, source: Source, origin: dict[str, Any], path: str) -> _Reading:
+    whole = {path: tree.id_of(path)}
+    match renderer(tree, origin, path):
+        case "kustomize":
+            found = read_by_kustomize(tree, path, origin.get("kustomize") or {})
+            beside = dict.fromkeys(found.folders, f"the kustomization of {source.key} does not name it")
+            return _Reading(found.files, found.identities, beside, found.is_known, found.remotes)
+        case "helm":
+            chart = read_by_helm(tree, path, origin.get("helm") or {})
+            files = {part for item in chart.files for part in tree.below_or_itself(item)} - chart.uncertain
+            beside = dict.fromkeys(chart.folders, f"the chart of {source.key} does not read it")
+            beside |= dict.fromkeys(chart.uncertain, f"what {source.key} renders of it depends on the cluster")
+            return _Reading(files, chart.folders, beside, not _has_links(tree, path))
+        case "directory":
+            files, is_whole = read_of_directory(tree, path, origin.get("directory") or {})
+            beside = {path: f"{source.key} leaves it out"}
+            libraries = {item: tree.id_of(item) for item in files} if is_whole else {}
+            return _Reading(files, {**whole, **libraries}, beside, not _has_links(tree, path))
+        case _:
+            return _Reading({path}, whole, {}, not _has_links(tree, path))
+
+
+def _has_links(tree: Tree, path: str) -> bool:
+    return any(tree.entries[item].mode in (SYMLINK, SUBMODULE) for item in tree.below(path))
+
+
+def renderer(tree: Tree, origin: dict[str, Any], path: str) -> str:
+    """What Argo CD renders a folder with: what the source says, or else what lies in it."""
+    if origin.get("plugin") is not None:
+        return "plugin"
+    for name in ("helm", "kustomize", "directory"):
+        if any(value not in (None, False, "", [], {}) for value in (origin.get(name) or {}).values()):
+            return name
+    if any(normal(path, name) in tree.entries for name in KUSTOMIZATIONS):
+        return "kustomize"
+    return "helm" if normal(path, "Chart.yaml") in tree.entries else "directory"
 
 
 def _overridden(side: Side, source: Source, origin: dict[str, Any]) -> dict[str, Any]:
@@ -83,19 +139,6 @@ def _merged(one: Any, other: Any) -> Any:
     return other
 
 
-def _value_files(origin: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """The values files that a chart's source names, each with the source whose repository it lies in."""
-    helm = origin.get("helm") or {}
-    found = []
-    for file in [*(helm.get("valueFiles") or []), *(item.get("path") for item in helm.get("fileParameters") or [])]:
-        start, _, rest = str(file).partition("/")
-        if start in references:
-            found.append((normal("", rest), references[start]))
-        elif "chart" not in origin and not REMOTE.search(str(file)):
-            found.append((normal("" if start == "" else str(origin.get("path") or ""), str(file).lstrip("/")), origin))
-    return found
-
-
 def _tree(side: Side, source: Source, origin: dict[str, Any]) -> Tree | None:
     """The tree that a source is read from, or None where it is not of this repository, with the reason noted."""
     if "chart" in origin or same_address(origin.get("repoURL")) not in side.home:
@@ -114,68 +157,6 @@ def _tree(side: Side, source: Source, origin: dict[str, Any]) -> Tree | None:
         source.unrendered = f"its revision {revision} is not in this clone"
         return None
     return git.tree(f"revision {revision}", commit, commit)
-
-
-def _inputs(tree: Tree, path: str, source: Source) -> str | None:
-    """The ids of every folder that a kustomization reads.
-
-    Kustomize reads files from below the folder of a kustomization only, and folders beside it only where one names
-    them. A link may lead anywhere: then nothing is known.
-    """
-    seen: dict[str, str] = {}
-    waiting = [path]
-    is_known = True
-    while waiting:
-        folder = waiting.pop()
-        if folder in seen:
-            continue
-        if folder.startswith(("..", "/")):
-            is_known = False
-            continue
-        seen[folder] = tree.id_of(folder)
-        source.reads.add(folder)
-        if any(tree.entries[item].mode in (SYMLINK, SUBMODULE) for item in tree.below(folder)):
-            is_known = False
-        for name in KUSTOMIZATIONS:
-            text = tree.read(posixpath.join(folder, name))
-            if text is None:
-                continue
-            try:
-                content = parse(text)
-            except yaml.YAMLError:
-                is_known = False
-                continue
-            source.remotes += [item for item in _references(content) if REMOTE.search(item)]
-            for reference in _strings(content):
-                target = normal(folder, reference)
-                entry = tree.entries.get(target)
-                if target.startswith("..") and "/" in reference:
-                    is_known = False
-                elif entry is not None and entry.kind == "tree":
-                    waiting.append(target)
-                elif entry is not None and entry.mode in (SYMLINK, SUBMODULE):
-                    is_known = False
-    return "\n".join(f"{folder} {seen[folder]}" for folder in sorted(seen)) if is_known else None
-
-
-def _references(documents: list[Manifest]) -> list[str]:
-    keys = ("resources", "bases", "components")
-    return [
-        str(item)
-        for document in documents
-        if isinstance(document, dict)
-        for key in keys
-        if isinstance(document.get(key), list)
-        for item in document[key]
-    ]
-
-
-def _strings(node: Any) -> list[str]:
-    if isinstance(node, dict):
-        return [item for value in node.values() for item in _strings(value)]
-    if isinstance(node, list):
-        return [item for value in node for item in _strings(value)]
-    return [node] if isinstance(node, str) and "\n" not in node else []
 
 
 def render_source(source: Source) -> None:
@@ -198,10 +179,11 @@ def _documents(tree: Tree, source: Source, origin: dict[str, Any], path: str, nu
         name = (origin["plugin"] or {}).get("name") or "a plugin"
         source.unrendered = f"the config management plugin {name} renders {path}"
         return []
-    if (folder / "Chart.yaml").is_file() and not origin.get("kustomize"):
-        return _helm(tree, source, origin, path)
-    if not any((folder / name).is_file() for name in KUSTOMIZATIONS):
-        return _plain(tree, source, origin, path)
+    match renderer(tree, origin, path):
+        case "helm":
+            return split(render_chart(tree, source, origin, path))
+        case "directory":
+            return documents_of_directory(tree, source, origin, path)
     try:
         known = None if source.remotes or not source.inputs else cache.key(source.inputs, str(number))
         text = cache.read(known) if known else None
@@ -229,84 +211,6 @@ def _documents(tree: Tree, source: Source, origin: dict[str, Any], path: str, nu
 def split(text: str) -> list[str]:
     """The documents of a rendered YAML text."""
     return [part for part in _DOCUMENT.split(text) if part.strip()]
-
-
-def _plain(tree: Tree, source: Source, origin: dict[str, Any], path: str) -> list[str]:
-    """The objects of a folder without a kustomization, which Argo CD applies file by file."""
-    options = origin.get("directory") or {}
-    found = []
-    for file in sorted(tree.below(path)):
-        inside = file.removeprefix(f"{path}/") if path != "." else file
-        if ("/" in inside and not options.get("recurse")) or not _is_included(inside, options):
-            continue
-        if inside.endswith(".jsonnet"):
-            source.unrendered = f"{file} is Jsonnet"
-        elif inside.endswith((".yaml", ".yml", ".json")):
-            if tree.is_outside(file):
-                raise RepositoryError(f"{file} is a link out of the repository")
-            documents = [item for item in read_yaml(tree.folder / file) if item.get("kind")]
-            found += [yaml.dump(item, Dumper=yaml.CSafeDumper, sort_keys=True) for item in documents]
-    if not found and not source.unrendered:
-        raise RepositoryError(f"{path} renders nothing")
-    return found
-
-
-def _is_included(file: str, options: dict[str, Any]) -> bool:
-    include, exclude = str(options.get("include") or ""), str(options.get("exclude") or "")
-    return (not include or _matches(file, include)) and not (exclude and _matches(file, exclude))
-
-
-def _matches(file: str, pattern: str) -> bool:
-    """Whether a file matches a pattern, or one of ``{a,b}``."""
-    braces = re.fullmatch(r"(.*)\{([^{}]*)\}(.*)", pattern)
-    patterns = [f"{braces[1]}{part}{braces[3]}" for part in braces[2].split(",")] if braces else [pattern]
-    return any(fnmatch.fnmatchcase(file, item) for item in patterns)
-
-
-def _helm(tree: Tree, source: Source, origin: dict[str, Any], path: str) -> list[str]:
-    """The objects of a chart that lies in the repository."""
-    program = shutil.which("helm")
-    if program is None:
-        source.unrendered = f"{path} is a Helm chart, and helm is not here"
-        return []
-    helm = origin.get("helm") or {}
-    references = {f"${item['ref']}": item for item in source.origins if item.get("ref")}
-    command = [program, "template", str(helm.get("releaseName") or source.name), str(tree.folder / path)]
-    command += ["--namespace", str(helm.get("namespace") or source.namespace)]
-    command += [] if helm.get("skipCrds") else ["--include-crds"]
-    for file, _ in _value_files(origin, references):
-        if (tree.folder / file).is_file() and not tree.is_outside(file):
-            command += ["--values", str(tree.folder / file)]
-        elif not helm.get("ignoreMissingValueFiles"):
-            raise RepositoryError(f"the values file {file} is not there")
-    given = [helm.get("values"), yaml.safe_dump(helm["valuesObject"]) if helm.get("valuesObject") else None]
-    for item in helm.get("parameters") or []:
-        command += ["--set-string" if item.get("forceString") else "--set", f"{item['name']}={item.get('value', '')}"]
-    for version in helm.get("apiVersions") or []:
-        command += ["--api-versions", str(version)]
-    command += ["--kube-version", str(helm["kubeVersion"])] if helm.get("kubeVersion") else []
-    # valuesObject goes before values, as in Argo CD.
-    text = given[1] or given[0]
-    command += ["--values", "-"] if text else []
-    try:
-        done = subprocess.run(  # noqa: S603
-            command,
-            input=text or "",
-            env={**os.environ, "HELM_REGISTRY_CONFIG": "/dev/null"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=HELM_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise ToolError(f"helm took more than {HELM_SECONDS:.0f} s") from None
-    if done.returncode:
-        reason = done.stderr.strip().removeprefix("Error: ").replace(f"{tree.folder}/", "")
-        if "missing in charts/ directory" in reason:
-            source.unrendered = f"{path} is a Helm chart whose dependencies are not in the repository"
-            return []
-        raise RepositoryError(reason)
-    return split(re.sub(r"^# Source: .*\n", "", done.stdout, flags=re.MULTILINE))
 
 
 def _with_options(tree: Tree, options: dict[str, Any], path: str, name: str) -> Path:

@@ -163,6 +163,13 @@ class Tree:
         start = "" if folder in ("", ".") else f"{folder.rstrip('/')}/"
         return (path for path, entry in self.entries.items() if path.startswith(start) and entry.kind != "tree")
 
+    def below_or_itself(self, path: str) -> Iterator[str]:
+        """The files below a folder, or the file."""
+        entry = self.entries.get(path)
+        if path in ("", ".") or (entry is not None and entry.kind == "tree"):
+            return self.below(path)
+        return iter([path] if entry is not None else [])
+
     def id_of(self, folder: str) -> str:
         """The id of everything in a folder; empty where there is none."""
         if folder in ("", "."):

@@ -1,0 +1,213 @@
+"""Helm charts that lie in the repository: what helm reads of them, and what it renders."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from homelab_mlops.errors import RepositoryError, ToolError
+from homelab_mlops.gitops.argo_cd.applications import Source
+from homelab_mlops.gitops.argo_cd.kustomizations import REMOTE
+from homelab_mlops.gitops.argo_cd.trees import Tree, normal
+from homelab_mlops.gitops.render import parse
+from homelab_mlops.manifests.objects import entries
+
+SECONDS = 60.0
+_FILES = ("Chart.yaml", "Chart.lock", "requirements.yaml", "requirements.lock", "values.yaml", "values.schema.json")
+_FOLDERS = ("templates", "charts", "crds")
+_ASKS_THE_CLUSTER = re.compile(r"\.Capabilities\b|\blookup\s+[\"$(.]")
+_ASKED_KIND = re.compile(r"\.APIVersions\.Has\s+[\"`]([^\"`]+)[\"`]")
+_NO_DEPENDENCY = re.compile(r"missing in charts/ directory")
+
+
+@dataclass
+class ChartReading:
+    """What helm reads of a chart.
+
+    Attributes:
+        files: the files, and the folders that are read as a whole.
+        uncertain: templates that ask the cluster, so that what they render here need not be what Argo CD renders.
+        folders: the chart's, and those of the charts beside it that it depends on.
+    """
+
+    files: set[str] = field(default_factory=set)
+    uncertain: set[str] = field(default_factory=set)
+    folders: dict[str, str] = field(default_factory=dict)
+
+
+def read_by_helm(tree: Tree, path: str, helm: dict[str, Any]) -> ChartReading:
+    """What helm reads of the chart in a folder; of a chart whose templates read files, everything."""
+    found = ChartReading()
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        if folder in found.folders or folder.startswith(".."):
+            continue
+        found.folders[folder] = tree.id_of(folder)
+        texts = {file: tree.read(file) or "" for file in tree.below(folder) if file.endswith((".yaml", ".yml", ".tpl"))}
+        if any(".Files" in text for text in texts.values()):
+            found.files.add(folder)
+        parts = [*_FILES, ".helmignore", *(item for item in _FOLDERS if not (item == "crds" and helm.get("skipCrds")))]
+        found.files |= {normal(folder, part) for part in parts}
+        found.uncertain |= {file for file, text in texts.items() if _ASKS_THE_CLUSTER.search(text)}
+        waiting += [target for _, target in _beside(tree, folder)]
+    return found
+
+
+def _beside(tree: Tree, folder: str) -> Iterator[tuple[str, str]]:
+    """The names and folders of the charts of this repository that a chart depends on."""
+    for name in ("Chart.yaml", "requirements.yaml"):
+        try:
+            contents = parse(tree.read(normal(folder, name)) or "")
+        except yaml.YAMLError:
+            continue
+        for content in contents:
+            for item in entries(content.get("dependencies")) if isinstance(content, dict) else []:
+                if str(item.get("repository", "")).startswith("file://"):
+                    yield str(item.get("name")), normal(folder, str(item["repository"]).removeprefix("file://"))
+
+
+def value_files(source: Source, origin: dict[str, Any]) -> list[tuple[str, int, bool]]:
+    """The values files that a source names: the path, the number of the source whose tree has it, whether helm sets it.
+
+    Helm sets the content of a file parameter as one value.
+    """
+    helm = origin.get("helm") or {}
+    references = {f"${item['ref']}": number for number, item in enumerate(source.origins) if item.get("ref")}
+    own = next(number for number, item in enumerate(source.origins) if item is origin)
+    named = [(file, False) for file in helm.get("valueFiles") or []]
+    named += [(item.get("path"), True) for item in entries(helm.get("fileParameters"))]
+    found = []
+    for name, is_set in named:
+        start, _, rest = str(name).partition("/")
+        if start in references:
+            found.append((normal("", rest), references[start], is_set))
+        elif "chart" not in origin and not REMOTE.search(str(name)):
+            file = substituted(source, origin, str(name))
+            found.append((normal("" if start == "" else str(origin.get("path") or ""), file.lstrip("/")), own, is_set))
+    return found
+
+
+def substituted(source: Source, origin: dict[str, Any], text: str) -> str:
+    """A text with the variables of Argo CD's build environment filled in, where they are known here."""
+    known = {
+        "ARGOCD_APP_NAME": source.name,
+        "ARGOCD_APP_NAMESPACE": source.namespace,
+        "ARGOCD_APP_PROJECT_NAME": str(source.spec.get("project") or "default"),
+        "ARGOCD_APP_SOURCE_PATH": str(origin.get("path") or ""),
+        "ARGOCD_APP_SOURCE_REPO_URL": str(origin.get("repoURL") or ""),
+        "ARGOCD_APP_SOURCE_TARGET_REVISION": str(origin.get("targetRevision") or ""),
+    }
+    return re.sub(r"\$\{?(ARGOCD_\w+)\}?", lambda match: known.get(match[1], match[0]), text)
+
+
+def render_chart(tree: Tree, source: Source, origin: dict[str, Any], path: str) -> str:
+    """The objects of a chart as YAML; empty, with the reason noted, where they cannot be known here.
+
+    Raises:
+        RepositoryError: helm refuses the chart.
+    """
+    program = shutil.which("helm")
+    if program is None:
+        source.unrendered = f"{path} is a Helm chart, and helm is not here"
+        return ""
+    helm = origin.get("helm") or {}
+    if any(REMOTE.search(str(file)) for file in helm.get("valueFiles") or []):
+        source.unrendered = f"{path} is a Helm chart whose values are not in the repository"
+        return ""
+    folder = _with_dependencies(tree, path, source)
+    command = [program, "template", str(helm.get("releaseName") or source.name), str(folder)]
+    command += ["--namespace", str(helm.get("namespace") or source.namespace)]
+    command += [] if helm.get("skipCrds") else ["--include-crds"]
+    command += ["--skip-tests"] if helm.get("skipTests") else []
+    command += ["--skip-schema-validation"] if helm.get("skipSchemaValidation") else []
+    files = _files(source, origin)
+    if files is None:
+        return ""
+    command += files
+    for item in entries(helm.get("parameters")):
+        value = substituted(source, origin, str(item.get("value", "")))
+        command += ["--set-string" if item.get("forceString") else "--set", f"{item['name']}={value}"]
+    for version in {*map(str, helm.get("apiVersions") or []), *_asked_kinds(folder)}:
+        command += ["--api-versions", version]
+    command += ["--kube-version", str(helm["kubeVersion"])] if helm.get("kubeVersion") else []
+    # valuesObject goes before values, as in Argo CD.
+    text = yaml.safe_dump(helm["valuesObject"]) if helm.get("valuesObject") else str(helm.get("values") or "")
+    command += ["--values", "-"] if text else []
+    try:
+        done = subprocess.run(  # noqa: S603
+            command,
+            input=text,
+            env={**os.environ, "HELM_REGISTRY_CONFIG": "/dev/null"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolError(f"helm took more than {SECONDS:.0f} s") from None
+    if done.returncode:
+        reason = done.stderr.strip().removeprefix("Error: ").replace(f"{tree.folder}/", "")
+        if _NO_DEPENDENCY.search(reason):
+            source.unrendered = f"{path} is a Helm chart whose dependencies are not in the repository"
+            return ""
+        raise RepositoryError(reason)
+    return re.sub(r"^# Source: .*\n", "", done.stdout, flags=re.MULTILINE)
+
+
+def _files(source: Source, origin: dict[str, Any]) -> list[str] | None:
+    """The options that name values files; None where one lies in another repository."""
+    helm = origin.get("helm") or {}
+    names = [str(item.get("name")) for item in entries(helm.get("fileParameters"))]
+    options: list[str] = []
+    for file, owner, is_set in value_files(source, origin):
+        place = source.trees[owner]
+        if place is None:
+            source.unrendered = source.unrendered or f"its values file {file} is not of this repository"
+            return None
+        if (place.folder / file).is_file() and not place.is_outside(file):
+            options += ["--set-file", f"{names.pop(0)}={place.folder / file}"] if is_set else []
+            options += [] if is_set else ["--values", str(place.folder / file)]
+        elif is_set or not helm.get("ignoreMissingValueFiles"):
+            raise RepositoryError(f"the values file {file} is not there")
+    return options
+
+
+def _asked_kinds(folder: Path) -> set[str]:
+    """The kinds that a template asks the cluster for: taken as there, so that what depends on them is reviewed."""
+    texts = (file.read_text(encoding="utf-8", errors="replace") for file in folder.rglob("*") if _is_template(file))
+    return {name for text in texts if ".Capabilities" in text for name in _ASKED_KIND.findall(text)}
+
+
+def _is_template(file: Path) -> bool:
+    return file.suffix in (".yaml", ".yml", ".tpl") and file.is_file()
+
+
+def _with_dependencies(tree: Tree, path: str, source: Source) -> Path:
+    """The folder of a chart; a copy of it with the charts beside it that it depends on, as `helm dependency` makes."""
+    folder = tree.folder / path
+    if not any(True for _ in _beside(tree, path)):
+        return folder
+    name = re.sub(r"[^\w-]", "-", source.key)
+    copy = folder.with_name(f".{folder.name}-{name}-chart")
+    _fill(tree, path, copy, depth=0)
+    return copy
+
+
+def _fill(tree: Tree, path: str, target: Path, depth: int) -> None:
+    if depth > 10:
+        raise RepositoryError(f"the chart {path} depends on itself")
+    shutil.copytree(tree.folder / path, target, symlinks=True, dirs_exist_ok=True)
+    for name, beside in _beside(tree, path):
+        if not posixpath.normpath(beside).startswith("..") and beside in tree.entries:
+            _fill(tree, beside, target / "charts" / name, depth + 1)

@@ -1,0 +1,69 @@
+"""Folders without a kustomization or chart, of which Argo CD applies file by file."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.argo_cd.applications import Source
+from homelab_mlops.gitops.argo_cd.trees import Tree, normal
+from homelab_mlops.gitops.render import read_yaml
+
+_APPLIED = (".yaml", ".yml", ".json", ".jsonnet")
+
+
+def read_of_directory(tree: Tree, path: str, options: dict[str, Any]) -> tuple[set[str], bool]:
+    """The files that are applied; the whole folder and the libraries, and that it is so, where Jsonnet takes part."""
+    files = set(_applied(tree, path, options))
+    if not any(file.endswith(".jsonnet") for file in files):
+        return files, False
+    libraries = (options.get("jsonnet") or {}).get("libs") or []
+    return {path, *(normal("", str(item)) for item in libraries)}, True
+
+
+def _applied(tree: Tree, path: str, options: dict[str, Any]) -> Iterator[str]:
+    for file in sorted(tree.below(path)):
+        inside = file.removeprefix(f"{path}/") if path != "." else file
+        if (
+            inside.endswith(_APPLIED)
+            and ("/" not in inside or options.get("recurse"))
+            and _is_included(inside, options)
+        ):
+            yield file
+
+
+def documents_of_directory(tree: Tree, source: Source, origin: dict[str, Any], path: str) -> list[str]:
+    """The objects of a folder.
+
+    Raises:
+        RepositoryError: there is none, or a file is not valid YAML or leads out of the repository.
+    """
+    found = []
+    for file in _applied(tree, path, origin.get("directory") or {}):
+        if file.endswith(".jsonnet"):
+            source.unrendered = f"{file} is Jsonnet"
+            continue
+        if tree.is_outside(file):
+            raise RepositoryError(f"{file} is a link out of the repository")
+        documents = [item for item in read_yaml(tree.folder / file) if item.get("kind")]
+        found += [yaml.dump(item, Dumper=yaml.CSafeDumper, sort_keys=True) for item in documents]
+    if not found and not source.unrendered:
+        raise RepositoryError(f"{path} renders nothing")
+    return found
+
+
+def _is_included(file: str, options: dict[str, Any]) -> bool:
+    include, exclude = str(options.get("include") or ""), str(options.get("exclude") or "")
+    return (not include or _matches(file, include)) and not (exclude and _matches(file, exclude))
+
+
+def _matches(file: str, pattern: str) -> bool:
+    """Whether a file matches a pattern, or one of ``{a,b}``."""
+    braces = re.fullmatch(r"(.*)\{([^{}]*)\}(.*)", pattern)
+    patterns = [f"{braces[1]}{part}{braces[3]}" for part in braces[2].split(",")] if braces else [pattern]
+    return any(fnmatch.fnmatchcase(file, item) for item in patterns)
