@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from homelab_mlops.gitops.argo_cd.applications import Side, Source, load
+from homelab_mlops.gitops.argo_cd.applications import HERE, Side, Source, load
 from homelab_mlops.gitops.render import ARGO_CD, parse
 from homelab_mlops.manifests.objects import Manifest, group, is_built_in
 from homelab_mlops.manifests.quantities import Requests, quantity, sum_requests
@@ -145,6 +145,7 @@ def compare(base: Side, head: Side) -> tuple[list[Change], Inventory, Inventory]
     inventories = Inventory(base, _objects(pairs[0], scoped)), Inventory(head, _objects(pairs[1], scoped))
     for index, side in enumerate((base, head)):
         inventories[index].objects.extend(_root_objects(side, scoped))
+        inventories[index].objects.extend(_generated_objects(side, (head, base)[index], scoped))
     _name_generated(*(item.objects for item in inventories))
     return list(_changes(base, head, *inventories)), *inventories
 
@@ -191,12 +192,22 @@ def _object(application: str, item: Manifest, namespace: str, scoped: set[tuple[
 
 
 BOOTSTRAP = "homelab bootstrap"
+GENERATED = "ApplicationSet "
 
 
 def _root_objects(side: Side, scoped: set[tuple[str, str]]) -> list[Object]:
     """The root Applications themselves, which a person applies."""
-    sources = [side.sources[key] for key in side.roots]
-    return [_object(BOOTSTRAP, json.loads(json.dumps(item.application)), "default", scoped) for item in sources]
+    return [_object(BOOTSTRAP, json.loads(json.dumps(item)), "default", scoped) for item in side.roots]
+
+
+def _generated_objects(side: Side, other: Side, scoped: set[tuple[str, str]]) -> list[Object]:
+    """The Applications that an ApplicationSet makes of its parameters at both sides."""
+    sources = [item for key, item in side.sources.items() if item.generator and key in other.sources]
+    return [
+        _object(f"{GENERATED}{item.generator}", json.loads(json.dumps(item.application)), "default", scoped)
+        for item in sources
+        if other.sources[item.key].generator == item.generator
+    ]
 
 
 def _name_generated(*sides: list[Object]) -> None:
@@ -230,7 +241,11 @@ def _renamed(node: Any, namespace: str, names: dict[tuple[str, str], str]) -> An
 def _changes(base: Side, head: Side, before: Inventory, after: Inventory) -> Iterator[Change]:
     old, new = list(before.objects), list(after.objects)
     pairs: list[tuple[Object | None, Object | None]] = []
-    for key in (lambda item: (item.application, item.id), lambda item: item.id):
+    clusters = {key: item.cluster for side in (base, head) for key, item in side.sources.items()}
+    for key in (
+        lambda item: (item.application, item.id),
+        lambda item: (clusters.get(item.application, HERE), item.id),
+    ):
         waiting: dict[Any, list[Object]] = defaultdict(list)
         for item in old:
             waiting[key(item)].append(item)

@@ -56,6 +56,7 @@ class Report:
     base: str
     head: str
     applications: int
+    touched: int
     files: int
     flags: list[Flag]
     groups: list[Group]
@@ -88,7 +89,7 @@ class Report:
         if counts["orphaned"]:
             objects.append(f"{counts['orphaned']} left behind")
         marks = [f"{count} {level}{'s' if count > 1 else ''}" for level, count in levels.items() if count]
-        where = f"in {len(self.groups)} of {self.applications} applications"
+        where = f"in {self.touched} of {self.applications} applications"
         return f"{', '.join(objects) or 'No object changes'} {where}; {', '.join(marks) or 'no flags'}."
 
     def fails(self, level: str | None) -> bool:
@@ -129,9 +130,11 @@ def review(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> Report:
         Group("root, applied by `homelab bootstrap`" if name == BOOTSTRAP else visible(name), items)
         for name, items in groups.items()
     ]
-    return Report(
-        base.label, head.label, len(names), len(looked_at.files), flags(looked_at), listed, say_sums(looked_at)
-    )
+    of_roots = [change.id for change in changes if change.application == BOOTSTRAP]
+    roots_touched = {item.name for item in of_roots if item.kind == "Application"}
+    touched = len(names & (groups.keys() | roots_touched))
+    files, sums = len(looked_at.files), say_sums(looked_at)
+    return Report(base.label, head.label, len(names), touched, files, flags(looked_at), listed, sums)
 
 
 def _item(change: Change) -> Item:

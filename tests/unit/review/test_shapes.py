@@ -18,7 +18,7 @@ from homelab_mlops.cli import app
 from tests.conftest import ROOT
 from tests.unit.review.repository import REVIEWS, commit, git
 
-# A folder for each shape: apps of apps, sets over folders, several clusters with bases, plain folders.
+# A folder for each shape: apps of apps, sets over folders, several clusters with bases, charts with values elsewhere.
 SHAPES = sorted(path.name for path in (REVIEWS / "shapes").iterdir() if path.is_dir())
 EDITS = int(os.environ.get("EDITS", "25"))
 

@@ -12,15 +12,17 @@ from typing import Any
 
 import yaml
 
-from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
 from homelab_mlops.gitops.render import parse
 from homelab_mlops.location import CLUSTER
 from homelab_mlops.manifests.objects import Manifest, get, group
 
+OWN_CLUSTER = "https://kubernetes.default.svc"
+HERE = f"{OWN_CLUSTER}|"
+"""The cluster of the objects that a person applies."""
 DECLARING = ("Application", "ApplicationSet", "AppProject")
-_DECLARES = re.compile(r"^kind: (Application|ApplicationSet)\s*$", re.MULTILINE)
+_DECLARES = re.compile(r"^\s*[\"']?kind[\"']?: *[\"']?(Application|ApplicationSet|AppProject)\b", re.MULTILINE)
 # Folders whose Applications are examples.
 _EXAMPLES = re.compile(r"(^|/)(tests?|examples?|docs?|templates)/")
 _ROOT = re.compile(r"clusters/([^/]+)/root\.ya?ml")
@@ -78,7 +80,8 @@ class Source:
     def cluster(self) -> str:
         """The cluster that its objects go to."""
         destination = self.spec.get("destination") or {}
-        return str(destination.get("server") or destination.get("name") or "") + "|" + self.key.rpartition("/")[0]
+        name = str(destination.get("server") or destination.get("name") or "").rstrip("/")
+        return f"{OWN_CLUSTER if name in ('', 'in-cluster') else name}|{self.key.rpartition('/')[0]}"
 
     def renders_as(self, other: Source) -> bool:
         """Whether it renders the same sources for the same destination."""
@@ -109,13 +112,14 @@ class Side:
     """Everything that Argo CD would apply at one side, by the key of the Application.
 
     Attributes:
+        roots: the objects that no Application renders: a person applies them.
         unexpanded: why an ApplicationSet's Applications are not known, by its name, with the folders that it names.
         root_files: the files of the roots, and those that generators read.
     """
 
     tree: Tree
     sources: dict[str, Source] = field(default_factory=dict)
-    roots: list[str] = field(default_factory=list)
+    roots: list[Manifest] = field(default_factory=list)
     home: set[str] = field(default_factory=set)
     revisions: set[str] = field(default_factory=set)
     unexpanded: dict[str, tuple[str, set[str]]] = field(default_factory=dict)
@@ -158,31 +162,22 @@ def declares(item: Manifest, *kinds: str) -> bool:
 
 
 def find_roots(side: Side, named: tuple[str, ...]) -> list[tuple[str, Manifest]]:
-    """The Applications and ApplicationSets that a person applies, each with its file.
+    """The Applications, ApplicationSets and AppProjects that a person applies, each with its file.
 
     Args:
         named: their files; where there are none, ``clusters/*/root.yaml`` and what no other Application renders.
-
-    Raises:
-        RepositoryError: there is none.
     """
     tree = side.tree
     found = _declared(tree, named or _candidates(tree))
     _find_home(side, [item for _, item in found])
     if not named:
         found = _uppermost(side, found)
-    if not found:
-        raise RepositoryError(
-            f"no Application is declared at {tree.label}",
-            where=", ".join(named) or "clusters/*/root.yaml, apps/*.yaml",
-            fix="compare commits of a repository that Argo CD follows, or name the root: `homelab diff --root FILE`",
-        )
     side.root_files = {file for file, _ in found}
     return found
 
 
 def _candidates(tree: Tree) -> tuple[str, ...]:
-    files = [path for path in tree.containing("kind: Application") if path.endswith((".yaml", ".yml"))]
+    files = [path for path in tree.containing("argoproj.io/") if path.endswith((".yaml", ".yml", ".json"))]
     return tuple(path for path in files if not _EXAMPLES.search(path))
 
 
@@ -196,7 +191,7 @@ def _declared(tree: Tree, files: tuple[str, ...]) -> list[tuple[str, Manifest]]:
             items = parse(text)
         except yaml.YAMLError:
             continue  # a chart's template, which its Application renders
-        found += [(path, item) for item in items if isinstance(item, dict) and declares(item, *DECLARING[:2])]
+        found += [(path, item) for item in items if isinstance(item, dict) and declares(item, *DECLARING)]
     return found
 
 
@@ -205,6 +200,8 @@ def _find_home(side: Side, declared: list[Manifest]) -> None:
     addresses: Counter[str] = Counter()
     revisions: Counter[str] = Counter()
     for item in declared:
+        if item["kind"] == "AppProject":
+            continue
         template = item if item["kind"] == "Application" else get(item, "spec", "template")
         spec = get(template, "spec") or {}
         for origin in spec.get("sources") or [spec.get("source") or {}]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops import tools
 from homelab_mlops.gitops.argo_cd.applications import (
     DECLARING,
@@ -44,7 +45,7 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
         roots: the files of the root Applications; where there are none, they are looked for.
 
     Raises:
-        RepositoryError: a side has no Application.
+        RepositoryError: no side has an Application.
         ToolError: kustomize is not here.
     """
     tools.find("kustomize")  # without it every Application would look broken
@@ -53,6 +54,12 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
     waiting = []
     for index, side in enumerate(sides):
         waiting += [_Met(index, item, file) for file, item in find_roots(side, roots)]
+    if all(met.manifest["kind"] == "AppProject" for met in waiting):
+        raise RepositoryError(
+            f"no Application is declared at {base.label} or {head.label}",
+            where=", ".join(roots) or "clusters/*/root.yaml, apps/*.yaml",
+            fix="compare commits of a repository that Argo CD follows, or name the root: `homelab diff --root FILE`",
+        )
     clusters = cluster_names(met.file for met in waiting)
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
         is_root = True
@@ -61,6 +68,8 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
             list(pool.map(render_source, _to_render(sides, new)))
             _share(sides, new)
             waiting = [child for index, source, file in new for child in _children(index, source, file)]
+            for met in waiting:
+                _is_rendered(sides[met.side], met.manifest)
             is_root = False
     _leave_out_what_one_side_lacks(sides)
     return sides
@@ -74,8 +83,12 @@ def _declare(sides: tuple[Side, Side], waiting: Iterable[_Met], clusters: list[s
     found: _New = []
     for met in waiting:
         side = sides[met.side]
+        if is_root:
+            side.roots.append(met.manifest)
+        if met.manifest["kind"] == "AppProject":
+            continue
         if met.manifest["kind"] == "ApplicationSet":
-            found += _declare(sides, _expanded(side, met), clusters, is_root=is_root)
+            found += _declare(sides, _expanded(side, met), clusters, is_root=False)
             continue
         key = key_of(side, met.manifest, met.file, clusters)
         if key in side.sources:
@@ -83,8 +96,6 @@ def _declare(sides: tuple[Side, Side], waiting: Iterable[_Met], clusters: list[s
         source = Source(met.manifest, key, generator=met.generator)
         declare(side, source)
         side.sources[key] = source
-        if is_root and not met.generator:
-            side.roots.append(key)
         found.append((met.side, source, met.file))
     return found
 
@@ -123,13 +134,25 @@ def _share(sides: tuple[Side, Side], new: _New) -> None:
 
 
 def _children(index: int, source: Source, file: str) -> list[_Met]:
-    """The Applications and ApplicationSets that an Application renders."""
+    """The Applications, ApplicationSets and AppProjects that an Application renders."""
     return [
         _Met(index, item, file)
         for text in source.documents
-        if "kind: Application" in text
+        if "argoproj.io/" in text
         for item in load(text)
-        if declares(item, *DECLARING[:2])
+        if declares(item, *DECLARING)
+    ]
+
+
+def _is_rendered(side: Side, manifest: Manifest) -> None:
+    """Takes an object from the roots: an Application renders it."""
+    kind, metadata = manifest["kind"], manifest["metadata"]
+    side.roots = [
+        item
+        for item in side.roots
+        if item["kind"] != kind
+        or item["metadata"]["name"] != metadata["name"]
+        or len({get(one, "metadata", "namespace") for one in (item, manifest)} - {None}) > 1
     ]
 
 
