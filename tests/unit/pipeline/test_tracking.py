@@ -16,6 +16,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import yaml
 
 from homelab_mlops.errors import EvaluationError, ReplayError, TrackingError
 from homelab_mlops.model.spec import ModelSpec, load_spec
@@ -378,3 +379,17 @@ def test_an_address_is_the_one_that_a_browser_reaches(monkeypatch: pytest.Monkey
     assert tracking.page("models/churn") == f"http://mlflow.mlflow.svc:5000/#/models/churn{view}"
     monkeypatch.setenv("HOMELAB_MLFLOW_URL", "https://mlflow.homelab.example/")
     assert tracking.page("models/churn") == f"https://mlflow.homelab.example/#/models/churn{view}"
+
+
+def test_in_the_cluster_an_address_is_that_of_the_ingress() -> None:
+    overlays = ROOT / "overlays/homelab"
+    ingress = yaml.safe_load((overlays / "mlflow/ingress.yaml").read_text(encoding="utf-8"))["spec"]
+    addresses = yaml.safe_load((overlays / "training/addresses.yaml").read_text(encoding="utf-8"))
+    template = yaml.safe_load((ROOT / "workflows/templates/retrain.yaml").read_text(encoding="utf-8"))["spec"]
+    scheme = "https" if "tls" in ingress else "http"
+    assert addresses["data"] == {"mlflow": f"{scheme}://{ingress['rules'][0]['host']}"}
+    (variable,) = [
+        item for item in template["templateDefaults"]["container"]["env"] if item["name"] == "HOMELAB_MLFLOW_URL"
+    ]
+    reference = variable["valueFrom"]["configMapKeyRef"]
+    assert (reference["name"], reference["key"]) == (addresses["metadata"]["name"], "mlflow")
