@@ -6,11 +6,15 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from homelab_mlops import console
+from homelab_mlops.tables.csv_dialect import Needed
+from homelab_mlops.tables.read import read_as_it_is
+from tests.conftest import Store
 
 PROGRAM = """
 from homelab_mlops.console import counted, progress, say, say_verdict
@@ -83,3 +87,22 @@ def test_plain_progress_is_said_now_and_then(
         "train: rounds: 200 of 2,000, auc 0.8",
         "train: rounds: 1,300 of 2,000, auc 0.8",
     ]
+
+
+def test_a_download_and_the_reading_of_a_large_table_say_how_far_they_are(
+    minio: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("homelab_mlops.console.FIRST_LINE_SECONDS", 0)
+    monkeypatch.setattr("homelab_mlops.console.LINE_SECONDS", 0)
+    monkeypatch.setattr("homelab_mlops.tables.read.LARGE", 1000)
+    for name, value in minio.env.items():
+        monkeypatch.setenv(name, value)
+    body = "a,b\n" + "1,2\n" * 300_000
+    for name in ("one", "two"):
+        minio.client().put_object(Bucket="datasets", Key=f"long/{name}.csv", Body=body.encode())
+
+    read_as_it_is("s3://datasets/long/", tmp_path, Needed((), ()))
+
+    said = capsys.readouterr().err
+    assert "download s3://datasets/long/: 1 of 2, 2.4 MB" in said
+    assert "read 2 MB of s3://datasets/long/: 2 of 2" in said

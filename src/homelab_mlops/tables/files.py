@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from homelab_mlops.console import progress
 from homelab_mlops.errors import DataError, StorageError
 
 if TYPE_CHECKING:
@@ -120,14 +121,27 @@ def _downloaded(source: str, folder: Path) -> Iterator[Files]:
             if not key.endswith("/") and _is_prefix(client, bucket, key):
                 key += "/"
             names, left_out = _below(client, bucket, key, source) if key.endswith("/") else ([""], ())
-            files = []
-            for number, name in enumerate(names):
-                path = target / f"{number:06d}"
-                client.download_file(bucket, key + name, str(path))
-                files.append(File(path, f"s3://{bucket}/{key}{name}", partition(name)))
+            files = _fetched(client, bucket, key, names, target)
         yield Files(tuple(files), left_out)
     finally:
         shutil.rmtree(target, ignore_errors=True)
+
+
+def _fetched(client: S3Client, bucket: str, key: str, names: list[str], target: Path) -> list[File]:
+    files: list[File] = []
+    size = 0
+    with progress(f"download s3://{bucket}/{key}", len(names)) as reached:
+
+        def arrived(count: int) -> None:
+            nonlocal size
+            size += count
+            reached(len(files), f"{size / 1e6:,.1f} MB")
+
+        for number, name in enumerate(names):
+            path = target / f"{number:06d}"
+            client.download_file(bucket, key + name, str(path), Callback=arrived)
+            files.append(File(path, f"s3://{bucket}/{key}{name}", partition(name)))
+    return files
 
 
 def _is_prefix(client: S3Client, bucket: str, key: str) -> bool:

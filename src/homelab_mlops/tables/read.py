@@ -6,7 +6,7 @@ import csv as csv_module
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from homelab_mlops.console import counted
 from homelab_mlops.errors import DataError
 from homelab_mlops.model.spec import Csv
 from homelab_mlops.tables import columns, content, csv_dialect, files
@@ -29,6 +30,8 @@ MAX_COLUMNS = 2000
 # pandas writes an index without a name under such a one.
 UNNAMED = "__index_level_"
 BLOCK = 4 << 20
+# Bytes that take seconds to read, packed ones above all.
+LARGE = 20 << 20
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def read(
         opening = _Opening(found, needed, csv or Csv(), source)
         tables = [
             columns.typed(opening.table(part, needed.names), declared, part.content.where, opening.spelling, notes)
-            for part in opening.parts
+            for part in opening.parts_in_turn()
         ]
     return opening.reading(columns.joined(tables), notes.lines())
 
@@ -102,7 +105,7 @@ def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = N
     """
     with files.opened(source, folder) as found:
         opening = _Opening(found, needed, csv or Csv(), source)
-        tables = [opening.table(part, None) for part in opening.parts]
+        tables = [opening.table(part, None) for part in opening.parts_in_turn()]
     names = tables[0].column_names
     for table, part in zip(tables, opening.parts, strict=True):
         if set(table.column_names) != set(names):
@@ -155,6 +158,12 @@ class _Opening:
         self.unnamed: set[str] = set()
         order = {id(item): number for number, item in enumerate(texts)}
         self.parts = [self._part(file, item, order.get(id(item), -1)) for file, item in held]
+
+    def parts_in_turn(self) -> Iterable[_Part]:
+        """The parts; where to read them takes long, a person sees how far it is."""
+        if self.size < LARGE:
+            return self.parts
+        return counted(self.parts, f"read {self.size / 1e6:,.0f} MB of {self.source}", len(self.parts))
 
     @property
     def spelling(self) -> Spelling:
