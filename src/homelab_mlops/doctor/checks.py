@@ -19,15 +19,15 @@ Ask = Callable[[Visit], Iterable[Answer] | None]
 
 @dataclass(frozen=True)
 class Check:
-    """A question, and the codes of its answers.
+    """A question that the doctor asks, and the codes of its answers.
 
     Attributes:
         name: group and function, such as ``store.usable``.
         group: what it looks at: ``tracking``, ``store``, ``cluster`` or ``gitops``.
         ask: the function.
         codes: the codes that it can find.
-        after: the checks that have to be fine before it can be asked.
-        behind: the checks that have to end before it is asked, whatever they find.
+        after: the checks that must be fine before the doctor asks this one.
+        behind: the checks that must end before the doctor asks this one, whatever they find.
     """
 
     name: str
@@ -48,7 +48,8 @@ def check(
 ) -> Callable[..., Any]:
     """Registers a function as a check of ``group``; a code's ``*`` stands for every code that begins so.
 
-    The checks ``after`` which it is asked have to be fine; those ``before`` which it ends go on whatever it finds.
+    The doctor asks this check once the checks of ``after`` are fine. The checks of ``before`` wait until this one has
+    ended, whatever it finds.
     """
 
     def register(function: Ask) -> Ask:
@@ -68,10 +69,10 @@ def check(
 
 
 def known_codes(codes: Collection[str]) -> None:
-    """Holds that there are such codes.
+    """Refuses a code that does not exist.
 
     Raises:
-        DoctorError: there is none of that name; names one that is near.
+        DoctorError: a code does not exist; the message names a similar one.
     """
     import difflib
 

@@ -1,4 +1,4 @@
-"""The checks of the cluster: what is there of the platform, and what keeps it from running."""
+"""The checks of the cluster: which parts of the platform exist, and what keeps them from running."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PROVISIONED_WITHIN = datetime.timedelta(seconds=45)
 
 @check("cluster", "CLUSTER_KUBECONFIG", "CLUSTER_UNREACHABLE", "CLUSTER_DENIED")
 def connected(visit: Visit) -> None:
-    """Whether the API server of the context answers; leaves the namespaces of the platform."""
+    """Whether the API server of the context answers. It leaves the platform's namespaces to the other checks."""
     named = visit.variable("KUBECONFIG")
     files = [Path(file) for file in (named or str(Path.home() / ".kube" / "config")).split(os.pathsep) if file]
     if not any(file.is_file() for file in files):
@@ -153,7 +153,7 @@ def _no_account(namespace: str, name: str, user: str) -> Finding:
 
 
 def _may(visit: Visit, namespace: str, account: str, verb: str) -> bool:
-    """Whether the API server would let the account do so; it answers the question and keeps nothing."""
+    """Whether the API server would allow this to the account. It only answers, and stores nothing."""
     cluster = live_of(visit).cluster
     question = {
         "apiVersion": "authorization.k8s.io/v1",
@@ -203,9 +203,7 @@ def volumes(visit: Visit) -> Iterator[Finding]:
         elif _mode_refused(spec["accessModes"], str(classes[name].get("provisioner", "")), warning):
             modes = ", ".join(spec["accessModes"])
             yield Finding("CLUSTER_PVC_ACCESS_MODE", where, f"{where} asks for {modes}, which {name} does not have")
-        elif warning and not re.search(
-            r"storageclass\S* \S+ not found", warning
-        ):  # a class that somebody has made since
+        elif warning and not re.search(r"storageclass\S* \S+ not found", warning):  # somebody has made this class since
             yield Finding("CLUSTER_PVC_PENDING", where, f"{where} is not provisioned: {warning[:200]}")
         elif claim["metadata"]["uid"] in forgotten:
             provisioner = classes[name].get("provisioner", "")
@@ -232,7 +230,7 @@ def _mode_refused(modes: list[str], provisioner: str, warning: str) -> bool:
 
 @check("cluster", "GITOPS_SEALED_*", after=[kinds])
 def sealed(visit: Visit) -> Iterator[Finding]:
-    """Whether each SealedSecret became a Secret; where not, the cluster's own keys say why."""
+    """Whether each SealedSecret became a Secret. Where one did not, the cluster's own keys say why."""
     every = find(visit, SEALED, "SealedSecret")
     failed = [item for item in every if _unsynced(item)]
     if not failed:
@@ -288,7 +286,7 @@ def _own_ingress(visit: Visit) -> connections.Pods:
 
 
 def _git_port(visit: Visit) -> int | None:
-    """The port of the repository that the platform is deployed from, where that is fetched by http or https."""
+    """The port of the git host, where Argo CD fetches the repository by http or https."""
     for app in find(visit, *APPLICATION):
         address = urlsplit(app["spec"].get("source", {}).get("repoURL", ""))
         if app["spec"]["destination"].get("namespace") == "training" and address.scheme in ("http", "https"):

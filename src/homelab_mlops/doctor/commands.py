@@ -30,7 +30,7 @@ def doctor(
         bool,
         typer.Option(
             "--as-step",
-            help="Exit as a workflow needs it: 0 with warnings too, 75 where trying again may help.",
+            help="Exit codes for a workflow: 0 also with warnings, 75 where another try may help.",
         ),
     ] = False,
     source: Annotated[
@@ -60,12 +60,12 @@ def doctor(
         typer.Option("--key-file", help="The private sealing key.", show_default=False, dir_okay=False),
     ] = None,
 ) -> None:
-    """Name what is wrong with tracking, store, cluster and repository, each by a code with what mends it.
+    """Name each fault of tracking, store, cluster and repository by a code, with what mends it.
 
-    What it looks at follows from the environment: MLFLOW_TRACKING_URI, the S3 variables of MLflow or of boto3, the
+    The environment decides what the doctor looks at: MLFLOW_TRACKING_URI, the S3 variables of MLflow or of boto3, the
     kubeconfig, and the repository around the current folder. The exit code is 0 where all is fine, 1 where there are
-    warnings only, 2 where something is broken, 75 where there was no time to look at anything. What there was no time
-    for is named. docs/troubleshooting.md lists every code.
+    warnings only, 2 where something is broken, 75 where the doctor had no time to look at anything. It names what it
+    had no time for. docs/troubleshooting.md lists every code.
 
     \b
     homelab doctor

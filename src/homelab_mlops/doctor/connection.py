@@ -17,7 +17,7 @@ from homelab_mlops.doctor.visit import Visit
 RESOLVE_SECONDS = 4.0
 CONNECT_SECONDS = 3.0
 _HANDSHAKE_SECONDS = 3.0
-# How long the answer to a plain request may take, which shows the protocol; a later check asks a slow server again.
+# How long the server may take to answer the plain request that shows its protocol. A later check asks again.
 _FIRST_BYTES_SECONDS = 1.5
 # Of OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, CERT_NOT_YET_VALID, HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH.
 _EXPIRED, _WRONG_HOST = {9, 10}, {62, 64}
@@ -36,7 +36,7 @@ def http_address(url: str) -> SplitResult | None:
 def connect(visit: Visit, prefix: str, url: str, context: ssl.SSLContext) -> None:
     """Connects to the server of ``url`` by the protocol of the address, http or https.
 
-    Behind a proxy of the environment this says nothing about the server, so it is left out.
+    Where the environment names a proxy, a connection says nothing about the server, so none is made.
 
     Raises:
         Finding: one of the faults ``{prefix}_DNS`` to ``{prefix}_HTTP_TO_TLS``.
@@ -54,7 +54,7 @@ def connect(visit: Visit, prefix: str, url: str, context: ssl.SSLContext) -> Non
 
 
 def tls_context(prefix: str, bundle: str, *, insecure: bool) -> ssl.SSLContext:
-    """What the clients verify with, requests and botocore: the authorities of ``bundle``, or those of certifi.
+    """The TLS context of requests and of botocore: it trusts the authorities of ``bundle``, or those of certifi.
 
     Raises:
         Finding: ``bundle`` cannot be read.
@@ -79,7 +79,8 @@ def proxy_of(address: SplitResult) -> str:
 
 
 def breaks_off(prefix: str, url: str, error: Exception) -> Finding:
-    """``{prefix}_BREAKS_OFF``; where a proxy of the environment stands between, it may be that one."""
+    """The fault ``{prefix}_BREAKS_OFF``. Where the environment names a proxy, that one may have closed the
+    connection."""
     code = f"{prefix}_BREAKS_OFF"
     what, proxy = f"{Finding(code, '').what}: {error}", proxy_of(urlsplit(url))
     if proxy:
@@ -88,7 +89,7 @@ def breaks_off(prefix: str, url: str, error: Exception) -> Finding:
 
 
 def fits_a_header(text: str) -> bool:
-    """Whether a credential can be sent: a line end, a space or another alphabet cannot."""
+    """Whether HTTP can send a credential: it cannot send a line end, a space or another alphabet."""
     return text.isascii() and text.isprintable() and " " not in text
 
 
@@ -98,7 +99,7 @@ def leads_to_tls(url: str, status: int, location: str) -> bool:
 
 
 def _resolve(visit: Visit, prefix: str, url: str, host: str) -> None:
-    """Holds that the name resolves, in a thread of its own: a resolver that is silent is waited for much longer.
+    """Checks that the name resolves. It does so in a thread, since a silent resolver would make it wait much longer.
 
     Raises:
         Finding: it does not.
@@ -145,7 +146,7 @@ def _connected(visit: Visit, prefix: str, url: str, address: SplitResult) -> Ite
 
 
 def _resolver(error: Exception) -> str:
-    """Whether the name is unknown, or nobody answered."""
+    """What to add where no resolver answered; nothing where one did not know the name."""
     unanswered = getattr(error, "errno", None) == socket.EAI_AGAIN
     return " (the resolver does not answer; in a pod, NetworkPolicies have to allow DNS)" if unanswered else ""
 
@@ -191,7 +192,7 @@ def _speaks_http(visit: Visit, prefix: str, url: str, address: SplitResult) -> b
 
 
 def _speaks_tls_only(visit: Visit, prefix: str, url: str, address: SplitResult) -> bool:
-    """Whether plain http is answered by nothing or a complaint, and TLS by a handshake."""
+    """Whether the server answers TLS with a handshake, and plain http with nothing or a complaint."""
     with _connected(visit, prefix, url, address) as connection:
         answer = _plain_answer(visit, address, connection)
     complains = answer is not None and b" 400 " in answer[:16] and b"https" in answer.lower()

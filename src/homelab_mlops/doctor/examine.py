@@ -1,4 +1,4 @@
-"""Asks the checks: those that do not depend on each other together, and all within one deadline."""
+"""Asks the checks within one deadline. Checks that do not depend on each other run at the same time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Report:
         findings: the faults, each once.
         asked: how many checks ended, by group.
         not_looked_at: the reasons why something was not looked at, by group.
-        out_of_time: the checks, of those that were wanted, that the doctor's time did not suffice for.
+        out_of_time: the wanted checks that the doctor had no time for.
         requests: how many requests the checks sent, by group.
         in_doubt: whether a server did not confirm in time what a check did; ``not_looked_at`` says what.
         seconds: how long it took.
-        seen: whether any of the checks that were wanted ended.
+        seen: whether any wanted check ended.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -52,8 +52,8 @@ class Report:
 def examine(visit: Visit, groups: Collection[str], only: Collection[str] = ()) -> Report:
     """Asks every check of the groups, or of those that can find one of the codes ``only``.
 
-    A check whose predecessor found something broken, or had nothing to look at, is not asked: what it would find is a
-    consequence.
+    Where a check finds something broken, or has nothing to look at, the checks after it are not asked: they would only
+    find consequences.
     """
     started = time.monotonic()
     asked = _Round(visit, groups, only)
@@ -72,7 +72,7 @@ def examine(visit: Visit, groups: Collection[str], only: Collection[str] = ()) -
 
 
 class _Round:
-    """The checks that one visit asks, each in its thread, and what has become of them so far."""
+    """The checks that one visit asks, each in its thread, and their states so far."""
 
     def __init__(self, visit: Visit, groups: Collection[str], only: Collection[str]) -> None:
         self._visit, self._only = visit, only
@@ -108,7 +108,7 @@ class _Round:
             except NotLookedAtError as error:
                 outcome, reason = "partly" if error.partly else "absent", str(error)
             except Exception as error:
-                outcome, reason = "broken", f"{item.name} failed itself: {error!r}"
+                outcome, reason = "broken", f"{item.name} failed by a bug: {error!r}"
                 self._bugs.append(error)
             if any(finding.severity == "broken" for finding in found):
                 outcome = "broken"
@@ -136,10 +136,10 @@ class _Round:
                 reasons.append(reason)
 
     def report(self) -> Report:
-        """What was found until now; what ends later is not told.
+        """What the checks have found until now. A check that ends later does not count.
 
         Raises:
-            Exception: what a check failed with itself, where nothing else was found.
+            Exception: a check failed by a bug of its own, and no check found anything.
         """
         with self._changed:
             self._over = True
@@ -177,7 +177,7 @@ def _late_in_words(name: str, why: str) -> str:
 
 
 def _blocked(item: Check, state: dict[str, str]) -> str:
-    """Why a check is not asked, or nothing. A check that had nothing to look at keeps back only its own group's."""
+    """Why a check is not asked, or nothing. A check with nothing to look at keeps back only its own group."""
     before = {state[name] for name in item.after if name in state}
     if before & {"broken", "blocked"}:
         return "blocked"
@@ -200,7 +200,7 @@ def _wanted(groups: Collection[str], only: Collection[str]) -> set[str]:
 
 
 def _with_needed(wanted: set[str], groups: Collection[str]) -> dict[str, Check]:
-    """The checks, and those of the groups that have to be fine before."""
+    """The checks, and the checks of the groups that must be fine before them."""
     names = {*wanted}
     while more := {name for known in names for name in CHECKS[known].after if CHECKS[name].group in groups} - names:
         names |= more

@@ -59,7 +59,7 @@ def _connection(prefix: str, server: str, address: str, bundle: str) -> tuple[Fa
         Fault(
             f"{prefix}_TLS_WRONG_HOST",
             f"TLS fails: the certificate of the {server} is for another name",
-            f"call it by a name of its certificate, in {address}",
+            f"write a name of its certificate in {address}",
         ),
         Fault(f"{prefix}_TLS_FAILS", f"TLS fails with the {server}", "look at the server's TLS settings"),
         Fault(
@@ -106,7 +106,7 @@ _TRACKING = (
     ),
     Fault(
         "TRACKING_FORBIDDEN",
-        "the tracking server denies this user the access",
+        "the tracking server denies access to this user",
         "give the user EDIT permission on the experiment, or use another user",
     ),
     Fault(
@@ -191,13 +191,13 @@ _STORE = (
     Fault(
         "STORE_WRONG_SECRET",
         "the secret key is wrong: the signatures differ",
-        "check AWS_SECRET_ACCESS_KEY, with no space or line end in it; a proxy has to leave Host and path as they are",
+        "check AWS_SECRET_ACCESS_KEY: it has no space and no line end; a proxy must not change Host and path",
     ),
     Fault("STORE_EXPIRED", "the credentials have expired", "get new ones, and set AWS_SESSION_TOKEN with them"),
     Fault(
         "STORE_WRONG_TOKEN",
         "the session token is missing or wrong",
-        "set AWS_SESSION_TOKEN to the one of these keys, or unset it where the keys are lasting ones",
+        "set AWS_SESSION_TOKEN to the token of these keys, or unset it where the keys have none",
     ),
     Fault(
         "STORE_CLOCK",
@@ -247,7 +247,7 @@ _STORE = (
     ),
     Fault(
         "STORE_DENIED_MULTIPART",
-        "these credentials, or the store, allow no multipart uploads, as which files above 8 MiB are sent",
+        "these credentials, or the store, allow no multipart uploads, which boto3 uses for files above 8 MiB",
         "grant s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts on arn:aws:s3:::BUCKET/*",
     ),
     Fault(
@@ -281,7 +281,7 @@ _CLUSTER = (
     Fault(
         "CLUSTER_DENIED",
         "the API server refuses the credentials of this context",
-        "log in anew; the doctor needs to read what the platform's namespaces hold",
+        "log in anew; the doctor needs the right to read in the platform's namespaces",
     ),
     Fault(
         "CLUSTER_CRD_MISSING",
@@ -301,13 +301,13 @@ _CLUSTER = (
     Fault(
         "CLUSTER_PVC_NO_CLASS",
         "a volume waits for a StorageClass that does not exist",
-        "`kubectl get storageclass`; then `homelab init --storage-class NAME`, commit and push; delete the claim, "
-        "which is not changed",
+        "`kubectl get storageclass`; then `homelab init --storage-class NAME`, commit and push, and "
+        "delete the claim: Kubernetes changes no claim that exists",
     ),
     Fault(
         "CLUSTER_PVC_ACCESS_MODE",
         "a volume waits: it asks for an access mode that its StorageClass does not have",
-        "ask for ReadWriteOnce; delete the pending claim, since a claim is not changed",
+        "ask for ReadWriteOnce, and delete the pending claim: Kubernetes changes no claim that exists",
     ),
     Fault(
         "CLUSTER_PVC_PENDING",
@@ -333,7 +333,7 @@ _CLUSTER = (
     Fault(
         "CLUSTER_POD_REJECTED",
         "a pod is not admitted",
-        "read the reason; the namespaces hold Pod Security `restricted`",
+        "read the reason; the namespaces enforce Pod Security `restricted`",
     ),
     Fault(
         "CLUSTER_QUOTA",
@@ -420,13 +420,14 @@ _GITOPS = (
     ),
     Fault(
         "GITOPS_REPOSITORY_LOGIN",
-        "the git repository refuses the credentials, or wants some",
+        "the git repository refuses the credentials, or needs some",
         "make the repository readable, or give Argo CD a repository Secret with working credentials",
     ),
     Fault(
         "GITOPS_REPOSITORY_MISSING",
         "there is no such git repository",
-        "check the path of `repository` in clusters/homelab/settings.yaml; a private one looks the same without login",
+        "check the path of `repository` in clusters/homelab/settings.yaml; a private repository looks the same "
+        "without a login",
     ),
     Fault(
         "GITOPS_REVISION_MISSING",
@@ -438,7 +439,7 @@ _GITOPS = (
         "an Application names a folder that the repository does not have",
         "correct spec.source.path, or push the folder",
     ),
-    Fault("GITOPS_NOT_PUSHED", "what lies here is not what Argo CD deploys", "commit and push", severity="warning"),
+    Fault("GITOPS_NOT_PUSHED", "Argo CD does not deploy what this clone holds", "commit and push", severity="warning"),
 )
 
 FAULTS: dict[str, Fault] = {fault.code: fault for fault in (*_TRACKING, *_STORE, *_CLUSTER, *_GITOPS)}

@@ -1,4 +1,4 @@
-"""A fault that is there: what a check yields, and what the doctor reports."""
+"""A fault that a check found, and that the doctor reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from homelab_mlops.errors import ClusterError, HomelabError, RepositoryError, St
 
 
 class Finding(HomelabError):  # noqa: N818 - what is found; an error only where it is raised
-    """A fault that is there. A check yields it, or raises it where nothing after it could be looked at."""
+    """A fault that a check found. The check yields it, or raises it where it cannot look any further."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from homelab_mlops.gitops.secrets import unseal
 
 DECLARED = ("apps", "base", "clusters", "overlays", "workflows")
 _PRIVATE_KEY = re.compile(r"^\s*-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s*$", re.MULTILINE)
-# git searches the history with these patterns too, so they use what git and Python have in common.
+# git searches the history with these patterns too, so they use only the syntax that git and Python share.
 _MANIFEST = r"kind[\"']? *: *[\"']?(Secret|Config)([^A-Za-z]|$)|^ *secretGenerator:"
 _VARIABLE = r"^(export )?[A-Z0-9_]*(PASSWORD|SECRET|TOKEN|ACCESS_KEY)[A-Z0-9_]*=[\"']?[^<$\"' ]"
 # A pattern that git looks for in the history, and where.
@@ -54,7 +54,7 @@ _REMOTE = (
 
 
 def remote_code(message: str) -> str | None:
-    """The code of what git, or Argo CD, says of a repository it cannot fetch."""
+    """The fault's code, by what git or Argo CD says when it cannot fetch a repository."""
     found = (code for code, pattern in _REMOTE if re.search(pattern, message, re.IGNORECASE))
     return next(found, None)
 
@@ -81,7 +81,7 @@ def _initialised(visit: Visit) -> Path:
 
 @check("gitops", "GITOPS_PLAIN_SECRET")
 def plain_secrets(visit: Visit) -> Iterator[Finding]:
-    """Whether a Secret with values, or a private key, is committed or would be by the next `git add`."""
+    """Whether a Secret with values or a private key is committed, or would be by the next `git add`."""
     root = root_of(visit)
     listed = _git(visit, root, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     names = [name for name in listed.split("\0") if name]
@@ -122,7 +122,7 @@ def _in_history(visit: Visit, root: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _plain(name: str, text: str) -> str:
-    """What in a file is secret, or nothing."""
+    """Which secret a file holds, if any."""
     if name.startswith("tests/"):
         return ""  # broken examples, whose keys open nothing
     if _PRIVATE_KEY.search(text) and not name.endswith((".py", ".md")):
@@ -202,7 +202,7 @@ def remote(visit: Visit) -> Iterator[Finding]:
 
 @check("gitops", "GITOPS_NOT_PUSHED", after=[remote])
 def pushed(visit: Visit) -> Iterator[Finding]:
-    """Whether what lies here is what Argo CD would deploy."""
+    """Whether Argo CD would deploy what this clone holds."""
     root = _initialised(visit)
     head = _git(visit, root, "rev-parse", "HEAD").strip()
     status = _git(visit, root, "status", "--porcelain", "--untracked-files=all", "--", *DECLARED).splitlines()
@@ -290,7 +290,7 @@ def unsealable(
 
 
 def _scope_of(digest: bytes, metadata: dict[str, Any], others: list[tuple[str, str]]) -> str:
-    """In words, what a value was sealed for whose label has this SHA-256."""
+    """In words: the name and namespace that a value was sealed for, by the SHA-256 of its label."""
     namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
     names = {*others, *((space, name) for space, _ in others), *((namespace, known) for _, known in others)}
     labels = ["", *sorted({space for space, _ in names}), *sorted(f"{space}/{known}" for space, known in names)]
@@ -312,7 +312,8 @@ def schedules(visit: Visit) -> Iterator[Finding]:
 
 @check("gitops", "GITOPS_CRD_RACED")
 def waves(visit: Visit) -> Iterator[Finding]:
-    """Whether each custom resource of the tree comes after its CRD: within one Application Argo CD sees to it."""
+    """Whether each custom resource of the tree comes after its CRD. Within one Application Argo CD orders them
+    itself."""
     from homelab_mlops.gitops.render import applications
 
     root = root_of(visit)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from homelab_mlops.clients.kubernetes import Cluster, Object
 
 ARGO, SEALED = "argoproj.io/v1alpha1", "bitnami.com/v1alpha1"
-# The greatest age at which an event or a restart is still told.
+# The doctor does not report an event or a restart that is older than this.
 RECENT = datetime.timedelta(minutes=15)
 _Listing = tuple[str, str, str]
 
@@ -23,7 +23,7 @@ class Live:
     """The objects of a cluster as this visit first saw them; the checks share it, each in its thread.
 
     Attributes:
-        cluster: the cluster itself, for what is no listing.
+        cluster: the client of the cluster, for requests that list nothing.
         namespaces: the labels of every namespace, by its name.
         own: the names of the namespaces that belong to the platform.
     """

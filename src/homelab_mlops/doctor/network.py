@@ -133,12 +133,12 @@ def _blocking_side(policies: list[Policy], connection: Connection, namespaces: d
 
 
 def _ingress_controllers(pods: list[dict[str, Any]], own: Pods) -> list[Pods]:
-    """One for each namespace that has one."""
+    """The pods of an ingress controller, for each namespace that has one."""
     found = {}
     for pod in pods:
         labels = pod["metadata"].get("labels", {})
         namespace = pod["metadata"]["namespace"]
-        # Of a whole namespace only the well-known names count: not each of its pods is the controller.
+        # Where the setting selects a whole namespace, only well-known names count: other pods may lie in it too.
         is_own = own.labels and namespace == own.namespace and dict(own.labels).items() <= labels.items()
         if is_own or labels.get("app.kubernetes.io/name") in INGRESS_NAMES:
             found[namespace] = tuple(sorted(labels.items()))
@@ -185,7 +185,7 @@ def _is_peer(peer: dict[str, Any] | None, there: Pods | str, own: str, namespace
     if peer is None:
         return True
     if "ipBlock" in peer:
-        # Only the owner knows the addresses of this cluster, so the doctor takes the block for the right one.
+        # Only the owner knows the cluster's addresses, so the doctor assumes that the block contains them.
         return isinstance(there, str) or there.namespace == "kube-system"
     if isinstance(there, str):
         return False

@@ -75,7 +75,7 @@ def groups_of(options: Options) -> tuple[str, ...]:
     """The groups of checks to ask; imports them, which registers their checks."""
     from homelab_mlops.doctor import store, tracking  # noqa: F401
 
-    # An image that has the pipeline only can look at no more either.
+    # An image that holds the pipeline alone cannot look at more.
     if options.in_cluster or not importlib.util.find_spec("kubernetes"):
         return IN_CLUSTER
     from homelab_mlops.doctor import cluster, gitops, sync, workloads  # noqa: F401
@@ -150,7 +150,7 @@ def as_document(report: Report) -> dict[str, Any]:
 
 
 def show(report: Report) -> None:
-    """Prints the findings, then in a line each what was and what was not looked at."""
+    """Prints the findings, then a line for each group that was looked at, and for each that was not."""
     from rich.text import Text
 
     out = stdout()

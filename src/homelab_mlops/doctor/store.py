@@ -1,4 +1,4 @@
-"""The checks of the object store: MLflow's, where this is its environment, and the tables' that a retraining reads."""
+"""The checks of the object store: of MLflow's bucket in MLflow's environment, else of the tables of a retraining."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def locations(visit: Visit) -> list[Location]:
     Raises:
         NotLookedAtError: it names none.
     """
-    # Not stripped: boto3 takes a line end at its end for a part of the address.
+    # Not stripped: boto3 takes a line end as part of the address.
     endpoint = next((value for name in ENDPOINTS if (value := visit.env.get(name, ""))), "")
     if destination := visit.store or visit.variable(*_DESTINATIONS):
         if not destination.startswith("s3://"):

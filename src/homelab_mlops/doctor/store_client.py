@@ -27,7 +27,7 @@ NAMED_BY_MLFLOW = tuple(dict.fromkeys(s3.WORDS.values()))
 
 @dataclass(frozen=True)
 class Location:
-    """One place of objects: ``write`` says that it is MLflow's; else it is where a table (``key``) is read."""
+    """Where objects lie. With ``write`` it is MLflow's bucket, otherwise a table (``key``) that is only read."""
 
     endpoint: str
     bucket: str
@@ -41,12 +41,12 @@ class Location:
 
 
 def is_insecure(visit: Visit, place: Location) -> bool:
-    """Whether MLflow would take any certificate of its store."""
+    """Whether MLflow accepts any certificate of its store."""
     return place.write and visit.variable("MLFLOW_S3_IGNORE_TLS").lower() in ("true", "1")
 
 
 def _expired(visit: Visit) -> bool:
-    """Whether the session token says so itself: MinIO's is a JWT, and MinIO answers the same to one that is wrong."""
+    """Whether the session token itself, a JWT, has expired: MinIO gives the same answer to a token that is wrong."""
     parts = visit.variable("AWS_SESSION_TOKEN").split(".")
     if len(parts) != 3:
         return False
@@ -179,7 +179,7 @@ class Asked:
 
 
 def client_of(visit: Visit, place: Location, *, style: str = "", checksums: str = "when_supported") -> S3Client:
-    """A client as MLflow's or the pipeline's, that tries once and gives up soon."""
+    """A client with the settings of MLflow's or of the pipeline's, which tries once and gives up soon."""
     import urllib3
     from botocore import exceptions as boto
 
@@ -214,7 +214,7 @@ def client_of(visit: Visit, place: Location, *, style: str = "", checksums: str 
 def _no_redirect(response: tuple[Any, dict[str, Any]] | None, operation: Any, **_more: Any) -> None:
     """Raises the store's error about a wrong region, after which boto3 would ask again in the right one.
 
-    A presigned request has no second try, nor has another client.
+    Other clients, and presigned requests, do not ask a second time.
     """
     from botocore.exceptions import ClientError
 

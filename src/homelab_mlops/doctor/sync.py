@@ -79,7 +79,7 @@ def _application_finding(where: str, source: dict[str, Any], message: str) -> Fi
     after=[kinds, executors, admitted, network, sealed, schedules, volumes, pods, applications],
 )
 def in_sync(visit: Visit) -> Iterator[Finding]:
-    """Whether each Application that was synced stays so: looked at twice, since healing takes its seconds."""
+    """Whether each synced Application stays in sync. The check looks twice, since healing takes seconds."""
     first = {app["metadata"]["name"] for app in find(visit, *APPLICATION) if _stuck(app)}
     if not first:
         return

@@ -189,7 +189,7 @@ def _newest_revision() -> str:
     before=[store.usable],
 )
 def artifact_root(visit: Visit) -> None:
-    """Whether the experiments' artifacts go through MLflow; leaves where a probe of them can lie."""
+    """Whether the experiments' artifacts go through MLflow. It leaves to other checks where a probe object can lie."""
     uri = tracking_uri(visit)
     found = [experiment for model in visit.models if (experiment := _experiment(visit, model.name))]
     visit.shared["own"] = bool(found)
@@ -299,7 +299,8 @@ def _written_and_read(visit: Visit, path: str, probe: str) -> Iterator[Finding]:
     read = ask(visit, "GET", path)
     if read.status_code != 200 or read.content != _SMALL:
         raise store_client.named_by_mlflow(message_of(read)) or Finding("TRACKING_PROXY_CANNOT_READ", where)
-    # Tried before the large write, which else might stay. MLflow says "deleted" also where its store refused it.
+    # The deletion is tried before the large write, which might stay. MLflow says "deleted" even where its store
+    # refuses.
     if ask(visit, "DELETE", path).status_code >= 400 or ask(visit, "GET", path).status_code == 200:
         what = "MLflow may not delete in its artifact store: the doctor's probe object stays"
         yield Finding("STORE_DENIED_DELETE", where, what)

@@ -17,16 +17,17 @@ from homelab_mlops.errors import HomelabError
 
 # How long the checks may take together; with the start of Python the doctor stays under ten seconds.
 BUDGET_SECONDS = 7.0
-# Once the time is over or the command is stopped, a check has so long to end; then the doctor deletes its probe.
+# After the deadline, or a stop, a check has this long to end; then the doctor deletes its probe.
 TIDY_SECONDS = 1.0
 # How long a request that deletes a probe may take.
 DELETE_SECONDS = 1.0
-# A server that had less time than this to answer is not called silent: the doctor's time was over, not the server's.
+# The doctor calls a server silent only after it has waited this long: before, only its own time was over.
 PATIENCE_SECONDS = 2.5
 
 
 class NotLookedAtError(Exception):
-    """A check has nothing to look at here; its text says why. After one that has it ``partly``, others can be asked."""
+    """A check has nothing to look at here; the text says why. With ``partly`` the checks after it are asked all the
+    same."""
 
     def __init__(self, why: str, *, partly: bool = False) -> None:
         super().__init__(why)
@@ -34,7 +35,7 @@ class NotLookedAtError(Exception):
 
 
 class OutOfTimeError(HomelabError):
-    """The doctor's time was over before a server answered, of which that says nothing.
+    """The doctor's time was over before a server answered. That says nothing about the server.
 
     A check raises it where it cannot go on, and yields it where it can.
     """
@@ -59,7 +60,7 @@ class Model:
 
 @dataclass
 class Visit:
-    """What the doctor is called to, and until when.
+    """What one call of the doctor looks at, and until when.
 
     Attributes:
         env: the environment variables.
@@ -136,7 +137,8 @@ class Visit:
             client.close()
 
     def seconds(self, most: float) -> float:
-        """How long a request may take: ``most``, or what is left; once it is over, what deleting a probe may take."""
+        """How long a request may take: ``most`` or the time that is left; after the deadline, the time to delete a
+        probe."""
         if self.stopped.is_set():
             return min(most, DELETE_SECONDS)
         return max(0.2, min(most, self.deadline - time.monotonic()))

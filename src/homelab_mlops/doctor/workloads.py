@@ -26,7 +26,7 @@ _PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverP
 
 @check("cluster", "CLUSTER_QUOTA", "CLUSTER_POD_REJECTED", after=[executors])
 def admitted(visit: Visit) -> Iterator[Finding]:
-    """Whether something that should have pods was refused them, by a quota or by what admits pods."""
+    """Whether a quota, or an admission controller, refuses the pods of a workload."""
     events = warnings(visit)
     for kind, api_version in (("ReplicaSet", "apps/v1"), ("StatefulSet", "apps/v1"), ("Job", "batch/v1")):
         for item in find(visit, api_version, kind):
@@ -51,7 +51,7 @@ def _wants_pods(item: Object) -> bool:
 
 
 def _refusal(item: Object, texts: list[str]) -> Iterator[Finding]:
-    """What the API server said when it refused a pod; a missing ServiceAccount is told by ``accounts``."""
+    """What the API server said when it refused a pod; the check ``accounts`` names a missing ServiceAccount."""
     text = next((text for text in texts if re.search(r"is forbidden|denied the request", text)), "")
     if quota := re.search(r"(?:exceeded|failed) quota", text):
         yield Finding("CLUSTER_QUOTA", name_of(item), f"{name_of(item)}: {_from(text, quota[0])}")
@@ -83,7 +83,7 @@ def schedules(visit: Visit) -> Iterator[Finding]:
     after=[volumes, sealed, executors, network],
 )
 def pods(visit: Visit) -> Iterator[Finding]:
-    """Whether each pod runs; of workflows, those of the last one of each model."""
+    """Whether each pod runs. Of each model's workflows only the last one counts."""
     latest = latest_workflows(visit)
     running = {name for name, ended in latest.items() if not ended}
     done = {item["metadata"]["name"] for item in find(visit, "batch/v1", "Job") if item["status"].get("succeeded")}
@@ -93,7 +93,7 @@ def pods(visit: Visit) -> Iterator[Finding]:
         metadata, failed = pod["metadata"], pod.get("status", {}).get("phase") == "Failed"
         owners = {owner["kind"]: owner["name"] for owner in metadata.get("ownerReferences", [])}
         workflow = metadata.get("labels", {}).get("workflows.argoproj.io/workflow")
-        # A failed pod is not told where another replaces it: a step's next try, a Job that succeeded, a Deployment's.
+        # A failed pod does not count where another one replaced it: the next try of a step, a Job's, a Deployment's.
         replaced = workflow in running or owners.get("Job") in done or {"ReplicaSet", "StatefulSet"} & owners.keys()
         if (workflow and workflow not in latest) or (failed and replaced):
             continue
@@ -151,7 +151,7 @@ def _unscheduled(reason: str) -> str | None:
     if re.search(r"persistentvolumeclaim \S+ not found", reason):
         return "CLUSTER_POD_CONFIG"
     if "persistentvolumeclaim" in reason.lower():
-        return None  # the check `volumes` tells it
+        return None  # the check `volumes` names it
     if "Insufficient memory" in reason:
         return "CLUSTER_NO_MEMORY"
     return "CLUSTER_NO_CPU" if "Insufficient cpu" in reason else "CLUSTER_UNSCHEDULABLE"
