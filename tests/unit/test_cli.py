@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +17,18 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from homelab_mlops.cli import app
+from homelab_mlops.model.parameters import resolve
+from homelab_mlops.model.spec import load_spec
+from homelab_mlops.pipeline import demo
+from homelab_mlops.pipeline.train import _show
 from tests.conftest import HOMELAB, ROOT, clean_environment, refused
 
 # What takes longer to import than a shell should wait, and nobody needs for help.
 HEAVY = {"boto3", "kubernetes", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "rich", "xgboost", "yaml"}
+
+
+# These print lines for a person, write files, or run until they are stopped.
+WITHOUT_JSON = {"bootstrap", "data push", "demo", "image", "init", "serve", "storage apply", "ui"}
 
 
 def commands(command: Any, name: str = "homelab") -> Iterator[tuple[str, Any]]:
@@ -172,3 +183,51 @@ def test_help_and_completion_load_nothing_heavy(line: str, desk: Path) -> None:
     assert "typer" in loaded
     # Typer itself reads the words of a command that runs with Pydantic.
     assert loaded & HEAVY <= ({"pydantic"} if line == "train --help" else set())
+
+
+def test_what_a_script_would_read_is_there_as_json() -> None:
+    for name, command in commands(get_command(app)):
+        options = {option for parameter in command.params for option in parameter.opts}
+        if not command.hidden and name.removeprefix("homelab ") not in WITHOUT_JSON:
+            assert options & {"--json", "--output"}, name
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "nope", "--json"]])
+def test_a_reader_who_has_gone_is_no_error(words: list[str], desk: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**clean_environment(), "HOME": str(desk), "PATH": str(desk / "bin")}
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            [HOMELAB, *words], cwd=desk, env=environment, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert "pipe" not in done.stderr.lower()
+    assert "stopped" not in done.stderr
+    assert done.stderr == "" or words[1:] == ["nope", "--json"]
+
+
+def test_a_training_says_only_parameters_that_differ_from_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = load_spec(str(ROOT / "workflows/models/churn"))
+    _show(spec, resolve(spec.task, spec.train, {}, {"max_bin": "64", "eta": "0.1"}, gate_metric=spec.gate.metric))
+    said = capsys.readouterr().err
+    assert "  max_bin = 64  (command line)\n" in said
+    assert "  num_round = 2000  (model.yaml)\n" in said
+    assert "tree_method" not in said
+    assert "eta" not in said
+
+
+def test_the_addresses_of_the_demo_are_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int | None] = []
+
+    @contextmanager
+    def server(_folder: Path, port: int | None) -> Iterator[SimpleNamespace]:
+        opened.append(port)
+        yield SimpleNamespace(wait=lambda: None)
+
+    monkeypatch.setattr(demo, "mlflow_server", server)
+    monkeypatch.setattr(demo, "_show_pages", lambda: None)
+    (tmp_path / "mlflow.db").touch()
+    (tmp_path / demo.PORT).write_text("5055\n", encoding="ascii")
+    demo.ui(tmp_path, None)
+    demo.ui(tmp_path, 5056)
+    assert opened == [5055, 5056]

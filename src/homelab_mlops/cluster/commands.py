@@ -61,15 +61,17 @@ def run(
     context: Context = None,
     deadline: Annotated[int, typer.Option(min=1, help="Seconds to follow it.")] = 3600,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for its end.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
 ) -> None:
     """Start a model's retraining now, and follow it step by step to the address of its MLflow run.
 
     \b
     homelab run churn
+    homelab run churn --json | jq -r .registration.version
     """
     from homelab_mlops.cluster.run import run as run_model
 
-    run_model(model, context, deadline=deadline, follow=follow)
+    run_model(model, context, deadline=deadline, follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -108,6 +110,7 @@ def promote(
     ],
     context: Context = None,
     deadline: Deadline = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
 ) -> None:
     """Commit the one line that makes a version serve after the next push; `git revert` is the way back.
 
@@ -116,7 +119,7 @@ def promote(
     """
     from homelab_mlops.cluster.models import promote_command
 
-    promote_command(model, version, context, deadline=deadline)
+    promote_command(model, version, context, deadline=deadline, as_json=as_json)
 
 
 @app.command()

@@ -113,7 +113,10 @@ def models_command(model: str | None, context: str | None, *, as_json: bool) -> 
         say(f"the registry cannot be asked: {error.what}")
     if model is not None:
         if model not in named:
-            raise RepositoryError(f"no model {model!r}", fix=f"models: {', '.join(named) or 'none yet'}")
+            unasked = ", and the registry cannot be asked" if registry is None else ""
+            raise RepositoryError(
+                f"git names no model {model!r}{unasked}", fix=f"models: {', '.join(named) or 'none yet'}"
+            )
         named = {model: named[model]}
     try:
         from homelab_mlops.clients.kubernetes import Cluster
@@ -193,9 +196,12 @@ def promote(model: str, version: str, context: str | None, *, deadline: float) -
     return git.output(root, "rev-parse", "HEAD")
 
 
-def promote_command(model: str, version: str, context: str | None, *, deadline: float) -> None:
+def promote_command(model: str, version: str, context: str | None, *, deadline: float, as_json: bool) -> None:
     """The command `homelab promote`."""
     commit = promote(model, version, context, deadline=deadline)
+    if as_json:
+        print_json({"model": model, "version": version, "commit": commit})
+        return
     stdout().print(
         f"{promotion.subject(model, version)}: commit {commit[:12]}. `git push` makes it serve.", markup=False
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from homelab_mlops.clients.kubernetes import Cluster
-from homelab_mlops.console import say, stdout
+from homelab_mlops.console import print_json, say, stdout
 from homelab_mlops.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ _API_VERSION = "argoproj.io/v1alpha1"
 _ENDED = {"Succeeded", "Failed", "Error"}
 
 
-def run(model: str, context: str | None, *, deadline: float, follow: bool) -> None:
+def run(model: str, context: str | None, *, deadline: float, follow: bool, as_json: bool) -> None:
     """Starts the workflow and, with ``follow``, prints each step until it has ended.
+
+    The JSON names the workflow, and after ``follow`` the version that it registered, or null.
 
     Raises:
         ClusterError: the model has no CronWorkflow here, or its workflow did not succeed within ``deadline`` seconds.
@@ -31,15 +33,19 @@ def run(model: str, context: str | None, *, deadline: float, follow: bool) -> No
     cluster = Cluster(context, patience=deadline)
     workflow = start(cluster, model)
     name = workflow["metadata"]["name"]
-    stdout().print(f"workflow {NAMESPACE}/{name}")
-    if follow:
-        outputs = follow_workflow(cluster, name, time.monotonic() + deadline)
-        if "registration" in outputs:
-            made = json.loads(outputs["registration"])
-            page, run_page = (_from_outside(cluster, made[key]) for key in ("url", "run_url"))
-            stands = f"the {made['alias']}" if made["alias"] else "rejected by the gate, without an alias"
-            stdout().print(f"{made['name']} version {made['version']} is {stands}: {page}", markup=False)
-            stdout().print(f"run: {run_page}", markup=False)
+    started = f"{NAMESPACE}/{name}"
+    if not as_json:
+        stdout().print(f"workflow {started}")
+    outputs = follow_workflow(cluster, name, time.monotonic() + deadline) if follow else {}
+    made = json.loads(outputs.get("registration", "null"))
+    if made is not None:
+        made |= {key: _from_outside(cluster, made[key]) for key in ("url", "run_url")}
+    if as_json:
+        print_json({"workflow": started, "registration": made})
+    elif made is not None:
+        stands = f"the {made['alias']}" if made["alias"] else "rejected by the gate, without an alias"
+        stdout().print(f"{made['name']} version {made['version']} is {stands}: {made['url']}", markup=False)
+        stdout().print(f"run: {made['run_url']}", markup=False)
 
 
 def _from_outside(cluster: Cluster, url: str) -> str:

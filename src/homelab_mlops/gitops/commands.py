@@ -88,6 +88,7 @@ def seal(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Where a new Secret belongs.")] = None,
     rotate: Annotated[bool, typer.Option("--rotate", help="Generate the credential anew.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the credential in plain text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --show: for a script.")] = False,
     key_file: KeyFile = None,
 ) -> None:
     """Bring, replace, rotate or show a credential that is sealed in the repository.
@@ -100,10 +101,11 @@ def seal(
     homelab seal backup-target KEY -n minio      # a new Secret
     homelab seal --rotate s3-mlflow              # new values, then commit and push
     homelab seal --show mlflow-admin
+    homelab seal --show --json s3-mlflow | jq -r .accessKey
     """
     from homelab_mlops.gitops.secrets.seal import seal_command
 
-    seal_command(name, keys or [], namespace=namespace, rotate_it=rotate, show=show, key_file=key_file)
+    seal_command(name, keys or [], namespace=namespace, rotate_it=rotate, show=show, as_json=as_json, key_file=key_file)
 
 
 @app.command()

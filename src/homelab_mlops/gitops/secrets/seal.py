@@ -11,7 +11,7 @@ from typing import Any
 import typer
 import yaml
 
-from homelab_mlops.console import stdout
+from homelab_mlops.console import print_json, stdout
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.init import write_all
 from homelab_mlops.gitops.private import edited
@@ -34,14 +34,27 @@ _KEY = re.compile(r"[-._a-zA-Z0-9]+")
 
 
 def seal_command(
-    name: str, keys: list[str], *, namespace: str | None, rotate_it: bool, show: bool, key_file: Path | None
+    name: str,
+    keys: list[str],
+    *,
+    namespace: str | None,
+    rotate_it: bool,
+    show: bool,
+    as_json: bool,
+    key_file: Path | None,
 ) -> None:
     """The command `homelab seal`: takes the values from standard input or hidden prompts, prints what changed."""
     root = find_root()
     if show:
-        for field, value in reveal(root, name, key_file=key_file).items():
+        fields = reveal(root, name, key_file=key_file)
+        if as_json:
+            print_json(fields)
+            return
+        for field, value in fields.items():
             stdout().print(f"{field}={value}", markup=False)
         return
+    if as_json:
+        raise RepositoryError("--json belongs to --show", where=f"homelab seal {name}")
     if rotate_it:
         changed = rotate(root, name, key_file=key_file)
     else:
