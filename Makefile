@@ -60,7 +60,7 @@ $(GRADERS)/.installed: $(UV) requirements/graders.txt
 	$(UV) pip install --quiet --python $(GRADERS)/bin/python --require-hashes -r requirements/graders.txt
 	touch $@
 
-check: programs $(GRADERS)/.installed ## Render every application, validate strictly, hold it to the policies and to other people's checks
+check: programs $(GRADERS)/.installed ## Render every application, validate strictly, hold it to the policies, and run the graders
 	$(BIN)/homelab check
 	$(BIN)/homelab grade
 

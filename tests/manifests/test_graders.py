@@ -1,4 +1,4 @@
-"""What other people's checks find is mended or accepted, and they do find what is wrong."""
+"""Each finding of a grader is mended or accepted, and the graders do find what is wrong."""
 
 from __future__ import annotations
 

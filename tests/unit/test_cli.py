@@ -142,7 +142,7 @@ def test_completion_outside_a_clone_offers_nothing(tmp_path: Path) -> None:
     [
         (["train"], "homelab train MODEL (models: churn, flight-delay)"),
         (["ingest", "churn"], "`--source demo` for the built-in table"),
-        (["diff"], "bring it to PATH, or cd into your clone"),
+        (["diff"], "put it on PATH, or cd into your clone"),
     ],
 )
 def test_the_remedy_fits(arguments: list[str], remedy: str, desk: Path) -> None:

@@ -1,1 +1,1 @@
-"""What a person runs in the repository. Imports neither MLflow nor XGBoost."""
+"""What a person runs in the repository. This room imports neither MLflow nor XGBoost."""

@@ -1,4 +1,4 @@
-"""Holds the whole tree to its schemas and policies, as Argo CD would see it; nothing is skipped in silence."""
+"""Holds the whole tree to its schemas and policies, as Argo CD would see it. It never skips anything silently."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ spec:
 
 @dataclass
 class Report:
-    """What a check has seen."""
+    """What `homelab check` has seen."""
 
     findings: list[Violation] = field(default_factory=list)
     objects: int = 0
@@ -91,7 +91,7 @@ def check_repository(root: Path) -> Report:
 
 
 def _own_files(root: Path, rendered: list[Rendered]) -> dict[str, str]:
-    """Of an Application whose upstream is out of reach, the complete objects that lie here; and the root."""
+    """The complete objects of an Application whose upstream is out of reach; and the root."""
     files = {"root": root / "clusters/homelab/root.yaml"}
     for item in rendered:
         if item.unreachable:
@@ -101,7 +101,7 @@ def _own_files(root: Path, rendered: list[Rendered]) -> dict[str, str]:
 
 
 def _validate(texts: dict[str, str], folder: Path) -> list[Violation]:
-    """What is wrong, by kubeconform, which a manifest with two faults beside the others keeps honest."""
+    """What kubeconform finds wrong. A manifest with two known faults beside the others proves that it looks."""
     findings = []
     report = _kubeconform({**texts, "canary": CANARY}, folder)
     if [item["status"] for item in report.pop("canary")] != ["statusInvalid", "statusInvalid"]:
@@ -115,7 +115,7 @@ def _validate(texts: dict[str, str], folder: Path) -> list[Violation]:
 
 
 def _kubeconform(texts: dict[str, str], folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """What it says of each object, by the name of its text."""
+    """What kubeconform says of each object, by the name of its text."""
     with tempfile.TemporaryDirectory() as work:
         files = {str(Path(work) / f"{number}.yaml"): name for number, name in enumerate(texts)}
         for file, name in files.items():

@@ -42,11 +42,14 @@ def init(
         str | None, typer.Option("--argo-cd-version", help="Release of Argo CD to pin, such as v3.6.1.")
     ] = None,
     key_file: KeyFile = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: what is not given stays as it is.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Ask nothing, and keep every setting that no option gives.")
+    ] = False,
 ) -> None:
     """Make a fork your own: settings, sealing key, credentials. Safe to run again.
 
-    Asks for what is not given. Writes only sealed credentials; the private key goes outside the repository.
+    Asks for each setting that no option gives. Writes credentials only sealed; the private key goes outside the
+    repository.
 
     \b
     homelab init
@@ -83,9 +86,9 @@ def seal(
         ),
     ],
     keys: Annotated[
-        list[str] | None, typer.Argument(help="Its keys; asked for without echo.", show_default=False)
+        list[str] | None, typer.Argument(help="Its keys; their values are typed without echo.", show_default=False)
     ] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Where a new Secret belongs.")] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace of a new Secret.")] = None,
     rotate: Annotated[bool, typer.Option("--rotate", help="Generate the credential anew.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the credential in plain text.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --show: for a script.")] = False,
@@ -110,14 +113,14 @@ def seal(
 
 @app.command()
 def image(
-    names: Annotated[list[str] | None, typer.Argument(help="Some of them (default: all four).")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="The images to build (default: all four).")] = None,
     to: Annotated[
         Literal["registry", "k3s"] | None,
-        typer.Option(help="Push them to the registry that is pinned, or import them into the k3s of this machine."),
+        typer.Option(help="Push the images to the pinned registry, or import them into the k3s of this machine."),
     ] = None,
     engine: Annotated[
         Literal["docker", "podman", "buildah"] | None,
-        typer.Option(help="What builds them (default: the first that PATH has).", show_default=False),
+        typer.Option(help="The program that builds (default: the first one on PATH).", show_default=False),
     ] = None,
     platform: Annotated[str | None, typer.Option(help="For another machine, such as linux/arm64.")] = None,
     tag: Annotated[str | None, typer.Option(help="Build under this tag, and pin it in the repository.")] = None,
@@ -152,9 +155,9 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="For a script.")]
 
 @app.command()
 def grade(as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False) -> None:
-    """Run other people's checks: checkov, kube-score, hadolint, actionlint, zizmor, shellcheck.
+    """Run the graders: checkov, kube-score, hadolint, actionlint, zizmor, shellcheck.
 
-    `make check` installs them first. What stays as it is has its reason in accepted-findings.yaml.
+    `make check` installs them first. accepted-findings.yaml gives the reason for each finding that stays.
 
     \b
     homelab grade

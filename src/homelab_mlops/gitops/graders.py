@@ -1,7 +1,7 @@
-"""Other people's checks, run on the rendered manifests, the Dockerfiles, the workflows of CI and the scripts.
+"""Runs graders, programs of others, on the rendered manifests, the Dockerfiles, CI's workflows and the scripts.
 
-What they find is mended, or accepted with a reason in ``accepted-findings.yaml``. Upstream's install of Argo CD is not
-graded: nothing of it can be mended here.
+Each finding is mended, or accepted with a reason in ``accepted-findings.yaml``. Upstream's install of Argo CD is not
+graded, since it cannot be mended here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Graded(NamedTuple):
 
 
 class Acceptance(BaseModel):
-    """A finding that stays, and why; ``where`` is a pattern as of a shell."""
+    """A finding that stays, and why; ``where`` is a shell pattern."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -74,7 +74,7 @@ class Acceptances(BaseModel):
 
 
 def grade(root: Path) -> tuple[list[Graded], list[Acceptance]]:
-    """What the graders find and nobody accepted, and the acceptances that cover nothing any more.
+    """The findings that nobody accepted, and the acceptances that no longer cover a finding.
 
     Raises:
         ToolError: a grader is missing, or fails.
@@ -88,7 +88,7 @@ def grade(root: Path) -> tuple[list[Graded], list[Acceptance]]:
 
 
 def _found(root: Path) -> list[Graded]:
-    """What the graders find, accepted or not; of the same texts and graders it is read from an earlier run."""
+    """All findings of the graders, accepted or not; from an earlier run where the same graders read the same texts."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(max_workers=2) as pool:
         rendered = Path(folder) / "rendered"
         rendered.mkdir()
@@ -127,7 +127,7 @@ def _fingerprint(root: Path, rendered: Path) -> str:
 
 
 def _checkov(root: Path, rendered: Path) -> Iterator[Graded]:
-    # One run over a copy of what it reads: starting it takes most of its time.
+    # One run over a copy of all files that checkov reads: its start takes most of the time.
     for name in ("docker", ".github"):
         shutil.copytree(root / name, rendered.parent / "checkov" / name)
     shutil.copytree(rendered, rendered.parent / "checkov" / "rendered")

@@ -32,7 +32,7 @@ class Image(NamedTuple):
 
 
 def images(root: Path, tag: str | None = None) -> list[Image]:
-    """The images that the manifests pin and this repository builds, by ``tag`` in place of the pinned one.
+    """The images that the manifests pin and this repository builds, with ``tag`` instead of the pinned one.
 
     Raises:
         RepositoryError: a pinned image has no Dockerfile, or a Dockerfile no pin.
@@ -72,7 +72,7 @@ def image_command(
     """The command `homelab image`.
 
     Raises:
-        RepositoryError: there is no such image, or no such tag can be.
+        RepositoryError: there is no such image, or the tag is not valid.
         ToolError: no engine is here, or it fails.
     """
     root = find_root()
@@ -126,7 +126,7 @@ def _import(engine: Engine, root: Path, image: Image) -> None:
 
 
 def _run(root: Path, command: list[str], *, fix: str) -> None:
-    """Lets a program speak to the terminal, since it takes minutes."""
+    """Runs a program that writes to the terminal itself, since it takes minutes."""
     done = subprocess.run(command, cwd=root, stdout=2, check=False)  # noqa: S603 - standard output is for the references
     if done.returncode:
         raise ToolError(f"{' '.join(command[:2])} ended with {done.returncode}; its reason stands above", fix=fix)

@@ -1,4 +1,4 @@
-"""`homelab init`: makes a fork one's own: settings, sealing key, credentials."""
+"""`homelab init`: makes a fork the person's own: settings, sealing key, credentials."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def initialise(
     private: frozenset[str] = frozenset(),
     brought: Values | None = None,
 ) -> Initialised:
-    """Writes settings, sealing key and sealed credentials into the repository in ``root``; what is right stays.
+    """Writes settings, sealing key and sealed credentials into the repository in ``root``, and leaves what is right.
 
     Args:
         answers: the settings that change, by field name of ``Settings``.
@@ -63,7 +63,7 @@ def initialise(
         RepositoryError: an answer is not valid, or the private key that an earlier run made is not here.
     """
     settings = new_settings(load_settings(root), answers)
-    # All that can be refused is refused before the first file is written.
+    # Every refusal comes before the first file is written.
     change_settings(root, settings)
     moved = change_argo_cd_release(root, argo_cd_release) if argo_cd_release else {}
     table, declared = declare(root, settings, private)
@@ -71,13 +71,13 @@ def initialise(
     key, key_is_new = make_sealing_key(root, key_file)
     if key.private is None and not declared and everything_is_sealed(root, table):
         return Initialised(write_all({**change_settings(root, settings), **moved}), key, False, [], [])
-    # A key that was just made opens nothing: all is generated.
+    # A new key opens nothing, so every credential is generated.
     sealed = {} if key_is_new else read_sealed(root, table, key)
     values, generated = complete_values(table, recover_values(table, sealed))
     values.update({field: value for field, value in addresses(settings).items() if field[0] in table.credentials})
     values.update(brought or {})
     changed = write_all(moved)
-    # Some of these files are the same ones, so each writer reads what the one before has written.
+    # Several writers change the same file, so each one reads what the one before has written.
     changed += write_all(declare(root, settings, private)[1])
     changed += write_all({**seal_values(root, table, values, sealed, key), **change_settings(root, settings)})
     changed = list(dict.fromkeys(changed))
@@ -92,7 +92,7 @@ def initialise(
 
 
 def new_settings(settings: Settings, answers: dict[str, str]) -> Settings:
-    """``settings`` with ``answers`` in place of the old values.
+    """``settings`` with ``answers`` instead of the old values.
 
     Raises:
         RepositoryError: an answer is not valid.
@@ -122,9 +122,9 @@ def ask_and_initialise(
     key_file: Path | None,
     ask: bool,
 ) -> None:
-    """The command `homelab init`: asks for what was not given, then prints what was done and what to keep.
+    """The command `homelab init`: asks for each missing setting, then prints what it did and what the person must keep.
 
-    ``private`` says of ``repository`` and ``registry`` whether they ask for a login; None where nobody has said.
+    ``private`` says of ``repository`` and ``registry`` whether they ask for a login; None where no option says so.
     """
     root = find_root()
     current = load_settings(root)
@@ -164,7 +164,7 @@ def _report(done: Initialised) -> None:
         if done.key_is_new:
             out.print("  Keep a copy of it in your password manager: with it and this repository a cluster is rebuilt.")
             out.print("  Without it every credential is lost with the cluster. Never commit it.")
-    # What is not a terminal may be a log.
+    # Standard output may be a log where it is no terminal.
     for login in done.logins:
         password = login.password if out.is_terminal else "(homelab seal --show prints it on a terminal)"
         out.print(f"Log in to {login.where} as {login.username}: {password}", markup=False)

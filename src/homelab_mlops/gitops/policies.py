@@ -1,4 +1,4 @@
-"""What the rendered platform must hold. Each policy is a function; each has a broken repository in the tests."""
+"""The policies of the rendered platform. Each policy is a function, and has a broken repository in the tests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from homelab_mlops.manifests.quantities import Requests, say_quantity, sum_reque
 from homelab_mlops.manifests.schedules import fires
 
 DNS_PORT = 53
-# The root declares Applications, and the workflow controller what it may do where workflows run.
+# The root declares Applications; the workflow controller has its rights in the namespace of the workflows.
 NAMESPACES_BESIDE = {"homelab": "argo-cd", "argo-workflows": "training"}
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One object that does not hold to a policy."""
+    """An object that violates a policy."""
 
     policy: str
     where: str
@@ -41,11 +41,11 @@ class Repository:
 
     @property
     def objects(self) -> list[Manifest]:
-        """Every object of every Application, upstream's own install too."""
+        """Every object of every Application, with upstream's install of Argo CD."""
         return [manifest for application in self.rendered for manifest in application.manifests]
 
     def manifests(self, *kinds: str) -> Iterator[tuple[str, Manifest]]:
-        """Every object of the given kinds with the Application it belongs to; upstream's own install left out."""
+        """Every object of the given kinds with its Application, without upstream's install of Argo CD."""
         for application in self.rendered:
             if application.name != ARGO_CD:
                 for manifest in application.manifests:
@@ -65,7 +65,7 @@ def policy(function: Policy) -> Policy:
 
 
 def violations(repository: Repository) -> list[Violation]:
-    """Everything that does not hold, policy by policy."""
+    """Every violation, policy by policy."""
     return [Violation(name, where, what) for name, function in POLICIES.items() for where, what in function(repository)]
 
 
@@ -141,7 +141,7 @@ def network_policies(repository: Repository) -> Problems:
         spec = manifest["spec"]
         if any(rule == {} for key in ("ingress", "egress") for rule in spec.get(key) or []):
             yield identity(manifest), "a rule admits everything"
-        # A resolver is a pod, a cache on the node or the node itself, and which one a cluster has, nobody knows here.
+        # The resolver may be a pod, a cache on the node or the node itself; nobody knows here which one a cluster has.
         for rule in spec.get("egress") or []:
             if rule.get("to") and any(port.get("port") == DNS_PORT for port in rule.get("ports") or []):
                 yield identity(manifest), "it allows DNS to named peers only, and other clusters resolve elsewhere"
@@ -187,7 +187,7 @@ def rbac(repository: Repository) -> Problems:
 
 @policy
 def bound_accounts(repository: Repository) -> Problems:
-    """Upstream's own too: a binding to an account that is not there gives nobody anything."""
+    """Includes upstream's install: a binding to an account that does not exist gives nobody a right."""
     accounts = {
         (item["metadata"].get("namespace"), item["metadata"]["name"])
         for item in repository.objects
@@ -196,7 +196,7 @@ def bound_accounts(repository: Repository) -> Problems:
     for manifest in repository.objects:
         if manifest["kind"] in ("RoleBinding", "ClusterRoleBinding"):
             for subject in manifest.get("subjects") or []:
-                # A RoleBinding's subject without a namespace is one of its own.
+                # A subject without a namespace lies in the namespace of its RoleBinding.
                 namespace = subject.get("namespace") or manifest["metadata"].get("namespace")
                 if subject["kind"] == "ServiceAccount" and (namespace, subject["name"]) not in accounts:
                     yield (
@@ -302,7 +302,7 @@ def budgets(repository: Repository) -> Problems:
 
 
 def requests(repository: Repository) -> Requests:
-    """What all Applications request, Argo CD's own left out."""
+    """The requests of all Applications except Argo CD."""
     return sum_requests(manifest for _, manifest in repository.manifests())
 
 
@@ -338,7 +338,7 @@ def names(repository: Repository) -> Problems:
             yield identity(manifest), f"it is not in the namespace of its Application {application_name}"
 
 
-# What an overlay may list and need not; tests/manifests holds the tree with each of them to the policies, too.
+# Parts that an overlay may list. tests/manifests holds the tree with each of them to the policies, too.
 OPTIONAL = ("base/serving/request-log",)
 REACHED_BY_KEY = ("resources", "components", "configurations", "crds", "transformers", "generators", "validators")
 
@@ -381,7 +381,7 @@ def _reach(folder: Path, reached: set[Path]) -> None:
 
 @policy
 def no_list_patches(repository: Repository) -> Problems:
-    """A strategic merge replaces a list inside a custom resource as a whole."""
+    """Refuses patches of lists: a strategic merge replaces a whole list inside a custom resource."""
     for path in sorted(repository.root.glob("overlays/**/*.yaml")):
         if path.name == "kustomization.yaml":
             for content in read_yaml(path):

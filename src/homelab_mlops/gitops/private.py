@@ -24,7 +24,7 @@ _SERVERS = {"docker.io": "https://index.docker.io/v1/"}
 
 
 def addresses(settings: Settings) -> Values:
-    """What the settings say of the logins, by credential and field."""
+    """The values that the settings give to the logins, by credential and field."""
     host = settings.image_registry.partition("/")[0]
     return {(REPOSITORY, "url"): settings.repository, (REGISTRY, "server"): _SERVERS.get(host, host)}
 
@@ -36,7 +36,7 @@ def declare(root: Path, settings: Settings, private: frozenset[str]) -> tuple[Se
         the table of Secrets, and the files with their new text.
 
     Raises:
-        RepositoryError: a login cannot be had by the repository's address.
+        RepositoryError: the repository's address takes no login.
     """
     table = load_table(root)
     changes: dict[Path, list[Callable[[Any], None]]] = {}

@@ -22,7 +22,7 @@ ROOT_APPLICATION = Path("clusters/homelab/root.yaml")
 SECONDS = 60.0
 MOST_VALUES = 2_000_000
 _ALIAS = re.compile(r"[\[\s,:]\*\w")
-# Builds run beside each other, and end before collecting garbage pays, unless a tree is very large.
+# Builds run at the same time, and end before a garbage collection pays, unless a tree is very large.
 _ALONE = {"GOGC": "off", "GOMEMLIMIT": "512MiB", "GOMAXPROCS": "1"}
 
 
@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> list[Manifest]:
     """The documents of a YAML file.
 
     Raises:
-        RepositoryError: it is not YAML, or not of mappings.
+        RepositoryError: it is not YAML, or a document is no mapping.
     """
     try:
         documents = parse(path.read_text(encoding="utf-8", errors="replace"))
@@ -75,7 +75,7 @@ def render_all(root: Path) -> list[Rendered]:
     """Renders every Application, at the same time.
 
     Raises:
-        RepositoryError: a kustomization does not build; names it and the reason.
+        RepositoryError: a kustomization does not build; the message names it and the reason.
     """
     with ThreadPoolExecutor(max_workers=4) as pool:
         rendered = pool.map(lambda item: _render_origins(root, item), applications(root))
@@ -89,7 +89,7 @@ def origins(application: Manifest) -> list[dict[str, Any]]:
 
 
 def _render_origins(root: Path, application: Manifest) -> list[Rendered]:
-    """What an Application renders, source by source; a chart and a plugin are reported, not rendered."""
+    """What an Application renders, source by source. A chart or a plugin is reported, and not rendered."""
     name = str(application["metadata"]["name"])
     found = []
     for origin in origins(application):
@@ -130,7 +130,7 @@ def parse(text: str) -> list[Manifest]:
     """The objects of YAML.
 
     Raises:
-        yaml.YAMLError: it is none, or its aliases make it larger than anything that is meant.
+        yaml.YAMLError: the text is no YAML, or its aliases make it larger than any real manifest.
     """
     documents = list(yaml.load_all(text, Loader=_Loader))
     if _ALIAS.search(text) and _size(documents, {}) > MOST_VALUES:
@@ -143,7 +143,7 @@ def _size(node: Any, known: dict[int, int]) -> int:
     if not isinstance(node, (dict, list)):
         return 1
     if id(node) not in known:
-        known[id(node)] = MOST_VALUES  # of a node within itself
+        known[id(node)] = MOST_VALUES  # a node within itself
         items = node.values() if isinstance(node, dict) else node
         known[id(node)] = 1 + sum(_size(item, known) for item in items)
     return known[id(node)]
@@ -178,7 +178,7 @@ def _resources(folder: Path) -> list[str]:
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML without dates and without the value ``=``: both stay text, as Kubernetes reads them."""
+    """Reads YAML as Kubernetes does: dates and the value ``=`` stay text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         key: [item for item in resolvers if item[0] not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")]

@@ -1,4 +1,4 @@
-"""The JSON schemas that `homelab check` validates against: nothing is skipped, and a misspelt field is an error.
+"""The JSON schemas that `homelab check` validates against: no kind is skipped, and a misspelt field is an error.
 
 Kubernetes' own come from the Python package kubernetes-validate, those of custom resources from the CRDs in the Go
 modules that the cluster runs. Both become files that kubeconform reads without following a reference.
@@ -21,7 +21,7 @@ from homelab_mlops.gitops import tools
 
 KUBERNETES = "1.35"
 LOCATION = "{{.ResourceKind}}{{.KindSuffix}}.json"
-# The modules whose CRDs the manifests use, and where in them the complete ones are.
+# The modules whose CRDs the manifests use, and where the complete CRDs lie in them.
 CRDS = {
     tools.TOOLS["argo"].module: (tools.TOOLS["argo"].version, "manifests/base/crds/full"),
     tools.TOOLS["kubeseal"].module: (tools.TOOLS["kubeseal"].version, "helm/sealed-secrets/crds"),
@@ -138,12 +138,12 @@ def _strict(node: Any) -> Any:
 
 
 def _is_text(key: str, value: Any) -> bool:
-    """Whether it is a schema's description, and not a field of that name."""
+    """Whether the key is the description of a schema, and not a field of that name."""
     return key == "description" and isinstance(value, str)
 
 
 def _shared(schema: Any) -> Any:
-    """The same schema with each object in it written once: a CRD repeats a pod's parts dozens of times."""
+    """The same schema, with each repeated object written once: a CRD repeats a pod's parts dozens of times."""
     objects: dict[str, Any] = {}
 
     def visit(node: Any) -> Any:
@@ -162,12 +162,12 @@ def _shared(schema: Any) -> Any:
 
 
 def _name(group: str, kind: str, version: str) -> str:
-    """As kubeconform looks for it: a group is its first label."""
+    """The file name that kubeconform looks for: it uses only a group's first label."""
     return "-".join([kind.lower(), *group.lower().split(".")[:1], version]).replace("--", "-") + ".json"
 
 
 def reduced(crd: dict[str, Any], depth: int) -> dict[str, Any]:
-    """A CRD small enough to read and to apply: fields by name and type down to ``depth``, anything goes below."""
+    """A CRD small enough to read and to apply: it declares fields down to ``depth``, and allows anything below."""
     versions = []
     for version in crd["spec"]["versions"]:
         schema = version["schema"]["openAPIV3Schema"]
@@ -217,7 +217,8 @@ def _reduced(node: dict[str, Any], depth: int) -> dict[str, Any]:
 
 
 def write_reduced_crds(root: Path, target: Path) -> None:
-    """Writes ``base/argo-workflows/crds``: what a person writes is declared in depth, the rest is not."""
+    """Writes ``base/argo-workflows/crds``: CRDs that declare the kinds that a person writes in depth, and the others
+    briefly."""
     by_hand = {"CronWorkflow": 3, "WorkflowTemplate": 2}
     names = []
     for crd in custom_resources(root):
@@ -233,7 +234,7 @@ def write_reduced_crds(root: Path, target: Path) -> None:
 
 
 class _Indented(yaml.SafeDumper):
-    """Lists stand deeper than their key, as everywhere in the repository."""
+    """Writes lists deeper than their key, as everywhere in the repository."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
         super().increase_indent(flow, indentless=False)

@@ -1,4 +1,4 @@
-"""The settings of a cluster, and the one way to change them: every place that holds the old value gets the new one."""
+"""The settings of a cluster, and the one way to change them, which writes the new value wherever the old one stands."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Amount = Annotated[str, AfterValidator(_is_quantity)]
 
 
 class Budgets(BaseModel):
-    """What all Applications together may request, Argo CD's own left out, as Kubernetes writes quantities."""
+    """How much all Applications except Argo CD may request together, as Kubernetes writes quantities."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -114,7 +114,7 @@ class Settings(BaseModel):
 
 
 class _BudgetSettings(BaseModel):
-    """The part of the settings that budgets are read from, whatever else an older or newer file has."""
+    """The budgets of the settings; an older or a newer file may hold any other keys."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -125,7 +125,7 @@ def load_budgets(root: Path) -> dict[str, Decimal]:
     """What all Applications of the repository in ``root`` may request: bytes of memory, cores, bytes of storage.
 
     Raises:
-        RepositoryError: the settings have no budgets, or others than amounts.
+        RepositoryError: the settings have no budgets, or a budget is no amount.
     """
     return read_model(root / SETTINGS, _BudgetSettings, RepositoryError).budgets.amounts
 
@@ -147,8 +147,8 @@ def argo_cd_release(root: Path) -> str:
 def change_settings(root: Path, new: Settings) -> dict[Path, str]:
     """The files, with their new text, that change when the cluster gets the settings ``new``.
 
-    Only scalars that hold an old value are touched; every other byte stays. The settings themselves come last, so that
-    a run that was cut off does the rest when it is run again.
+    Only scalars that hold an old value change; every other byte stays. The settings file comes last, so that a second
+    run completes an interrupted one.
     """
     old = load_settings(root)
     changed = {}
@@ -182,7 +182,7 @@ def change_argo_cd_release(root: Path, release: str) -> dict[Path, str]:
 
 
 def _ingress_controller(settings: Settings) -> str:
-    """The patch that lets the ingress controller through the NetworkPolicies of what has a host."""
+    """The patch that lets the ingress controller through the NetworkPolicies of every service with a host name."""
     peer: dict[str, object] = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.ingress_namespace}}
     }
@@ -239,7 +239,7 @@ def _renewed(value: str, key: str, siblings: dict[str, str], old: Settings, new:
         return new.ingress_class if value == old.ingress_class else value
     if value.startswith(f"{old.image_registry}/"):
         return new.image_registry + value.removeprefix(old.image_registry)
-    # The longer first: one domain may end with the other, and a run that was cut off has written some already.
+    # The longer one first: one domain may end with the other, and an interrupted run may have written some.
     either = "|".join(sorted((re.escape(old.domain), re.escape(new.domain)), key=len, reverse=True))
     return re.sub(rf"(?<![\w-])({either})(?![\w-]|\.\w)", new.domain, value)
 

@@ -1,4 +1,4 @@
-"""Programs that the repository's checks call: built from their Go modules at exact versions, or found on PATH at those.
+"""Programs that `homelab check` and the tests call, at exact versions: from PATH, or built from their Go modules.
 
 python -m homelab_mlops.gitops.tools kustomize kubeconform
 """
@@ -30,7 +30,7 @@ class Tool:
     """A program of a Go module.
 
     ``module`` is the path that Go downloads it from, ``package`` the program's path inside, and ``declares`` the path
-    that its go.mod names where that is another one.
+    in its go.mod, where that differs.
     """
 
     name: str
@@ -63,7 +63,7 @@ TOOLS = {
         Tool("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"),
     )
 }
-# What a module's archive leaves out and its build needs: symbolic links, and web pages that are built elsewhere.
+# Files that a build needs and a module's archive lacks: symbolic links, and web pages that are built elsewhere.
 COPIES = {"argo": {"workflow/executor/osspecific/signal_linux.go": "workflow/executor/osspecific/signal_darwin.go"}}
 PAGES = {"argo": ("ui/dist/app/index.html",)}
 # A dependency whose required version the checksum database does not have.
@@ -73,7 +73,7 @@ REPLACED = {"argo": f"{_K8SCHAIN}={_K8SCHAIN}@v0.0.0-20250521000321-4eb8c4d84ef0
 
 @cache
 def find(name: str, root: Path | None = None) -> Path:
-    """The program at its pinned version: the repository's own, or one on PATH, or else one that is built now, once.
+    """The program at its pinned version: the repository's own, one on PATH, or one that is built now, once.
 
     Raises:
         ToolError: there is none, and it cannot be built.
@@ -86,7 +86,7 @@ def find(name: str, root: Path | None = None) -> Path:
             return found
         if not (root / GO_LOCK).is_file():
             raise ToolError(
-                f"{name} {tool.version} is not here", where=str(root), fix="bring it to PATH, or cd into your clone"
+                f"{name} {tool.version} is not here", where=str(root), fix="put it on PATH, or cd into your clone"
             )
         try:
             return build(tool, root)
@@ -94,7 +94,7 @@ def find(name: str, root: Path | None = None) -> Path:
             raise ToolError(
                 f"{name} {tool.version} is not here, and cannot be built: {error}",
                 where=str(root),
-                fix=f"bring {name} {tool.version} to PATH, or see to a way to the Go modules",
+                fix=f"put {name} {tool.version} on PATH, or give this machine a way to the Go modules",
             ) from error
 
 
@@ -115,8 +115,8 @@ def is_built_from(program: Path, tool: Tool) -> bool:
 def build(tool: Tool, root: Path) -> Path:
     """Builds the program into ``.tools/bin``.
 
-    Some modules have replace directives, with which Go does not install a program; a small module that requires it and
-    repeats them does.
+    Go does not install a program whose module has replace directives. A small module that requires the program and
+    repeats the directives lets Go build it.
 
     Raises:
         ToolError: Go is missing, or the build fails.

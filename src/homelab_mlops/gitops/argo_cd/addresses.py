@@ -6,7 +6,8 @@ import re
 
 
 def same_address(url: object) -> str:
-    """What distinguishes an address: without scheme, login, usual port and ``.git``, the host in small letters."""
+    """The part of an address that tells repositories apart: no scheme, login, usual port or ``.git``; the host in small
+    letters."""
     text = str(url or "").strip()
     scp = re.match(r"^(?:[^@/\s]+@)?([^:/\s]+):(?!//)(.+)$", text)
     if scp and "://" not in text:

@@ -1,4 +1,4 @@
-"""An Application at one side of a comparison, and the Applications that nobody else renders: the roots."""
+"""An Application at one side of a comparison, and the roots: the Applications that no other one renders."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Source:
     Attributes:
         key: its name, with its cluster where the repository describes several.
         documents: its objects as YAML.
-        unrendered: why not all of them are known; empty where they are.
+        unrendered: why some of its objects are not known; empty where all are known.
         remotes: the remote bases that it names.
         is_missing: whether a remote base names a reference that does not exist.
         is_broken: whether it does not build.
-        inputs: the identity of all that its rendering reads; empty where that is not known.
+        inputs: an identity of everything that its rendering reads; empty where that is not known.
         reads: the files of the side that it reads, and the folders that it reads as a whole.
-        beside: why it does not read another file of a folder, or why it is not known what a file does.
+        beside: why it does not read another file of its folder, or why the effect of a file is not known.
         generator: the ApplicationSet that it comes from.
     """
 
@@ -73,7 +73,7 @@ class Source:
 
     @property
     def namespace(self) -> str:
-        """Where its objects go that name no namespace."""
+        """The namespace of its objects that name none."""
         return str((self.spec.get("destination") or {}).get("namespace") or "default")
 
     @property
@@ -126,7 +126,7 @@ class Side:
     root_files: set[str] = field(default_factory=set)
 
     def of(self, application: Manifest) -> Source | None:
-        """What was rendered of an Application; None where it is not of this side."""
+        """What an Application renders; None where this side does not have it."""
         wanted = {key: get(application, "metadata", key) for key in ("name", "namespace")}
         found = (
             source
@@ -142,7 +142,7 @@ class Side:
 
 @cache
 def load(text: str) -> list[Manifest]:
-    """The objects of a YAML text, which nobody may change; the items of a List stand for themselves."""
+    """The objects of a YAML text, a List as its items. The caller must not change them."""
     found: list[Manifest] = []
     for item in parse(text):
         if (
@@ -165,7 +165,7 @@ def find_roots(side: Side, named: tuple[str, ...]) -> list[tuple[str, Manifest]]
     """The Applications, ApplicationSets and AppProjects that a person applies, each with its file.
 
     Args:
-        named: their files; where there are none, ``clusters/*/root.yaml`` and what no other Application renders.
+        named: their files; without any: ``clusters/*/root.yaml``, and the Applications that no other one renders.
     """
     tree = side.tree
     found = _declared(tree, named or _candidates(tree))
@@ -190,13 +190,14 @@ def _declared(tree: Tree, files: tuple[str, ...]) -> list[tuple[str, Manifest]]:
         try:
             items = parse(text)
         except yaml.YAMLError:
-            continue  # a chart's template, which its Application renders
+            continue  # a template of a chart, which the chart's Application renders
         found += [(path, item) for item in items if isinstance(item, dict) and declares(item, *DECLARING)]
     return found
 
 
 def _find_home(side: Side, declared: list[Manifest]) -> None:
-    """Which address is this repository: the one that most sources name whose path is here, and that of the clone."""
+    """The addresses of this repository: the clone's own, and the one that most sources with a path that exists here
+    name."""
     addresses: Counter[str] = Counter()
     revisions: Counter[str] = Counter()
     for item in declared:
@@ -214,7 +215,7 @@ def _find_home(side: Side, declared: list[Manifest]) -> None:
 
 
 def _uppermost(side: Side, found: list[tuple[str, Manifest]]) -> list[tuple[str, Manifest]]:
-    """Those whose file no other one of them reads."""
+    """The Applications whose file no other one of them reads."""
     folders = {
         (file, folder) for file, item in found if item["kind"] == "Application" for folder in source_folders(side, item)
     }
@@ -227,7 +228,7 @@ def _uppermost(side: Side, found: list[tuple[str, Manifest]]) -> list[tuple[str,
 
 
 def source_folders(side: Side, application: Manifest) -> set[str]:
-    """The folders of this repository that an Application names; up to a template's first action."""
+    """The folders of this repository that an Application names; of a template the part before its first action."""
     spec = application.get("spec") or {}
     found = set()
     for origin in spec.get("sources") or [spec.get("source") or {}]:
@@ -245,7 +246,7 @@ def cluster_names(files: Iterable[str]) -> list[str]:
 
 
 def key_of(side: Side, application: Manifest, file: str, clusters: list[str]) -> str:
-    """The name by which both sides know an Application: with its cluster beside the first, or its namespace."""
+    """The name of an Application for both sides, with its namespace, or its cluster where there are several."""
     name = str(application["metadata"]["name"])
     root = _ROOT.fullmatch(file)
     cluster = root[1] if root else ""

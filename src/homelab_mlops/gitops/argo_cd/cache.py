@@ -1,7 +1,7 @@
-"""What was rendered before, by the identity of everything that it was rendered from.
+"""Earlier renderings, by the identity of everything that they were made from.
 
-A source whose folders have the ids of an earlier one gives the same objects, whichever commit they lie in. Only what
-built is kept, and only where no remote base takes part.
+A source whose folders have the ids of an earlier one gives the same objects, whatever the commit. The cache keeps only
+successful builds without a remote base.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ KEPT = 200
 
 
 def key(*inputs: str) -> str:
-    """The name of what these inputs render to, with this version of kustomize."""
+    """The name of the rendering of these inputs, with this version of kustomize."""
     return hashlib.sha256("\0".join([__version__, TOOLS["kustomize"].version, *inputs]).encode()).hexdigest()
 
 
 def folder() -> Path:
-    """Where it is kept, for this user only."""
+    """The folder of the cache, for this user only."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "homelab-mlops" / "rendered"
 
 
 def read(name: str) -> str | None:
-    """What was kept under a name, or None."""
+    """The rendering that the cache has under a name, or None."""
     try:
         path = folder() / name
         text = path.read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def read(name: str) -> str | None:
 
 
 def write(name: str, text: str) -> None:
-    """Keeps a rendering, and drops the longest unused beyond a limit; without a writable home, nothing."""
+    """Keeps a rendering, and drops the longest unused ones above a limit. Without a writable home it does nothing."""
     try:
         place = folder()
         place.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -35,8 +35,8 @@ class ChartReading:
 
     Attributes:
         files: the files, and the folders that are read as a whole.
-        uncertain: templates that ask the cluster, so that what they render here need not be what Argo CD renders.
-        folders: the chart's, and those of the charts beside it that it depends on.
+        uncertain: templates that ask the cluster, so that Argo CD may render something else than this machine.
+        folders: the folder of the chart, and of each chart of this repository that it depends on.
     """
 
     files: set[str] = field(default_factory=set)
@@ -45,7 +45,7 @@ class ChartReading:
 
 
 def read_by_helm(tree: Tree, path: str, helm: dict[str, Any]) -> ChartReading:
-    """What helm reads of the chart in a folder; of a chart whose templates read files, everything."""
+    """What helm reads of the chart in a folder: everything, where its templates read files."""
     found = ChartReading()
     waiting = [path]
     while waiting:
@@ -79,7 +79,7 @@ def _beside(tree: Tree, folder: str) -> Iterator[tuple[str, str]]:
 def value_files(source: Source, origin: dict[str, Any]) -> list[tuple[str, int, bool]]:
     """The values files that a source names: the path, the number of the source whose tree has it, whether helm sets it.
 
-    Helm sets the content of a file parameter as one value.
+    Helm sets the whole content of a file parameter as one value.
     """
     helm = origin.get("helm") or {}
     references = {f"${item['ref']}": number for number, item in enumerate(source.origins) if item.get("ref")}
@@ -184,7 +184,8 @@ def _files(source: Source, origin: dict[str, Any]) -> list[str] | None:
 
 
 def _asked_kinds(folder: Path) -> set[str]:
-    """The kinds that a template asks the cluster for: taken as there, so that what depends on them is reviewed."""
+    """The kinds that a template asks the cluster for. They count as present, so that what depends on them is
+    reviewed."""
     texts = (file.read_text(encoding="utf-8", errors="replace") for file in folder.rglob("*") if _is_template(file))
     return {name for text in texts if ".Capabilities" in text for name in _ASKED_KIND.findall(text)}
 
@@ -194,7 +195,8 @@ def _is_template(file: Path) -> bool:
 
 
 def _with_dependencies(tree: Tree, path: str, source: Source) -> Path:
-    """The folder of a chart; a copy of it with the charts beside it that it depends on, as `helm dependency` makes."""
+    """The folder of a chart; with dependencies in this repository, a copy that holds them, as `helm dependency` makes
+    it."""
     folder = tree.folder / path
     if not any(True for _ in _beside(tree, path)):
         return folder

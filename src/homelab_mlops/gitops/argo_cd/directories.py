@@ -1,4 +1,4 @@
-"""Folders without a kustomization or chart, of which Argo CD applies file by file."""
+"""Folders without a kustomization or a chart, which Argo CD applies file by file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _APPLIED = (".yaml", ".yml", ".json", ".jsonnet")
 
 
 def read_of_directory(tree: Tree, path: str, options: dict[str, Any]) -> tuple[set[str], bool]:
-    """The files that are applied; the whole folder and the libraries, and that it is so, where Jsonnet takes part."""
+    """The files that Argo CD applies. With Jsonnet: the whole folder and its libraries, and that Jsonnet takes part."""
     files = set(_applied(tree, path, options))
     if not any(file.endswith(".jsonnet") for file in files):
         return files, False
@@ -41,7 +41,7 @@ def documents_of_directory(tree: Tree, source: Source, origin: dict[str, Any], p
     """The objects of a folder.
 
     Raises:
-        RepositoryError: there is none, or a file is not valid YAML or leads out of the repository.
+        RepositoryError: the folder has none, or a file is not valid YAML or leads out of the repository.
     """
     found = []
     for file in _applied(tree, path, origin.get("directory") or {}):

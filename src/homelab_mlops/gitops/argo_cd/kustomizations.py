@@ -1,4 +1,4 @@
-"""The files that kustomize reads for a folder, by the fields of its own format, which knows no others."""
+"""The files that kustomize reads for a folder, by all the fields of its format that name files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESOURCES = ("resources", "bases", "components", "generators", "transformers", 
 _FILES = ("crds", "configurations", "patchesStrategicMerge")
 _WITH_A_PATH = ("patches", "patchesJson6902", "replacements", "openapi")
 _GENERATED = ("configMapGenerator", "secretGenerator")
-# What the configuration of a built-in generator or transformer names files by.
+# The fields by which the configuration of a built-in generator or transformer names files.
 _OF_PLUGINS = ("path", "paths", "files", "env", "envs", "valuesFile", "additionalValuesFiles", "chartHome")
 
 
@@ -31,10 +31,10 @@ class Reading:
 
     Attributes:
         files: the files, and the folders that are read as a whole.
-        folders: those that have a kustomization.
-        identities: the ids of all this, and of the folders as a whole.
+        folders: the folders that have a kustomization.
+        identities: the ids of these files, and of the folders as a whole.
         remotes: the addresses that a kustomization names.
-        is_known: whether the identities cover everything; not so where a link or a broken file takes part.
+        is_known: whether the identities cover everything; False where a link or a broken file takes part.
     """
 
     files: set[str] = field(default_factory=set)
@@ -81,7 +81,7 @@ def _patches(options: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _contents(text: str) -> list[dict[str, Any]] | None:
-    """The mappings of a kustomization, which nobody may change; None where it is not valid YAML."""
+    """The mappings of a kustomization; None where it is not valid YAML. The caller must not change them."""
     try:
         return [item for item in parse(text) if isinstance(item, dict)]
     except yaml.YAMLError:
@@ -132,7 +132,7 @@ def _references(content: dict[str, Any]) -> Iterator[str]:
 
 
 def _whole_folders(content: dict[str, Any]) -> Iterator[str]:
-    """The folders of charts, of which a template may read every file."""
+    """The folders of charts: a template may read any file there."""
     home = next((str(item.get("chartHome") or "charts") for item in _mappings(content.get("helmGlobals"))), "charts")
     for item in _mappings(content.get("helmCharts")):
         yield posixpath.join(home, str(item.get("name") or ""))
@@ -165,7 +165,7 @@ def _texts(node: Any) -> list[str]:
 
 
 def resolved(tree: Tree, path: str) -> tuple[str, set[str]]:
-    """Where a path leads through the links of a tree, and these links."""
+    """Where the links of a tree lead a path, and these links."""
     links: set[str] = set()
     for _ in range(len(path)):
         parts = path.split("/")

@@ -1,4 +1,4 @@
-"""Who reads a file of the repository: an Application, or nobody who would bring it into a cluster."""
+"""Which Application reads a file of the repository, if any."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from homelab_mlops.gitops.argo_cd.applications import Side, Source
 from homelab_mlops.gitops.argo_cd.trees import Tree
 
-# What reaches no cluster, unless an Application reads it: pages, pictures, what runs on a forge or a person's machine.
+# Reaches no cluster, unless an Application reads it: pages, pictures, what runs on a forge or on a person's machine.
 _INERT = re.compile(
     r"(^|/)(\.(git|github|forgejo|gitea|gitlab|vscode|idea|ci|devcontainer|husky|taskfiles)|tests?|docs?|notes|adr|wiki)/"
     r"|(^|/)(LICENSE|LICENCE|COPYING|NOTICE|CODEOWNERS|OWNERS|Makefile|Justfile|Taskfile\.ya?ml|\.?renovate\w*\.json5?)$"
@@ -28,8 +28,8 @@ class Unread:
     """A changed file that no rendered Application accounts for.
 
     Attributes:
-        reader: the ApplicationSet that may read it; empty where nobody does.
-        reason: why it is not known what the file changes.
+        reader: the ApplicationSet that may read it; empty where there is none.
+        reason: why its effect is not known.
     """
 
     file: str
@@ -38,7 +38,7 @@ class Unread:
 
 
 def unread(files: list[str], base: Side, head: Side) -> list[Unread]:
-    """The changed files that belong to no Application, and that may reach a cluster nevertheless."""
+    """The changed files that belong to no Application, but may reach a cluster."""
     found = []
     for file in files:
         sides = [side for side in (base, head) if file in side.tree.entries]
@@ -55,7 +55,7 @@ def unread(files: list[str], base: Side, head: Side) -> list[Unread]:
 
 
 def _beside(side: Side, file: str) -> str:
-    """Why the Applications whose folder a file lies in do not read it; empty where there is none."""
+    """Why the Applications of the folder in which a file lies do not read it; empty where there are none."""
     places = [
         (place, why)
         for source in side.sources.values()
@@ -72,7 +72,7 @@ def _beside(side: Side, file: str) -> str:
 
 
 def is_inert(file: str, tree: Tree) -> bool:
-    """Whether a file is known to reach no cluster where no Application reads it."""
+    """Whether a file that no Application reads surely reaches no cluster."""
     own = not tree.is_needed("src/") and _OF_THIS_TOOL.search(file) is not None
     return own or ("/" not in file and file.startswith(".")) or _INERT.search(file) is not None
 

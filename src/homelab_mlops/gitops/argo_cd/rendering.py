@@ -29,7 +29,7 @@ _DOCUMENT = re.compile(r"^---(?:[ \t].*)?$\n?", re.MULTILINE)
 
 
 def declare(side: Side, source: Source) -> None:
-    """Notes the identity of all that rendering an Application reads; none where that cannot be told."""
+    """Notes an identity of everything that rendering an Application reads; none where that is not known."""
     source.origins = [_overridden(side, source, origin) for origin in source.origins]
     source.trees = [_tree(side, source, origin) for origin in source.origins]
     identities: dict[str, str] = {}
@@ -65,8 +65,8 @@ class _Reading:
 
     Attributes:
         files: the files, and the folders that are read as a whole.
-        identities: the ids of all this.
-        beside: why another file of a folder is not read, or why it is not known what a file does.
+        identities: the ids of these files.
+        beside: why another file of a folder is not read, or why the effect of a file is not known.
     """
 
     files: set[str]
@@ -103,7 +103,8 @@ def _has_links(tree: Tree, path: str) -> bool:
 
 
 def renderer(tree: Tree, origin: dict[str, Any], path: str) -> str:
-    """What Argo CD renders a folder with: what the source says, or else what lies in it."""
+    """The tool that Argo CD renders a folder with: the one that the source names, or else by the files in the
+    folder."""
     if origin.get("plugin") is not None:
         return "plugin"
     for name in ("helm", "kustomize", "directory"):
@@ -115,7 +116,7 @@ def renderer(tree: Tree, origin: dict[str, Any], path: str) -> str:
 
 
 def _overridden(side: Side, source: Source, origin: dict[str, Any]) -> dict[str, Any]:
-    """A source with what the files ``.argocd-source.yaml`` and ``.argocd-source-NAME.yaml`` of its folder change."""
+    """A source, changed as the files ``.argocd-source.yaml`` and ``.argocd-source-NAME.yaml`` of its folder say."""
     if not origin.get("path") or same_address(origin.get("repoURL")) not in side.home:
         return origin
     for name in (".argocd-source.yaml", f".argocd-source-{source.name}.yaml"):
@@ -160,7 +161,7 @@ def _tree(side: Side, source: Source, origin: dict[str, Any]) -> Tree | None:
 
 
 def render_source(source: Source) -> None:
-    """Renders an Application; what cannot be rendered is noted, with the reason."""
+    """Renders an Application, and notes the parts that cannot be rendered, with the reason."""
     try:
         for number, (origin, tree) in enumerate(zip(source.origins, source.trees, strict=True)):
             if tree is not None and "path" in origin and not source.is_broken:
@@ -214,7 +215,7 @@ def split(text: str) -> list[str]:
 
 
 def _with_options(tree: Tree, options: dict[str, Any], path: str, name: str) -> Path:
-    """A copy of the kustomization beside it, with the options of the Application written in, as Argo CD does."""
+    """A copy beside the kustomization, with the options of the Application written in, as Argo CD does."""
     folder = tree.folder / path
     copy = folder.with_name(f".{folder.name}-{name}")
     shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
@@ -247,7 +248,7 @@ def _add_labels(content: dict[str, Any], options: dict[str, Any]) -> None:
 
 
 def local_documents(source: Source) -> list[str]:
-    """The objects of a source that are written out here, where its remote base is not known; patches left out."""
+    """The complete objects of a source whose remote base is not known, without patches."""
     found: list[str] = []
     for number, (origin, tree) in enumerate(zip(source.origins, source.trees, strict=True)):
         if tree is None or "path" not in origin:

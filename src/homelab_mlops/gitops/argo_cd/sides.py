@@ -38,19 +38,19 @@ class _Met(NamedTuple):
 def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[Side, Side]:
     """Renders both sides, beginning with the root Applications.
 
-    The head is rendered as a whole, so that a kustomization that does not build is always found; of the base only what
-    has other inputs than at the head, the rest being equal. What cannot be rendered is noted at its Source.
+    It renders the whole head, so that it always finds a kustomization that does not build. Of the base it renders only
+    the Applications whose inputs differ from the head; the others are equal. A Source says what cannot be rendered.
 
     Args:
-        roots: the files of the root Applications; where there are none, they are looked for.
+        roots: the files of the root Applications; without any, the function looks for them.
 
     Raises:
         RepositoryError: no side has an Application.
         ToolError: kustomize is not here.
     """
-    tools.find("kustomize")  # without it every Application would look broken
+    tools.find("kustomize")  # without kustomize every Application would look broken
     sides = Side(base), Side(head)
-    _ = base.folder, head.folder  # written before threads ask for them
+    _ = base.folder, head.folder  # the files are written before threads ask for them
     waiting = []
     for index, side in enumerate(sides):
         waiting += [_Met(index, item, file) for file, item in find_roots(side, roots)]
@@ -125,7 +125,7 @@ def _to_render(sides: tuple[Side, Side], new: _New) -> list[Source]:
 
 
 def _share(sides: tuple[Side, Side], new: _New) -> None:
-    """Gives the base what was rendered of the same inputs at the head."""
+    """Gives the base the renderings of the head that have the same inputs."""
     for index, source, _ in new:
         twin = sides[1].sources.get(source.key)
         if index == 0 and twin is not None and source.inputs == twin.inputs and source.inputs and not source.documents:
@@ -145,7 +145,7 @@ def _children(index: int, source: Source, file: str) -> list[_Met]:
 
 
 def _is_rendered(side: Side, manifest: Manifest) -> None:
-    """Takes an object from the roots: an Application renders it."""
+    """Takes an object that an Application renders from the roots."""
     kind, metadata = manifest["kind"], manifest["metadata"]
     side.roots = [
         item
@@ -157,7 +157,7 @@ def _is_rendered(side: Side, manifest: Manifest) -> None:
 
 
 def _leave_out_what_one_side_lacks(sides: tuple[Side, Side]) -> None:
-    """Beside a side that is not known, everything of the other one would look new or gone."""
+    """Where one side is not known, leaves the other out too: all its objects would look new or gone."""
     for name, source in sides[1].sources.items():
         twin = sides[0].sources.get(name)
         if twin is None or not (source.unrendered or twin.unrendered):

@@ -1,4 +1,4 @@
-"""The templates of ApplicationSets: Go's own, with what is usual of its functions, and the older ``{{name}}``."""
+"""The templates of ApplicationSets: Go's own with its usual functions, and the older ``{{name}}``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _flat(name: str, parameters: Parameters) -> Any:
         else:
             node = node.get(part) if isinstance(node, dict) else None
         if node is None:
-            return f"{{{{{name}}}}}"  # Argo CD leaves what it does not know
+            return f"{{{{{name}}}}}"  # Argo CD leaves names that it does not know
     return node
 
 

@@ -1,6 +1,6 @@
 """The two sides of a review as git trees: a commit, or the working tree with what is not committed yet.
 
-Nothing of the user's clone is touched: the working tree is hashed into an index and an object store of our own.
+Nothing of the user's clone is touched: git hashes the working tree into an index and an object database of our own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 
 
 class Git:
-    """Runs git in a clone, with an object store of its own for what is not committed."""
+    """Runs git in a clone, with an object database of its own for what is not committed."""
 
     def __init__(self, root: Path, work: Path) -> None:
         self.root = root
@@ -118,7 +118,7 @@ class Git:
 
 @dataclass(frozen=True)
 class Tree:
-    """One side: what git holds at a commit or in the working tree."""
+    """One side: the files of a commit or of the working tree."""
 
     git: Git
     label: str
@@ -128,7 +128,7 @@ class Tree:
 
     @cached_property
     def folder(self) -> Path:
-        """Where its files lie, written on first use."""
+        """The folder of its files, which is written on first use."""
         target = self.git.work / self.id
         if not target.exists():
             target.mkdir()
@@ -152,7 +152,7 @@ class Tree:
         return linked and not (self.folder / path).resolve().is_relative_to(self.folder.resolve())
 
     def containing(self, text: str) -> list[str]:
-        """The files that contain a text, those left out that are not needed."""
+        """The needed files that contain a text."""
         found = self.git("grep", "-l", "-z", "-F", "-e", text, self.id, index=self.git.work / "index", ok=1)
         paths = (item.partition(":")[2] for item in found.split("\0") if item)
         inside = (path.removeprefix(self.git.prefix) for path in paths if path.startswith(self.git.prefix))

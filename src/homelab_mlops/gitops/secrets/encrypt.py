@@ -1,4 +1,4 @@
-"""What Sealed Secrets encrypts and decrypts, in Python: kubeseal and the controller open what this module seals.
+"""Encrypts and decrypts as Sealed Secrets does: kubeseal and the controller open what this module seals.
 
 A sealed value is the length of the wrapped key (2 bytes, big-endian), the wrapped key, and the encrypted value. A new
 AES-256 key encrypts each value by GCM; RSA-OAEP with SHA-256 wraps that key, bound to the value's label.

@@ -66,7 +66,7 @@ def seal_command(
 
 def _ask(name: str, keys: list[str]) -> dict[str, str]:
     if wrong := [key for key in keys if not _KEY.fullmatch(key)]:
-        # A value on the command line is in the process list and the shell's history already.
+        # A value on the command line would already be in the process list and in the shell's history.
         raise RepositoryError(
             f"{wrong[0].partition('=')[0]!r} is not a key",
             fix="name the keys only; values are asked for, or come from standard input",
@@ -131,7 +131,7 @@ def set_secret(
 
 
 def _bring(root: Path, table: SecretTable, name: str, fields: dict[str, str], key: SealingKey) -> list[Path]:
-    """Gives the fields of a credential, which a person brings, new values in every Secret that shares it."""
+    """Gives new values, which a person brings, to a credential in every Secret that shares it."""
     sealed = read_sealed(root, table, key)
     values, _ = complete_values(table, recover_values(table, sealed))
     values.update({(name, field): value for field, value in fields.items()})
@@ -139,7 +139,8 @@ def _bring(root: Path, table: SecretTable, name: str, fields: dict[str, str], ke
 
 
 def rotate(root: Path, credential: str, *, key_file: Path | None = None) -> list[Path]:
-    """Makes the credential new, in every Secret that shares it; an S3 user's old key stays valid until the next time.
+    """Generates the credential anew, in every Secret that shares it. An S3 user's old key stays valid until the next
+    time.
 
     Returns:
         the files that changed.

@@ -22,7 +22,7 @@ VALIDITY = datetime.timedelta(days=3650)
 
 
 class SealingKey(NamedTuple):
-    """Where the two halves lie; ``private`` is None where this machine does not hold the private one."""
+    """The paths of both halves; ``private`` is None where this machine does not have the private key."""
 
     certificate: Path
     private: Path | None
@@ -59,7 +59,7 @@ def find_sealing_key(root: Path, key_file: Path | None) -> SealingKey:
 
 
 def make_sealing_key(root: Path, key_file: Path | None) -> tuple[SealingKey, bool]:
-    """The key pair of the repository in ``root``, with what is missing of it made; and whether the private key is new.
+    """The key pair of the repository in ``root``, made where it is missing; and whether the private key is new.
 
     Raises:
         RepositoryError: the key file lies inside the repository, or is not the certificate's other half.

@@ -1,7 +1,7 @@
 """The credentials of a cluster: declared in one table, generated once, sealed for each consumer.
 
-What is sealed is the only record: with the private key every value can be read back, so a run that was cut off is
-repaired and a second run changes nothing.
+The sealed files are the only record: the private key reads every value back. So a second run repairs an interrupted
+one, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Strict(BaseModel):
 
 
 class Credential(_Strict):
-    """What is generated, or for ``given`` brought by a person, and shared by the Secrets that name it."""
+    """A generated credential, or with ``given`` one that a person brings. The Secrets that name it share it."""
 
     kind: Literal["password", "s3-user", "given"]
     username: str | None = Field(None, description="fixed name that belongs to a password")
@@ -77,7 +77,7 @@ class Credential(_Strict):
         return {} if self.username is None else {"username": self.username}
 
     def generate(self) -> dict[str, str]:
-        """New values of the other fields: at least 190 bits of entropy in what is secret."""
+        """New values of the other fields; a secret one has at least 190 bits of entropy."""
         match self.kind:
             case "password":
                 return {"password": _random(_LETTERS_AND_DIGITS, 32)}
@@ -164,7 +164,7 @@ class SecretTable(_Strict):
 
 
 class Sealed(NamedTuple):
-    """What lies in the repository for one Secret."""
+    """The file of one Secret in the repository."""
 
     encrypted: dict[str, str]
     data: dict[str, str]
@@ -176,7 +176,7 @@ def load_table(root: Path) -> SecretTable:
 
 
 def read_sealed(root: Path, table: SecretTable, key: SealingKey) -> dict[str, Sealed]:
-    """What is sealed already, unsealed with the private key, by ``namespace/name``.
+    """The content of each sealed Secret, unsealed with the private key, by ``namespace/name``.
 
     Raises:
         RepositoryError: a file is not a SealedSecret, or the private key that opens it is not here.
@@ -191,12 +191,12 @@ def read_sealed(root: Path, table: SecretTable, key: SealingKey) -> dict[str, Se
 
 
 def everything_is_sealed(root: Path, table: SecretTable) -> bool:
-    """Whether each declared key of each Secret is sealed; tells nothing about the values."""
+    """Whether each declared key of each Secret is sealed, whatever its value."""
     return all((root / spec.path).is_file() and set(_encrypted(root, spec)) == set(spec.keys) for spec in table.secrets)
 
 
 def recover_values(table: SecretTable, sealed: dict[str, Sealed]) -> Values:
-    """The values that are sealed already. Where consumers disagree, the first of the table is right."""
+    """The values that are sealed already. Where Secrets disagree, the first one in the table counts."""
     values: Values = {}
     for spec in table.secrets:
         if spec.id in sealed:
@@ -205,7 +205,7 @@ def recover_values(table: SecretTable, sealed: dict[str, Sealed]) -> Values:
 
 
 def complete_values(table: SecretTable, values: Values) -> tuple[Values, list[str]]:
-    """``values`` with every missing credential generated, and the names of those that were."""
+    """``values`` with every missing credential generated, and the names of the generated ones."""
     generated = []
     complete = dict(values)
     for name, credential in table.credentials.items():
@@ -222,7 +222,7 @@ def complete_values(table: SecretTable, values: Values) -> tuple[Values, list[st
 def seal_values(
     root: Path, table: SecretTable, values: Values, sealed: dict[str, Sealed], key: SealingKey
 ) -> dict[Path, str]:
-    """The files, with their new text, that make what is sealed hold ``values``; what is right stays as it is."""
+    """The files to write, with their text, so that the Secrets hold ``values``. Files that are right are left out."""
 
     public = read_certificate(key.certificate)
 
@@ -240,14 +240,14 @@ def seal_values(
 
 
 def skeletons(root: Path, table: SecretTable) -> dict[Path, str]:
-    """The files, with their new text, of a repository whose secrets are declared and not sealed yet."""
+    """The files, with their text, of a repository whose Secrets are declared but not sealed yet."""
     return changed_files(
         root, table, [render_sealed_secret(spec, dict.fromkeys(spec.keys, "")) for spec in table.secrets]
     )
 
 
 def changed_files(root: Path, table: SecretTable, texts: Iterable[str]) -> dict[Path, str]:
-    """Those of the files in ``sealed/`` folders that are not yet as they have to be, with their new text."""
+    """The files in ``sealed/`` folders that must change, with their new text."""
     files = dict(zip((spec.path for spec in table.secrets), texts, strict=True))
     for folder in sorted({path.parent for path in files}):
         files[folder / "kustomization.yaml"] = _kustomization(sorted(p.name for p in files if p.parent == folder))

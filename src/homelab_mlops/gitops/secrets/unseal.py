@@ -1,4 +1,4 @@
-"""Whether a private key opens a value of a SealedSecret, and what the value was sealed for where it does not."""
+"""Whether a private key opens a value of a SealedSecret; if not, what the value was sealed for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from homelab_mlops.gitops.secrets.encrypt import SESSION_KEY_BYTES, encrypted_pa
 
 @functools.lru_cache(maxsize=8)
 def load_private_key(pem: bytes) -> RSAPrivateKey:
-    """The private key of a PEM text. Kept, because OpenSSL takes 0.2 s to check one of 4096 bits.
+    """The private key of a PEM text. The result is cached, because OpenSSL takes 0.2 s to check a key of 4096 bits.
 
     Raises:
         ValueError: the text is no PEM, or its key is no RSA key.
