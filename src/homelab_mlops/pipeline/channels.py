@@ -1,4 +1,4 @@
-"""The channels of a job as tables: read, named, and where the container's `csv_weights` says so with weights."""
+"""The channels of a job as tables: read, with the model's names, and with weights where `csv_weights` asks for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from homelab_mlops.tables.csv_dialect import Needed
 from homelab_mlops.tables.read import Reading, read_as_it_is
 
 WEIGHT = "weight"
-# What the first column of a file without a header is called.
+# The name of the first column of a file without a header.
 LABEL = "label"
 HOW_TO_SAY = "`data.csv.header` in a model.yaml, and `homelab train MODEL`"
 
@@ -24,10 +24,10 @@ def read_channel(folder: Path, name: str, columns: Sequence[Declared] = (), csv:
     """All rows of the files of a channel; without a header the columns are ``label``, ``f0``, ``f1``, ...
 
     Args:
-        columns: by whose names a header is told from a row, where they are known.
+        columns: the known columns, whose names tell a header from a row.
 
     Raises:
-        DataError: there is no such folder, or it holds no table; ``name`` is the variable that names it.
+        DataError: the folder does not exist, or holds no table; ``name`` is the variable that names the folder.
     """
     if not folder.exists():
         raise DataError("the channel does not exist", where=str(folder), fix=f"set {name}, or mount the data there")
@@ -61,7 +61,7 @@ def weighted_by_position(table: pa.Table, columns: int | None = None) -> pa.Tabl
     """The table with its second column as the weight, as the container reads ``csv_weights``.
 
     Args:
-        columns: of the training table; a validation table with one column less has no weights.
+        columns: how many columns the training table has; a validation table with one column less has no weights.
 
     Raises:
         DataError: the table has no second column.
@@ -80,7 +80,7 @@ def weighted_by_position(table: pa.Table, columns: int | None = None) -> pa.Tabl
 
 
 def equally_weighted(table: pa.Table, spec: ModelSpec) -> pa.Table:
-    """A validation table; where it has no weights its rows count equally."""
+    """A validation table, with equal weights where it has none."""
     if spec.data.weight is None or spec.data.weight in table.column_names:
         return table
     return table.append_column(spec.data.weight, pa.array([1.0] * table.num_rows, pa.float64()))

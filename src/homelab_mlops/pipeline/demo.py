@@ -19,12 +19,12 @@ from homelab_mlops.errors import TrackingError
 START_SECONDS = 180.0
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
-# Where the demo's server listened, so that `homelab ui` opens the addresses that the demo printed.
+# The file with the port of the demo's server: `homelab ui` uses it, so the printed addresses work.
 PORT = "port"
 
 
 def demo(folder: Path, model: str) -> None:
-    """Retrains ``model`` twice with different seeds, the second time against a champion, and shows what came of it.
+    """Retrains ``model`` twice with different seeds, the second time against a champion, and shows both versions.
 
     Raises:
         HomelabError: a step fails.
@@ -47,7 +47,7 @@ def demo(folder: Path, model: str) -> None:
 
 
 def ui(folder: Path, port: int | None) -> None:
-    """Serves what the demo made until it is stopped, where the demo's addresses say unless ``port`` is given.
+    """Serves the demo's runs and models until it is stopped, at the demo's own addresses unless ``port`` is given.
 
     Raises:
         TrackingError: the demo has not run, or the server does not start.
@@ -89,7 +89,7 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[subprocess.
     """
     if port is not None and not _is_free(port):
         raise TrackingError(
-            f"something else listens on port {port}", where=f"{HOST}:{port}", fix="end it, or give another `--port`"
+            f"something else listens on port {port}", where=f"{HOST}:{port}", fix="stop it, or give another `--port`"
         )
     folder.mkdir(parents=True, exist_ok=True)
     port = port or _free_port()

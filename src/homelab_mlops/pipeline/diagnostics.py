@@ -1,4 +1,5 @@
-"""What the report shows beyond the metrics: thresholds, confusion, the worst slices, what moves a prediction."""
+"""What the report shows beyond the metrics: thresholds, confusion, the worst slices, and the features that move a
+prediction."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.model.tasks import LOWER_IS_BETTER
 from homelab_mlops.pipeline.metrics import Array, Rows, resamples, weighted_metric
 
-# Of a binary model; the metric accuracy counts with the same.
+# The threshold of a binary model, also for the metric accuracy.
 THRESHOLD = 0.5
 # A slice of fewer rows says more about chance than about the model.
 FEWEST_IN_SLICE, SMALLEST_SHARE = 50, 0.01
@@ -28,10 +29,11 @@ MOST_FEATURES = 12
 def diagnose(
     spec: ModelSpec, scorer: Scorer, rows: pd.DataFrame, truth: Array, predicted: Array, drawn: Rows
 ) -> dict[str, Any]:
-    """The content of ``diagnostics.json``; a part that a task does not have is None.
+    """The content of ``diagnostics.json``; None for a part that the task does not have.
 
     Args:
-        rows: the raw rows of the holdout; ``truth``, ``predicted`` and ``drawn`` are theirs, as for `holdout_metrics`.
+        rows: the raw rows of the holdout; ``truth``, ``predicted`` and ``drawn`` belong to them, as in
+        `holdout_metrics`.
     """
     weights = drawn.weighted(np.ones(len(truth)))
     return {
@@ -62,7 +64,8 @@ def _at(truth: Array, predicted: Array, weights: Array, threshold: float) -> dic
 
 
 def confusion(spec: ModelSpec, truth: Array, predicted: Array, weights: Array) -> dict[str, Any]:
-    """How many rows of each true label got which label, ``counts[true][predicted]``; by weight where rows have one."""
+    """How many rows of each true label got which label, ``counts[true][predicted]``; weighed where rows have
+    weights."""
     labels = spec.target.labels or []
     answers = predicted.argmax(axis=1) if predicted.ndim == 2 else (predicted >= THRESHOLD).astype(int)
     counts = np.zeros((len(labels), len(labels)))
@@ -133,7 +136,7 @@ def contributions(scorer: Scorer, rows: pd.DataFrame) -> dict[str, Any]:
         shares = scorer.booster.predict(encoded, pred_contribs=True, validate_features=False)
     except xgb.core.XGBoostError as error:
         return {"rows": len(few), "features": [], "reason": str(error).strip().splitlines()[-1]}
-    # A set for each label where there are several; the last column is the average prediction.
+    # Several labels have a set of contributions each; the last column is the average prediction.
     strength = np.abs(shares[..., :-1]).mean(axis=tuple(range(shares.ndim - 1)))
     named = sorted(zip((item.name for item in scorer.description.inputs), strength, strict=True), key=lambda x: -x[1])
     return {

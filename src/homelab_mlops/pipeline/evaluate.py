@@ -33,13 +33,14 @@ FEWEST_GROUPS = 10
 def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout: str | None = None) -> dict[str, Any]:
     """Writes ``work/evaluate`` with ``decision.json``, ``report.html`` and pictures, and returns the decision.
 
-    The champion is the version with that alias where the result was tracked, or the result in the folder ``champion``.
+    The champion is the version with the alias ``champion`` where the result was tracked, or the result in the folder
+    ``champion``.
 
     Args:
         holdout: a table to score instead of the holdout part, for labelled rows from elsewhere.
 
     Raises:
-        EvaluationError: rows of the holdout occur in training, or too few are left.
+        EvaluationError: rows of the holdout occur in training, or too few rows are left.
     """
     frame, manifest = load_ingested(spec, work)
     folder = work / "train"
@@ -134,7 +135,7 @@ def _refuse_trained(ids: Array, trained: Array, held_out: pd.DataFrame, spec: Mo
 
 
 def _refuse_trained_groups(held_out: pd.DataFrame, trained: pd.DataFrame, spec: ModelSpec) -> None:
-    """Refuses rows of an external holdout whose group the training has rows of."""
+    """Refuses rows of an external holdout whose group also has training rows."""
     if spec.split.group is None:
         return
     leaked = np.isin(group_ids(held_out, spec.split.group), group_ids(trained, spec.split.group))
@@ -177,7 +178,7 @@ def _champion(
 ) -> tuple[Opponent | None, Reason | None]:
     """The champion's predictions on the rows that it has not trained on, or why it cannot be compared.
 
-    With groups these are the rows of groups of which it has trained on no row of ``table``, the ingested one.
+    With groups these are the rows of groups without any row in ``table``, the ingested one, that it has trained on.
     """
     from homelab_mlops.pipeline import model_registry
 

@@ -20,7 +20,7 @@ from homelab_mlops.model.scoring import ATTRIBUTE, Description, Input, Scorer, m
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline.split import RowIds, row_ids
 
-# Its number, its Unix milliseconds and its metrics: a metric with another time would be another metric to MLflow.
+# Number, Unix milliseconds and metrics of a round: MLflow takes a metric with another time for another metric.
 OnRound = Callable[[int, int, dict[str, float]], None]
 
 EXAMPLE_ROWS = 5
@@ -28,9 +28,9 @@ EXAMPLE_ROWS = 5
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a training needs of its rows, so that the rows themselves can be let go.
+    """The parts of the rows that a training needs, so that memory need not hold the rows themselves.
 
-    ``row_ids`` are those of the training and the validation rows; ``example`` holds a few raw training rows.
+    ``row_ids`` belong to the training and the validation rows; ``example`` holds a few raw training rows.
     """
 
     description: Description
@@ -42,7 +42,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained booster, cut off after its best round, and how it came about.
+    """A trained booster, cut off after its best round, and the history of its training.
 
     ``history`` has one list a metric (``validation:auc``, ...), one value a round; ``times`` are Unix milliseconds.
     """
@@ -93,7 +93,7 @@ def counting(frame: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
 
 
 def describe(spec: ModelSpec, train: pd.DataFrame) -> Description:
-    """What the model takes and gives; categories that the specification leaves open are those of ``train``."""
+    """What the model takes and gives; ``train`` gives the categories that the specification leaves open."""
     inputs = []
     for name, feature in spec.features.items():
         categories: tuple[str, ...] = ()
@@ -190,7 +190,7 @@ def _constraints(spec: ModelSpec, values: Mapping[str, Any]) -> dict[str, Any]:
     """The constraints on features by name or by number, as XGBoost takes them.
 
     Raises:
-        ParameterError: a name is no feature.
+        ParameterError: a name is not a feature.
     """
     number = {name: index for index, name in enumerate(spec.features)}
     found: dict[str, Any] = {}

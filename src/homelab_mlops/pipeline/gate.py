@@ -1,4 +1,4 @@
-"""The gate: whether a challenger is good enough, and better than the champion beyond doubt."""
+"""The gate: whether a challenger is good enough, and better than the champion with the wanted confidence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Reason:
-    """One condition of the gate, whether it holds, and the figures."""
+    """One condition of the gate: whether it holds, and its figures."""
 
     rule: str
     passed: bool
@@ -27,7 +27,8 @@ class Reason:
 
 @dataclass(frozen=True)
 class Opponent:
-    """A model to be better than: its predictions, shape ``[rows]`` or ``[rows, labels]``, on rows it has not seen.
+    """A model that the challenger must beat: its predictions, shape ``[rows]`` or ``[rows, labels]``, on rows it has
+    not seen.
 
     ``rows`` says which rows of the holdout these are, shape ``[holdout rows]``.
     """
@@ -47,8 +48,9 @@ def judge(
 ) -> list[Reason]:
     """Every condition of the gate; the challenger is promoted when all hold.
 
-    The floor is held against the metric itself. Against the baseline and the champion the paired bootstrap decides: the
-    one-sided lower bound of the improvement, at ``gate.confidence``, has to be above zero, or above ``gate.margin``.
+    The metric itself must reach the floor. The paired bootstrap compares the challenger with the baseline and the
+    champion: the one-sided lower bound of the improvement, at ``gate.confidence``, must be above zero, or above
+    ``gate.margin``.
     """
     gate = spec.gate
     value = weighted_metric(gate.metric, truth, challenger)(rows.weighted(np.ones(len(truth))))
@@ -73,7 +75,7 @@ def improvement(
     opponent: Opponent,
     rows: Rows = Rows(),  # noqa: B008 - frozen
 ) -> Interval:
-    """By how much the challenger is better, positive is better whatever the metric, with one-sided bounds."""
+    """By how much the challenger is better, with one-sided bounds; positive is better for every metric."""
     seen = opponent.rows
     sign = -1.0 if spec.gate.metric in LOWER_IS_BETTER else 1.0
     difference = paired_difference(
@@ -102,7 +104,8 @@ def _better(
 
 
 def trivial_baseline(spec: ModelSpec, train: pd.DataFrame, rows: int) -> Array:
-    """The same answer for every row: the mean, or the share of each label in ``train``; shape as of a model's."""
+    """The same answer for every row: the mean, or the share of each label in ``train``; in the shape of a model's
+    predictions."""
     known, weights = targets(train, spec), weights_of(train, spec)
     if spec.task != "multiclass":
         return np.full(rows, np.average(known, weights=weights))

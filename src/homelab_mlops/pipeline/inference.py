@@ -1,4 +1,4 @@
-"""A specification read off a table, for a job without a model.yaml, and what was learned on the way."""
+"""Infers a specification from a table, for a job without a model.yaml, and says why."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from homelab_mlops.tables.frames import frame_of
 
 MIN_ROWS = 20
 EXAMPLES = 3
-# With more labels than this a row, a text names the rows and no classes.
+# A text column with more labels per row than this names the rows, and not classes.
 MOST_LABELS = 0.5
 
 
@@ -43,7 +43,8 @@ class Inferred:
 def infer_spec(
     table: pa.Table, target: str | None, given: Mapping[str, Any], where: str, weight: str | None = None
 ) -> Inferred:
-    """A specification read off a table: numbers stay numbers, true and false are booleans, other text is a category.
+    """A specification inferred from a table: numbers stay numbers, true and false are booleans, other text is a
+    category.
 
     Args:
         target: the column to predict; the first where it is None.
@@ -51,7 +52,7 @@ def infer_spec(
         weight: the column of the rows' weights.
 
     Raises:
-        DataError: the target is not a column, or is no target; or a column is neither number, boolean nor text.
+        DataError: the target is no column, or cannot be predicted; or a column holds no number, boolean or text.
     """
     column = target or table.column_names[0]
     if column not in table.column_names:
@@ -93,7 +94,7 @@ def _series(table: pa.Table, name: str, where: str) -> pd.Series[Any]:
         raise DataError(
             f"the column {name!r} holds times, and a time is no feature",
             where=where,
-            fix="write what matters of it as numbers, such as the hour; or say in a model.yaml what to read",
+            fix="write the parts that matter as numbers, such as the hour; or name the features in a model.yaml",
         )
     one = table.select([name])
     as_number = typed(one, [Declared(name, "text" if pa.types.is_boolean(kind) else "number")], where)
@@ -132,7 +133,7 @@ def _cells(series: pd.Series[Any]) -> str:
 
 
 def _target(name: str, series: pd.Series[Any], objective: object, where: str) -> tuple[Task, list[str] | None, str]:
-    """The task, the labels, and what was learned of the column to predict."""
+    """The task, the labels, and a line about the column to predict."""
     no_number = _no_numbers(series)
     numeric = not no_number.any()
     texts = series.dropna().map(values.text_of if numeric else values.spelled)
@@ -166,7 +167,7 @@ def _target(name: str, series: pd.Series[Any], objective: object, where: str) ->
 
 
 def _refuse_names(name: str, series: pd.Series[Any], no_number: pd.Series[bool], labels: int, where: str) -> None:
-    """Refuses a target that names the rows, or that a few cells have made text."""
+    """Refuses a target that names the rows, or that is text because of a few cells."""
     present = int(series.notna().sum())
     if labels <= max(2, MOST_LABELS * present):
         return

@@ -33,9 +33,9 @@ def ingest(
     """Writes ``work/ingest/data.parquet`` and ``manifest.json``, and returns the manifest.
 
     Args:
-        source: instead of the specification's; ``demo`` stands for its demo table.
+        source: read this instead of the specification's source; ``demo`` is its demo table.
         as_of: the end of the window of a time split, an ISO date; the end of the data where it is None.
-        csv: how CSV files are written, instead of the specification's.
+        csv: how CSV files are written, instead of the specification's ``data.csv``.
 
     Raises:
         DataError, StorageError, SpecError: the table cannot be read, or the window holds no rows.
@@ -107,7 +107,7 @@ def _source(spec: ModelSpec, source: str | None) -> str:
 
 
 def read_source(spec: ModelSpec, source: str, folder: Path, csv: Csv | None = None) -> Reading:
-    """The rows of ``source`` with the declared types; ``folder`` takes a download meanwhile.
+    """The rows of ``source`` with the declared types; a download goes to ``folder``.
 
     Raises:
         DataError, StorageError: the table cannot be read, or lacks a column.
@@ -122,7 +122,7 @@ def read_source(spec: ModelSpec, source: str, folder: Path, csv: Csv | None = No
     try:
         return read(source, folder, columns, csv, [spec.target.column, *spec.features])
     except StorageError as error:
-        # Who has no login at all sits at a desk: in a cluster the step has one.
+        # A person without any login sits at a desk: in a cluster the step has a login.
         if error.what == s3.NO_CREDENTIALS and source == spec.data.source:
             demo = "`--source demo` for the built-in table, " if spec.data.demo else ""
             error.fix = f"{demo}`--source FILE` for one of your own, or {error.fix}"
@@ -130,7 +130,7 @@ def read_source(spec: ModelSpec, source: str, folder: Path, csv: Csv | None = No
 
 
 def read_frame(spec: ModelSpec, source: str, folder: Path) -> pd.DataFrame:
-    """As `read_source`, in the types of `load_ingested`."""
+    """The table of `read_source`, in the types of `load_ingested`."""
     return frame_of(read_source(spec, source, folder).table)
 
 

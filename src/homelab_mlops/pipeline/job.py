@@ -1,4 +1,4 @@
-"""SageMaker's side of a job: its folders, its hyperparameters, and the file in which it says how it ended.
+"""SageMaker's side of a job: its folders, its hyperparameters, and the file that says how the job ended.
 
 Channels, folders and hyperparameters come from ``SM_*`` variables, or lie under ``/opt/ml`` as on SageMaker. Source:
 ENVIRONMENT_VARIABLES.md of github.com/aws/sagemaker-training-toolkit, and SageMaker's guide to training containers.
@@ -32,7 +32,7 @@ class Folders:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Folders:
-        """The folders that ``SM_*`` name, SageMaker's own where they do not."""
+        """The folders that ``SM_*`` variables name; SageMaker's own where no variable names one."""
         data = Path(environ.get("SM_OUTPUT_DATA_DIR") or ROOT / "output/data")
         outcome = environ.get("SM_OUTPUT_DIR") or (data if environ.get("SM_OUTPUT_DATA_DIR") else ROOT / "output")
         return cls(
@@ -45,7 +45,7 @@ class Folders:
 
 
 def _channel(environ: Mapping[str, str], names: tuple[str, ...]) -> Path | None:
-    """The folder of the first of these channels that there is: by its variable, else where SageMaker mounts it."""
+    """The folder of the first of these channels that exists: the one its variable names, or else SageMaker's own."""
     given = [environ[f"SM_CHANNEL_{name.upper()}"] for name in names if environ.get(f"SM_CHANNEL_{name.upper()}")]
     mounted = [ROOT / "input/data" / name for name in names if (ROOT / "input/data" / name).is_dir()]
     return next(iter([*map(Path, given), *mounted]), None)
@@ -60,7 +60,7 @@ def job_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment; on SageMaker without its toolkit the hyperparameters are a file, all values text.
 
     Raises:
-        ParameterError: the job is to run on several machines, which would each train on their share.
+        ParameterError: the job has several machines, and each one would train on its share alone.
     """
     complete = dict(environ)
     path = ROOT / CONFIGURATION / "hyperparameters.json"
@@ -93,7 +93,7 @@ def _hosts(environ: Mapping[str, str]) -> list[str]:
 
 @contextmanager
 def reported(environ: Mapping[str, str]) -> Iterator[Folders]:
-    """Says how the block ended in SageMaker's file: ``success``, or ``failure`` with the reason, whatever it was."""
+    """Writes into SageMaker's file how the block ended: ``success``, or ``failure`` with the reason."""
     folders = Folders.of(environ)
     try:
         yield folders
@@ -107,7 +107,7 @@ def reported(environ: Mapping[str, str]) -> Iterator[Folders]:
         _write(folders, "failure", f"{type(error).__name__}: {error}")
         raise
     except Exception as error:
-        shown = getattr(error, "format_message", None)  # of a wrong option
+        shown = getattr(error, "format_message", None)  # a wrong option
         _write(folders, "failure", shown() if shown else f"internal error: {type(error).__name__}: {error}")
         raise
     _write(folders, "success", f"the model is in {folders.model}")

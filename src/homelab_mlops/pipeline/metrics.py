@@ -1,6 +1,6 @@
 """Metrics with confidence intervals, and paired comparisons, by the bootstrap.
 
-A resample of the rows is a weight a row (how often it was drawn), so every metric here takes weights. Intervals are
+A resample gives each row a weight (how often it was drawn), so every metric here takes weights. Intervals are
 percentiles (Efron and Tibshirani 1993, chapter 13); two models are compared on the same resamples.
 """
 
@@ -91,7 +91,7 @@ def _auc(truth: Array, predicted: Array) -> Weighted:
 
 
 def resamples(rows: int, count: int, seed: int, groups: Array | None = None) -> Iterator[Array]:
-    """``count`` bootstrap resamples as how often each row was drawn, shape ``[rows]``, the same ones for the same seed.
+    """``count`` bootstrap resamples: how often each row was drawn, shape ``[rows]``. A seed gives the same ones again.
 
     Args:
         groups: the group of each row, shape ``[rows]``; then whole groups are drawn (the cluster bootstrap), since rows
@@ -121,7 +121,7 @@ class Rows:
         return Rows(*(None if part is None else part[mask] for part in (self.weights, self.groups)))
 
     def weighted(self, drawn: Array) -> Array:
-        """The weights of the rows of a resample."""
+        """The weights of the rows in a resample."""
         return drawn if self.weights is None else drawn * self.weights
 
 

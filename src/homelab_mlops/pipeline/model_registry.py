@@ -52,7 +52,7 @@ def model_for_scoring(model: str, work: Path) -> Champion:
     """The model that ``model`` names: the folder of a training, the registry's champion, or the training in ``work``.
 
     Raises:
-        EvaluationError: there is none; says what there is.
+        EvaluationError: there is none; the message names the models that exist.
         TrackingError: the registry cannot be asked.
     """
     if Path(model).is_dir():
@@ -89,7 +89,7 @@ def _trained_in(folder: Path) -> Champion:
 
 
 def champion_in(folder: Path) -> Champion:
-    """The result in ``folder`` as the champion, for the way without a registry.
+    """The result in ``folder`` as the champion, for work without a registry.
 
     Raises:
         EvaluationError: the folder holds no result.
@@ -111,7 +111,7 @@ def version_by_alias(name: str, alias: str) -> Any | None:
 
     client = tracking.client()
     with tracking.explained(f"asking for {name}@{alias}"):
-        # Of a model that does not exist, a server with passwords says only that access is denied.
+        # A server with passwords says of a missing model only that access is denied.
         if not client.search_registered_models(f"name = '{name}'", max_results=1):
             return None
         try:

@@ -38,7 +38,7 @@ def _save(path: Path, draw: Any, size: tuple[float, float] = (6.4, 4.4)) -> None
 
 
 def learning_curve(path: Path, history: Mapping[str, Sequence[float]], best_round: int) -> None:
-    """The metric that stopped the training, a round a point, on both parts."""
+    """The metric that stopped the training, at each round, on training and validation rows."""
     name = list(history)[-1].partition(":")[2]
 
     def draw(axes: Axes) -> None:
@@ -95,7 +95,7 @@ def calibration(path: Path, truth: Array, predictions: Mapping[str, Array], weig
 
 
 def _shares(truth: Array, predicted: Array, weights: Array, bins: int = 10) -> tuple[list[float], list[float]]:
-    """The mean prediction and the share of positives in each bin that has weight."""
+    """The mean prediction and the share of positives in each bin with rows that count."""
     edges = np.quantile(predicted, np.linspace(0, 1, bins + 1)[1:-1])
     bin_of = np.searchsorted(edges, predicted)
     filled = [number for number in range(bins) if weights[bin_of == number].any()]
@@ -118,7 +118,7 @@ def residuals(path: Path, truth: Array, predicted: Array) -> None:
 
 
 def confusion(path: Path, truth: Array, predicted: Array, labels: Sequence[str], weights: Array | None = None) -> None:
-    """How often each label was taken for which, as shares of the true label."""
+    """How often the model took each label for which one, as shares of the true label."""
     counts = np.zeros((len(labels), len(labels)))
     np.add.at(counts, (truth.astype(int), predicted.argmax(axis=1)), 1 if weights is None else weights)
     total = counts.sum(axis=1, keepdims=True)

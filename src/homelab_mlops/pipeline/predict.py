@@ -25,10 +25,10 @@ PREDICTION, VERSION = "prediction", "model_version"
 
 
 def predict(model: str, source: str, target: str, csv: Csv | None = None, work: Path = Path("work")) -> dict[str, Any]:
-    """Reads the table ``source``, a path or ``s3://``, and writes the Parquet file ``target``, one of either.
+    """Reads the table ``source``, and writes the Parquet file ``target``; each is a path or an ``s3://`` address.
 
-    Every column stays, with its type; ``prediction`` is added, or one column ``probability_LABEL`` a label, and
-    ``model_version``.
+    Every column stays, with its type. The file also gets ``model_version``, and ``prediction`` or a column
+    ``probability_LABEL`` for each label.
 
     Args:
         model: a registered model, whose champion scores, or the folder of a training; without a registry, the model

@@ -1,4 +1,5 @@
-"""The step *propose*: the version that the gate promotes, as a commit that waits for a person, or goes to main."""
+"""The step *propose*: makes a commit of the version that the gate promotes, which waits for a person or goes to
+main."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ ATTEMPTS = 5
 def propose(spec: ModelSpec, work: Path) -> dict[str, Any]:
     """Writes ``work/propose/proposal.json`` and returns it; run again, it changes nothing.
 
-    ``HOMELAB_REPOSITORY``, ``HOMELAB_BRANCH`` and ``HOMELAB_FORGE`` say where to, ``GIT_USERNAME`` and ``GIT_TOKEN`` as
-    whom. Without a token there is nothing to do but to say so.
+    ``HOMELAB_REPOSITORY``, ``HOMELAB_BRANCH`` and ``HOMELAB_FORGE`` name the place, ``GIT_USERNAME`` and ``GIT_TOKEN``
+    are the login. Without a token the step only says that there is none.
 
     Raises:
         RepositoryError: the repository or the forge refuses, or is away; the version stays a challenger.

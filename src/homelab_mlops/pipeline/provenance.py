@@ -13,13 +13,13 @@ import homelab_mlops
 from homelab_mlops.clients import git
 from homelab_mlops.errors import ToolError
 
-# What decides over the bytes of a booster; everything else may differ between a run and its replay.
+# The packages that decide the bytes of a booster; all others may differ between a run and its replay.
 DECISIVE = ("numpy", "pandas", "pyarrow", "scipy", "xgboost-cpu")
 DECISIVE_ROOMS = ("model", "pipeline", "tables")
 
 
 def provenance() -> dict[str, Any]:
-    """The facts that a run is tagged with, as JSON values.
+    """The facts that become tags of a run, as JSON values.
 
     In an image they come from ``HOMELAB_GIT_COMMIT`` and ``HOMELAB_IMAGE``, in a workflow also from
     ``HOMELAB_WORKFLOW``; in a checkout the commit is git's.
@@ -39,7 +39,7 @@ def provenance() -> dict[str, Any]:
 
 
 def packages() -> dict[str, str]:
-    """The installed versions of the packages that decide over a booster."""
+    """The installed versions of the packages that decide the bytes of a booster."""
     return {name: _version(name) for name in DECISIVE}
 
 

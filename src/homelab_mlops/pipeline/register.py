@@ -26,7 +26,7 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
     ``alias`` is None. The verdict and its reason are tags of the version.
 
     Args:
-        alias_by_git: git names the champion, and a job makes the alias follow: a promoted version begins as challenger.
+        alias_by_git: git names the champion and a job moves the alias, so a promoted version begins as challenger.
 
     Raises:
         TrackingError: the result is not in MLflow, or the registry does not take it.

@@ -32,16 +32,16 @@ CODE = "run the replay in a clone that has the recorded commit; a model from unc
 def replay(address: str, source: str | None = None) -> dict[str, Any]:
     """Repeats the training of ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``.
 
-    The recorded commit's code runs: the present code where it is the same, else that of a temporary worktree.
+    The recorded commit's code runs: this code where it is the same, or else a temporary worktree of the commit.
 
     Args:
-        source: where to read the data, if it no longer lies where it was; the content has to be the same.
+        source: where to read the data, if it has moved; the content must be the same.
 
     Returns:
-        ``model``, ``version``, ``sha256`` of the booster, and ``identical``, which is true.
+        ``model``, ``version``, the ``sha256`` of the booster, and ``identical``, which is true.
 
     Raises:
-        ReplayError: data, environment, code or booster differ from the recorded ones; says which.
+        ReplayError: data, environment, code or booster differ from the recorded ones; the message says which.
     """
     name, version = _version(address)
     with tempfile.TemporaryDirectory() as temporary:
@@ -63,7 +63,7 @@ def replay(address: str, source: str | None = None) -> dict[str, Any]:
 
 
 def train_again(record: dict[str, Any], source: str | None, folder: Path) -> None:
-    """Writes the booster that the recorded data and parameters give into ``folder``.
+    """Trains on the recorded data and parameters, and writes the booster into ``folder``.
 
     Raises:
         ReplayError: the data is not the recorded data.

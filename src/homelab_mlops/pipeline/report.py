@@ -1,4 +1,4 @@
-"""``report.html``: one page about a training, for people; it needs no server, and no network to be read."""
+"""``report.html``: one page about a training, for people, which opens without a server or a network."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from homelab_mlops.pipeline.provenance import origin
 from homelab_mlops.pipeline.workdir import read_json
 
 REPORT, DECISION, DIAGNOSTICS, INTERVALS = "report.html", "decision.json", "diagnostics.json", "holdout.csv"
-# Registries of images that show a page at an image's own address.
+# Image registries that show a page at the address of an image.
 WITH_PAGES = ("ghcr.io/", "quay.io/")
 
 
 def write_report(train: Path, evaluation: Path, registration: Mapping[str, Any] | None = None) -> None:
-    """Writes ``evaluation/report.html`` from what both steps left; the version is in it once there is one.
+    """Writes ``evaluation/report.html`` from the files of both steps, with the model version once there is one.
 
     Raises:
         StorageError: the training or the evaluation is missing.
@@ -84,7 +84,7 @@ def _pictures(record: Mapping[str, Any], decision: Mapping[str, Any], folders: l
 
 
 def _alternative_texts(record: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str, str]:
-    """What each picture shows, for who does not see it."""
+    """What each picture shows, for a person who cannot see it."""
 
     def of_all(metric: str) -> str:
         return ", ".join(
@@ -119,7 +119,7 @@ def repository_page() -> str | None:
 
 
 def commit_page(commit: str) -> str | None:
-    """The forge's page of a commit: GitHub, Forgejo and Gitea show it there, and GitLab leads on from there."""
+    """The page of a commit on the forge: GitHub, Forgejo and Gitea show it there, and GitLab redirects."""
     page = repository_page()
     return f"{page}/commit/{commit}" if page and commit else None
 

@@ -42,7 +42,7 @@ MODEL, METRICS, RECORD, EXAMPLE, TRAINED = (
 def new_record(
     spec: ModelSpec, manifest: Mapping[str, Any], parameters: Mapping[str, Parameter], rows: Mapping[str, int]
 ) -> dict[str, Any]:
-    """What is known of a training before it begins."""
+    """The facts of a training that are known before it begins."""
     return {
         "result": uuid.uuid4().hex,
         "model": spec.name,

@@ -24,7 +24,7 @@ def retrain(
     as_of: str | None = None,
     champion: Path | None = None,
 ) -> dict[str, Any]:
-    """Runs ingest, validate, train, evaluate, and where the result is tracked register.
+    """Runs ingest, validate, train and evaluate, and also register where the result is tracked.
 
     Returns:
         The decision, with the registration under ``registration`` where there is one.

@@ -1,4 +1,4 @@
-"""The file way: a job of SageMaker's script mode, there or in any container with a volume."""
+"""The file way: a job of SageMaker's script mode, on SageMaker or in any container with a volume."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def train_from_channels(
 ) -> dict[str, Any]:
     """Trains on the channels, and leaves ``xgboost-model`` and ``metrics.json`` in the model folder.
 
-    ``metrics.json`` also goes to the output data folder. Without a specification the columns' types are read off the
-    table, and the label is column 0 or the column that ``SM_HP_TARGET`` names.
+    ``metrics.json`` also goes to the output data folder. Without a specification the table decides the columns' types,
+    and the label is column 0 or the column that ``SM_HP_TARGET`` names.
 
     Raises:
         HomelabError: the job cannot be done.
@@ -51,7 +51,7 @@ def train_from_channels(
     given = from_environment(environ)
     target = given.get("target")
     if spec is None:
-        # Refuses what fits no task, or not the task of the objective, before the first row is read.
+        # Refuses parameters that fit no task, or not the task of the objective, before the first row is read.
         resolve(None, {}, environ, overrides)
     else:
         _parameters(spec, environ, overrides, gate=True)
@@ -98,7 +98,7 @@ def _parameters(
 
 
 def _place(written: Path, folders: Folders) -> None:
-    """Moves a finished result into the model folder, the model last, so that a model is never without its record."""
+    """Moves a finished result into the model folder. The model comes last, so that it always has its record."""
     if folders.data != folders.model:
         partial = folders.data / f".{result.METRICS}.partial"
         shutil.copy(written / result.METRICS, partial)
@@ -128,7 +128,7 @@ def _tables(
         inferred = infer_spec(readable, target, {**given, **overrides}, where, weight)
         _say_lines(inferred.lines)
         spec = inferred.spec
-    # A share of the training rows stops the training where no channel holds rows for it.
+    # Without a validation channel, a share of the training rows decides when the training stops.
     spec = spec.model_copy(update={"split": RandomSplit(method="random", group=spec.split.group)})
     frame = _frame(train, spec, where, reading.spelling)
     if folders.validation is None:
@@ -144,7 +144,8 @@ def _named_columns(spec: ModelSpec | None) -> list[Declared]:
 
 
 def _frame(table: pa.Table, spec: ModelSpec, where: str, spelling: Spelling, *, rest: bool = False) -> pd.DataFrame:
-    """The model's columns with their types; ``rest``: of the validation channel, which may lack weights."""
+    """The model's columns with their types. ``rest`` says that the table is the validation channel, which may lack
+    weights."""
     table = named(table, spec, where)
     return frame_of(typed(equally_weighted(table, spec) if rest else table, declared(spec), where, spelling))
 

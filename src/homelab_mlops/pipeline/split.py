@@ -27,7 +27,8 @@ class Split:
 
 
 def row_ids(frame: pd.DataFrame, spec: ModelSpec) -> RowIds:
-    """An identity for each row, shape ``[rows]``: of its key, or where the model has none, of its whole content."""
+    """An identity for each row, shape ``[rows]``: a hash of its key, or of its whole content where the model has no
+    key."""
     group = [] if spec.split.group is None else [spec.split.group]
     columns = spec.data.key or list(dict.fromkeys([*spec.features, spec.target.column, *group]))
     as_stored = {name: _hashable(frame[name]) for name in columns}
@@ -44,7 +45,7 @@ def group_ids(frame: pd.DataFrame, group: str) -> RowIds:
 
 
 def groups_of(frame: pd.DataFrame, spec: ModelSpec) -> RowIds | None:
-    """What is drawn together in a resample: the rows' groups; None where each row stands for itself."""
+    """The groups of rows that a resample draws together; None where each row stands for itself."""
     return None if spec.split.group is None else group_ids(frame, spec.split.group)
 
 
@@ -57,7 +58,7 @@ def _hashable(series: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _beyond_float(series: pd.Series[Any], number: int) -> RowIds:
-    """For whole numbers that float64 cannot tell apart a hash of their own, 0 for all other values."""
+    """A hash of whole numbers that float64 cannot tell apart; 0 for all other values."""
     if not pd.api.types.is_integer_dtype(series.dtype):
         return np.zeros(len(series), dtype=np.uint64)
     values = series.fillna(0).to_numpy()
@@ -81,7 +82,7 @@ def split_rows(frame: pd.DataFrame, spec: ModelSpec, window: dict[str, str] | No
         raise DataError(
             f"{int(frame[spec.split.group].isna().sum()):,} rows lack a value of split.group, {spec.split.group!r}",
             where=spec.name,
-            fix="say of each row whose it is, or leave such rows out",
+            fix="give each row its group, or leave such rows out",
         )
     if isinstance(spec.split, RandomSplit):
         split = _random(row_ids(frame, spec) if groups is None else groups, spec.split)
@@ -136,8 +137,8 @@ def _by_time(times: pd.Series[Any], split: TimeSplit, window: dict[str, str]) ->
 def _by_time_and_group(times: pd.Series[Any], groups: RowIds, split: TimeSplit, window: dict[str, str]) -> Split:
     """A group with rows before and in the holdout's period is on one side only: a third of such groups in the holdout.
 
-    Its rows on the other side are in no part. Of the groups before that period a share, not the newest rows, stops the
-    training: most groups have old and new rows.
+    Its rows on the other side are in no part. A share of the groups before that period, and not the newest rows,
+    decides when the training stops: most groups have old and new rows.
     """
     newest = (times >= pd.Timestamp(window["holdout"])).to_numpy()
     on_both_sides = np.isin(groups, np.intersect1d(groups[newest], groups[~newest]))

@@ -1,4 +1,4 @@
-"""Brings the result of a training without a server, or whose server died, to MLflow: once."""
+"""Brings the result of a training to MLflow, once, where it had no server or its server died."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from homelab_mlops.pipeline.workdir import read_json
 
 
 def sync(folder: Path) -> dict[str, Any]:
-    """Uploads what of the result in ``folder`` is not in MLflow yet, and returns the run.
+    """Uploads the parts of the result in ``folder`` that MLflow lacks, and returns the run.
 
     Raises:
         StorageError: the folder holds no result.

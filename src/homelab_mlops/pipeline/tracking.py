@@ -1,7 +1,7 @@
-"""MLflow: the run of a training while it goes on, and the upload of its result, which can be repeated.
+"""MLflow: the run of a training in progress, and the upload of its result, which can be repeated.
 
-A result carries its own identity, which its run has as the tag ``homelab.result``. An upload leaves what it finds there
-already, so that the same upload serves a training, a retry after a server has died, and `homelab sync`.
+A result has an identity of its own, which is the tag ``homelab.result`` of its run. An upload skips everything that is
+already there, so the same upload serves a training, a retry after a server has died, and `homelab sync`.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ PATIENCE_SECONDS = 180.0
 FLUSH_SECONDS = 2.0
 SCORING_MODULE = "homelab_scoring"
 VALUES_MODULE = "homelab_values"
-# What no waiting mends.
+# Error codes that waiting does not mend.
 REFUSALS = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
 def page(path: str) -> str:
-    """The address at which a person opens ``path`` of MLflow, in its view of model training; it opens in another one.
+    """The address at which a person opens ``path`` of MLflow in its view of model training, which is not its first
+    view.
 
-    ``HOMELAB_MLFLOW_URL`` is where browsers reach the server, where that is not where this process does.
+    ``HOMELAB_MLFLOW_URL`` is the address for browsers, where it differs from the address for this process.
     """
     server = os.environ.get("HOMELAB_MLFLOW_URL", "").rstrip("/") or without_login(tracking_uri())
     return f"{server}/#/{path}?workflowType=machine_learning"
 
 
 def client(retries: int = 2, seconds: int = 20) -> MlflowClient:
-    """An MLflow client of `MLFLOW_TRACKING_URI` that gives up soon; who can wait, waits around it.
+    """An MLflow client of `MLFLOW_TRACKING_URI` that gives up soon; a caller who can wait calls again.
 
     Raises:
         TrackingError: there is no tracking server in the environment.
@@ -93,10 +94,10 @@ def explained(doing: str) -> Iterator[None]:
 
 
 def patient(doing: str, action: Callable[[], None], patience: float) -> None:
-    """Runs ``action`` until it succeeds or ``patience`` seconds are over, in which a server may start again.
+    """Runs ``action`` until it succeeds, for at most ``patience`` seconds, in which a server may start again.
 
     Raises:
-        TrackingError: it still fails then.
+        TrackingError: it still fails at the end.
     """
     deadline = time.monotonic() + patience
     pause = 1.0
@@ -125,7 +126,7 @@ def patience() -> float:
 
 
 class LiveRun:
-    """The run of a training that goes on: metrics appear while it trains; nothing here can stop the training."""
+    """The run of a training in progress, whose metrics appear at once. No error here stops the training."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         """Creates the run.
@@ -154,7 +155,7 @@ class LiveRun:
             self._client.set_terminated(run.info.run_id, "KILLED")
 
     def log_round(self, number: int, timestamp: int, metrics: Mapping[str, float]) -> None:
-        """Takes the metrics of one boosting round, and sends what has gathered every two seconds."""
+        """Takes the metrics of one boosting round, and sends the gathered metrics every two seconds."""
         self._pending += _round_metrics(number, metrics, timestamp)
         if self._streaming and time.monotonic() - self._flushed > FLUSH_SECONDS:
             try:
@@ -192,7 +193,7 @@ def _create_run(mlflow_client: MlflowClient, record: Mapping[str, Any]) -> str:
 
 
 def provenance_tags(record: Mapping[str, Any]) -> dict[str, str]:
-    """The tags that a run and a model version share: by what one looks for them; the rest is in the record."""
+    """The tags that a run and a model version share: people search by them; the record holds the rest."""
     where = record["provenance"]
     tags = {
         "homelab.commit": where["commit"],
@@ -211,10 +212,10 @@ def _round_metrics(number: int, metrics: Mapping[str, float], timestamp: int) ->
 
 
 def upload(folder: Path, of_run: str | None = None) -> dict[str, Any]:
-    """Brings the result in ``folder`` to MLflow, completes what is missing there, and returns and writes ``run.json``.
+    """Brings the missing parts of the result in ``folder`` to MLflow, and writes and returns ``run.json``.
 
     Raises:
-        TrackingError: the server does not take it; what it has taken stays, and the same call goes on from there.
+        TrackingError: the server refuses a part; the parts before it stay, and the same call continues there.
     """
     record = read_json(folder / result.RECORD, "homelab train")
     mlflow_client = client(retries=1)
@@ -244,7 +245,7 @@ def upload(folder: Path, of_run: str | None = None) -> dict[str, Any]:
 
 
 def log_evaluation(train: Path, evaluation: Path, decision: Mapping[str, Any]) -> None:
-    """Brings an evaluation to the run of the result in ``train``: metrics, description, and what the step wrote.
+    """Brings an evaluation to the run of the result in ``train``: metrics, description, and the files of the step.
 
     The metrics are the model's own on the holdout; intervals and opponents are in ``holdout.csv``.
 
@@ -271,7 +272,7 @@ def log_evaluation(train: Path, evaluation: Path, decision: Mapping[str, Any]) -
 
 
 def log_report(run_id: str, report: Path) -> None:
-    """Replaces the report of a run, once the version is in it.
+    """Replaces the report of a run by one that names the model version.
 
     Raises:
         TrackingError: the server does not take it.
@@ -343,7 +344,7 @@ def _ready_model(mlflow_client: MlflowClient, run: Any) -> str | None:
 
 
 def _log_model(folder: Path, run: Any) -> str:
-    """Logs the booster and the files that score with it: no pickle, and no need of this package to load it."""
+    """Logs the booster and the files that score with it. Loading them needs no pickle and not this package."""
     import mlflow
     from mlflow.models import Model
 
@@ -352,7 +353,7 @@ def _log_model(folder: Path, run: Any) -> str:
     scorer = scoring.Scorer.load(folder / result.MODEL)
     example = result.example_of(folder)
     versions = read_json(folder / result.RECORD, "homelab train")["provenance"]["packages"]
-    # Otherwise the model lands in the default experiment, where nobody but an administrator may write.
+    # Otherwise MLflow puts the model into the default experiment, where only an administrator may write.
     mlflow.set_experiment(experiment_id=run.info.experiment_id)
     with tempfile.TemporaryDirectory() as temporary:
         code = [Path(temporary) / f"{name}.py" for name in (SCORING_MODULE, VALUES_MODULE)]
@@ -375,8 +376,8 @@ def _log_model(folder: Path, run: Any) -> str:
 
 
 def _signature(description: Any) -> Any:
-    """The columns by name, their types left to the model, which takes a raw row as it is: MLflow would refuse a whole
-    number where a double is declared, and a missing value where a long is."""
+    """The columns by name, without types: MLflow would refuse a whole number for a double, and a missing value for a
+    long, but the model takes raw rows as they are."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType

@@ -1,4 +1,4 @@
-"""The step *train*: fits a model on the ingested table, writes its result, and where asked tracks it in MLflow."""
+"""The step *train*: fits a model on the ingested table, writes its result, and tracks it in MLflow where it should."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Tracking = Literal["files", "mlflow", "both"]
 def train(spec: ModelSpec, work: Path, tracking: Tracking, overrides: Mapping[str, str]) -> dict[str, Any]:
     """Writes ``work/train`` and returns the result's record.
 
-    Whether tracking will work is asked before, with `check_tracking`.
+    The caller asks before, with `check_tracking`, whether tracking will work.
 
     Args:
-        tracking: ``files`` needs no server; ``mlflow`` fails without one; with ``both`` a server that dies on the way
-            costs nothing but a later `homelab sync`.
+        tracking: ``files`` needs no server; ``mlflow`` fails without one; with ``both`` a server may die meanwhile: a
+        later `homelab sync` completes it.
 
     Raises:
         TrackingError: the tracking server does not work.
@@ -45,7 +45,7 @@ def train(spec: ModelSpec, work: Path, tracking: Tracking, overrides: Mapping[st
 
 
 def parameters_of(spec: ModelSpec, overrides: Mapping[str, str]) -> dict[str, Parameter]:
-    """The effective parameters of a training, held against the task and the gate before any row is read.
+    """The effective parameters of a training, checked against the task and the gate before any row is read.
 
     Raises:
         ParameterError: one cannot be used.
@@ -65,7 +65,7 @@ def _prepared(spec: ModelSpec, work: Path, parameters: Mapping[str, Parameter]) 
 
 
 def labelled(frame: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
-    """The rows that have a target; a specification without ``drop_missing`` was validated to have no others."""
+    """The rows that have a target. Without ``drop_missing`` the validation has made sure that all have one."""
     return frame[frame[spec.target.column].notna()].reset_index(drop=True)
 
 

@@ -1,4 +1,4 @@
-"""The step *validate*: holds the ingested table against the model's schema, by pandera."""
+"""The step *validate*: checks the ingested table against the model's schema, with pandera."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def validate(spec: ModelSpec, work: Path) -> dict[str, Any]:
 
 
 def ensure_valid(frame: pd.DataFrame, spec: ModelSpec, work: Path, manifest: dict[str, Any]) -> None:
-    """Accepts what *validate* has accepted, and otherwise checks the table now.
+    """Accepts a table that *validate* has accepted, and checks any other one now.
 
     Raises:
         DataError: the table breaks a rule.
@@ -50,7 +50,7 @@ def ensure_valid(frame: pd.DataFrame, spec: ModelSpec, work: Path, manifest: dic
 
 
 def refuse(violations: list[dict[str, Any]], source: str) -> None:
-    """Raises DataError with one line a violation, where there are any."""
+    """Raises DataError with one line for each violation, if there are any."""
     if not violations:
         return
     lines = [_line(violation) for violation in violations[:20]]
@@ -73,7 +73,7 @@ def validate_table(frame: pd.DataFrame, spec: ModelSpec) -> list[dict[str, Any]]
     """Every rule that the table breaks.
 
     Returns:
-        One record a rule: ``column``, ``rule``, ``rows`` (how many break it), and ``examples``: up to five rows,
+        One record for each rule: ``column``, ``rule``, ``rows`` (how many break it), and ``examples``: up to five rows,
         counted from 1, with their value.
     """
     import pandera.pandas as pa
@@ -183,7 +183,7 @@ def _share_missing(pa: Any, share: float) -> Any:
 
 
 def _numbers(series: pd.Series[Any]) -> pd.Series[Any]:
-    """The numbers of a column; of one that stayed text, NaN where a cell is none."""
+    """The numbers of a column; NaN for a cell of text that is no number."""
     if pd.api.types.is_numeric_dtype(series.dtype):
         return series.astype("float64")
     found = {text: _number(text) for text in series.dropna().unique()}

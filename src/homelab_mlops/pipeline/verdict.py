@@ -1,4 +1,4 @@
-"""The gate's decision in words: a line for a list of versions, and Markdown for the pages of MLflow."""
+"""The gate's decision in words: a line for lists of versions, and Markdown for the pages of MLflow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def verdict(decision: Mapping[str, Any]) -> str:
 
 
 def why(decision: Mapping[str, Any]) -> str:
-    """One line: what the version is better than, or each condition of the gate that it fails, with the figures."""
+    """One line: what the version beats, or each condition of the gate that it fails, with the figures."""
     failed = [f"{reason['rule']}: {reason['text']}" for reason in decision["reasons"] if not reason["passed"]]
     if failed:
         return "; ".join(failed)
@@ -33,7 +33,7 @@ def in_short(decision: Mapping[str, Any]) -> str:
 
 
 def tag(text: str) -> str:
-    """A text that fits where MLflow shows tags."""
+    """The text, cut to the length of a tag in MLflow."""
     return text if len(text) <= LONGEST_TAG else f"{text[: LONGEST_TAG - 1]}…"
 
 
