@@ -67,7 +67,7 @@ class Person:
         return done.stdout
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A git server with this tree as the one commit of its repository."""
     folder = tmp_path_factory.mktemp("server")
@@ -119,6 +119,26 @@ def test_a_fork_is_made_pushed_sealed_and_reviewed(server: str, tmp_path: Path) 
     assert "minio-users" in said
     assert "backup-target" in said
     assert "secret@far" not in said
+
+
+def test_a_fork_follows_upstream(server: str, tmp_path: Path) -> None:
+    """docs/upkeep.md: a file that is new upstream gets the fork's domain, and nothing else changes."""
+    me = Person(tmp_path, server)
+    upstream = tmp_path / "upstream.git"
+    me.types(f"git clone --quiet --bare {server} {upstream}")
+    me.types("homelab init --yes --domain home.example.org && git add --all && git commit --quiet --message mine")
+    new = "overlays/homelab/training/new.yaml"
+    theirs = tmp_path / "theirs"
+    me.types(f"git clone --quiet {upstream} {theirs}")
+    (theirs / new).write_text("host: mlflow.homelab.example\n")
+    me.types(f"cd {theirs} && git add --all && git commit --quiet --message new && git push --quiet")
+
+    (block,) = re.findall(r"```sh\n(git remote add upstream.*?)```", (ROOT / "docs/upkeep.md").read_text(), re.DOTALL)
+    said = me.types(block.replace("https://github.com/homelab-mlops/homelab-mlops.git", str(upstream)))
+
+    assert "Changed 1 file;" in said
+    assert me.types("git status --porcelain") == f" M {new}\n"
+    assert (me.clone / new).read_text() == "host: mlflow.home.example.org\n"
 
 
 def test_every_command_that_the_readme_names_is_run() -> None:

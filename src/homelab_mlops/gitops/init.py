@@ -155,7 +155,8 @@ def _report(done: Initialised) -> None:
     if not done.changed:
         out.print("Nothing to do: settings, sealing key and credentials are as they have to be.")
         return
-    out.print(f"Changed {len(done.changed)} files; see them with `git diff`, then commit and push.")
+    plural = "" if len(done.changed) == 1 else "s"
+    out.print(f"Changed {len(done.changed)} file{plural}; see them with `git diff`, then commit and push.")
     if done.generated:
         out.print(f"Generated {len(done.generated)} credentials: {', '.join(done.generated)}.")
     if done.key.private is not None:

@@ -37,6 +37,12 @@ INGRESS_PRESETS = {
         "ingress_labels": "app.kubernetes.io/name=ingress-nginx",
     },
 }
+# The names that the upstream repository has in its settings.
+UPSTREAM = {
+    "repository": "https://github.com/homelab-mlops/homelab-mlops.git",
+    "domain": "homelab.example",
+    "image_registry": "ghcr.io/homelab-mlops",
+}
 _RELEASE = re.compile(r"(github\.com/argoproj/argo-cd[^\s?]*\?ref=)(v\d+\.\d+\.\d+)")
 
 
@@ -147,17 +153,18 @@ def argo_cd_release(root: Path) -> str:
 def change_settings(root: Path, new: Settings) -> dict[Path, str]:
     """The files, with their new text, that change when the cluster gets the settings ``new``.
 
-    Only scalars that hold an old value change; every other byte stays. The settings file comes last, so that a second
-    run completes an interrupted one.
+    Only scalars that hold an old value, or a name of upstream's, change; every other byte stays. The settings file
+    comes last, so that a second run completes an interrupted one.
     """
     old = load_settings(root)
+    upstream = old.model_copy(update=_names_of_upstream(new))
     changed = {}
     for folder in DECLARED:
         for path in sorted((root / folder).rglob("*.yaml")):
             if path in (root / SETTINGS, root / INGRESS):
                 continue
             text = path.read_text(encoding="utf-8")
-            rewritten = _rewrite(text, old, new, path)
+            rewritten = _rewrite(_rewrite(text, old, new, path), upstream, new, path)
             if rewritten != text:
                 changed[path] = rewritten
     if (root / INGRESS).read_text(encoding="utf-8") != (text := _ingress_controller(new)):
@@ -169,6 +176,12 @@ def change_settings(root: Path, new: Settings) -> dict[Path, str]:
     if edits:
         changed[path] = _replace(text, edits)
     return changed
+
+
+def _names_of_upstream(new: Settings) -> dict[str, str]:
+    """Upstream's own names, which files that a fork has merged still hold; its classes may be meant as they are."""
+    nested = new.image_registry.startswith(f"{UPSTREAM['image_registry']}/")
+    return {**UPSTREAM, "image_registry": new.image_registry} if nested else UPSTREAM
 
 
 def change_argo_cd_release(root: Path, release: str) -> dict[Path, str]:

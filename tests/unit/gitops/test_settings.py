@@ -15,6 +15,7 @@ from homelab_mlops.gitops.init import new_settings, write_all
 from homelab_mlops.gitops.render import applications, render
 from homelab_mlops.gitops.settings import (
     INGRESS_PRESETS,
+    UPSTREAM,
     Settings,
     change_argo_cd_release,
     change_settings,
@@ -48,6 +49,25 @@ def rendered(tree: Path) -> str:
     texts += [path.read_text() for path in sorted((tree / "clusters/homelab/argo-cd").glob("*.yaml"))]
     texts += [yaml.safe_dump(render(folder)) for folder in sorted((tree / "overlays/homelab").iterdir())]
     return "\n".join(texts)
+
+
+def test_what_is_new_upstream_gets_the_names_of_the_fork(tree: Path) -> None:
+    for registry in (NEW["image_registry"], f"{UPSTREAM['image_registry']}/me"):
+        mine = new_settings(load_settings(tree), {**NEW, "image_registry": registry})
+        write_all(change_settings(tree, mine))
+        merged = tree / "overlays/homelab/training/addresses.yaml"
+        merged.write_text((ROOT / merged.relative_to(tree)).read_text(encoding="utf-8"), encoding="utf-8")
+
+        assert list(change_settings(tree, mine)) == [merged]
+        write_all(change_settings(tree, mine))
+        assert change_settings(tree, mine) == {}
+        assert f"mlflow.{NEW['domain']}" in merged.read_text(encoding="utf-8")
+
+
+def test_the_names_of_upstream_are_those_of_its_settings() -> None:
+    here = load_settings(ROOT)
+    if here.repository == UPSTREAM["repository"]:  # and no fork
+        assert {name: getattr(here, name) for name in UPSTREAM} == UPSTREAM
 
 
 def test_every_setting_arrives_everywhere_by_one_command(tree: Path) -> None:
