@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from homelab_mlops.errors import StorageError
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from botocore.loaders import Loader
     from mypy_boto3_s3.client import S3Client
 
 CONNECT_SECONDS = 5
@@ -20,9 +22,25 @@ NO_CREDENTIALS = "there are no S3 credentials"
 
 def region() -> str:
     """The region that requests are signed for: that of the environment or of ~/.aws/config."""
-    import boto3.session
+    return _region(_session())
 
-    return _region(boto3.session.Session())
+
+def _session(access_key: str | None = None, secret_key: str | None = None) -> Session:
+    """A session of its own: the default one keeps the credentials that it saw first."""
+    import boto3.session
+    import botocore.session
+
+    core = botocore.session.Session()
+    core.register_component("data_loader", _loader())
+    return boto3.session.Session(access_key, secret_key, botocore_session=core)
+
+
+@cache
+def _loader() -> Loader:
+    """What reads botocore's descriptions of services, and keeps them: to read those takes most of a client's start."""
+    from botocore.loaders import create_loader
+
+    return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
 def _region(session: Session) -> str:
@@ -48,7 +66,6 @@ def client(
         verify: whether the store's certificate must be valid.
         keys: the access key and the secret key of a MinIO server; by default those of the environment.
     """
-    import boto3.session
     from botocore.config import Config
 
     defaults: dict[str, Any] = {
@@ -58,8 +75,7 @@ def client(
         "s3": {"addressing_style": style or os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "auto")},
     }
     config = Config(**{**defaults, **(options or {})})
-    # A session of its own: the default one keeps the credentials that it saw first.
-    session = boto3.session.Session(*(keys or ()))
+    session = _session(*(keys or ()))
     return session.client(
         "s3",
         config=config,
