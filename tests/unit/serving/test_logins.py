@@ -26,7 +26,8 @@ def test_each_login_can_do_what_it_is_for(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv(f"{user}_PASSWORD", f"the password of {user}")
     auth = f"sqlite:///{tmp_path}/auth.db"
     configuration = tmp_path / "basic_auth.ini"
-    configuration.write_text(f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {auth}\n")
+    settings = "default_permission = READ", f"database_uri = {auth}", "auth_cache_ttl_seconds = 600"
+    configuration.write_text("\n".join(["[mlflow]", *settings]))
     monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(configuration))
     source = importlib.util.spec_from_file_location("prepare_mlflow", ROOT / "docker/mlflow/prepare_mlflow.py")
     assert source is not None
