@@ -20,6 +20,7 @@ import pytest
 
 from homelab_mlops.gitops import tools
 from homelab_mlops.pipeline.demo import mlflow_server
+from tests import command_line
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -106,15 +107,7 @@ def homelab() -> Homelab:
     def run(
         *arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [HOMELAB, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=ROOT,
-            env=clean_environment(env),
-            check=False,
-        )
+        return command_line.run(arguments, clean_environment(env), ROOT, timeout)
 
     return run
 
