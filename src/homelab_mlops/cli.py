@@ -68,14 +68,14 @@ def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
 
 
 def main() -> None:
-    """Runs the command line; every way out has an exit code and, where it failed, one message."""
+    """Runs the command line; every end has an exit code, and a failure has one message."""
     from homelab_mlops.console import print_error
 
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
         signal.signal(signal.SIGHUP, _stop)
-    # Whoever finds the pipe closed puts something else in the place of standard output.
+    # Kept, since a writer that finds the pipe closed replaces standard output.
     output = os.dup(sys.stdout.fileno()) if sys.stdout else None
     try:
         code = typer.main.get_command(app)(standalone_mode=False)
@@ -123,7 +123,7 @@ def _is_unread(output: int | None) -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-# Distributions that are not named as the module that they bring.
+# Distributions whose name differs from that of their module.
 _DISTRIBUTIONS = {
     "dateutil": "python-dateutil",
     "mlflow": "mlflow-skinny",
@@ -134,7 +134,7 @@ _DISTRIBUTIONS = {
 
 
 def missing_module(error: ModuleNotFoundError) -> HomelabError:
-    """Which extra brings a module that is not installed: of several, that of the room which asks for it."""
+    """The extra that brings a missing module; of several extras the one of the room that imports it."""
     import traceback
     from importlib import metadata
 

@@ -1,4 +1,4 @@
-"""What a shell offers for what a person has begun to type; reads this clone only, so that it answers at once."""
+"""The completions of a word that a person has begun to type. They come from this clone alone, and so at once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parameters(incomplete: str) -> list[str]:
 
 
 def versions(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The versions of the model on the command line that git has ever named, and the one that was registered here."""
+    """The versions that git has ever named of the model on the command line, and the one registered here."""
     model = ctx.params.get("model")
     try:
         found = {*_in_git(find_root(), str(model)), *_registered_here(str(model))}
@@ -54,7 +54,7 @@ def versions(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _in_git(root: Path, model: str) -> list[str]:
-    """Those of every branch that this clone knows, the proposals among them."""
+    """The versions in every branch that this clone knows, also in proposals."""
     from homelab_mlops.clients import git
     from homelab_mlops.model import promotion
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Reached = Callable[..., None]
-# Without a terminal: when the first line of progress is said, and how long after it each further one.
+# Without a terminal: seconds until the first line of progress, and between further ones.
 FIRST_LINE_SECONDS, LINE_SECONDS = 2.0, 10.0
 
 
 def stdout() -> Console:
-    """The console for what a command answers."""
+    """The console for the answer of a command."""
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=True)
@@ -35,14 +35,14 @@ def stderr() -> Console:
 
 
 def say(text: str) -> None:
-    """Prints one plain line of progress, without loading Rich, which takes longer than many a step."""
+    """Prints one plain line of progress. It does not load Rich, which takes longer than some steps."""
     if sys.stderr:
         sys.stderr.write(f"{text}\n")
 
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Reached]:
-    """Shows how far something long is, until the block ends: on a terminal a live line, elsewhere a line now and then.
+    """Shows the progress of a long block: on a terminal a live line, elsewhere a line from time to time.
 
     Yields:
         A function to call with the number reached, out of ``total``, and a few words.
@@ -56,7 +56,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Reached]:
     columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
     columns += [BarColumn(bar_width=30), MofNCompleteColumn()] if total else []
     columns += [TextColumn("{task.fields[note]}", markup=False)]
-    # What the block prints on standard output is not for this console.
+    # The output of the block does not go through this console.
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, refresh_per_second=5) as shown:
         task = shown.add_task(what, total=total, note="")
 

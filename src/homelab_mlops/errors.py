@@ -18,7 +18,7 @@ class HomelabError(Exception):
     """Something that the person at the keyboard can mend.
 
     ``what`` is one sentence; ``where`` is a file with line, an address or an object; ``fix`` is the next thing to do.
-    A login in an address is left out.
+    The message leaves out a login in an address.
     ``transient`` says that the same command may succeed in a minute; a workflow tries again on its exit code, 75.
     ``code`` is the doctor's name for it, where it has one.
     """
@@ -34,7 +34,7 @@ class HomelabError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """What the command ends with."""
+        """The exit code of the command."""
         return os.EX_TEMPFAIL if self.transient else 1
 
     def __str__(self) -> str:
@@ -67,27 +67,27 @@ class TrackingError(HomelabError):
 
 
 class EvaluationError(HomelabError):
-    """A model cannot be compared honestly."""
+    """A fair comparison of models is not possible."""
 
 
 class ReplayError(HomelabError):
-    """A recorded run cannot be trained again as it was, or did not give the same model."""
+    """A recorded run cannot be trained again in the same way, or gives another model."""
 
 
 class RepositoryError(HomelabError):
-    """The git repository or its manifests are not as they have to be."""
+    """The git repository or its manifests are not valid."""
 
 
 class ClusterError(HomelabError):
-    """The cluster cannot be reached, or is not in the state that was waited for."""
+    """The cluster cannot be reached, or did not reach the awaited state."""
 
 
 class DoctorError(HomelabError):
-    """The doctor cannot look: no finding, and no warning that a script may allow."""
+    """The doctor cannot look at anything: this is no finding, and no warning that a script may allow."""
 
     @property
     def exit_code(self) -> int:
-        """That of what is broken, where trying again does not help."""
+        """The exit code of a broken platform, where another try does not help."""
         return os.EX_TEMPFAIL if self.transient else 2
 
 

@@ -38,7 +38,7 @@ class LazyGroup(TyperGroup):
                 self._add(str(group.name), partial(typer.main.get_group, app), str(app.info.help), group)
 
     def _add(self, name: str, build: Callable[[], Any], text: str, info: Any) -> None:
-        # Typer's placeholder stands for what was not given.
+        # Typer's placeholder stands for an option that nobody gave.
         panel = info.rich_help_panel if isinstance(info.rich_help_panel, str) else "Commands"
         self._builders[name] = build
         self.commands[name] = TyperCommand(name, help=text, hidden=info.hidden is True, rich_help_panel=panel)
@@ -66,7 +66,7 @@ class PlainCommand(TyperCommand):
     """A command whose help has a section for each panel of its options."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters, with that for help."""
+        """The parameters, with the one for help."""
         return _left_as_typed(super().get_params(ctx), ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

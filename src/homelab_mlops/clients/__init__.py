@@ -1,1 +1,1 @@
-"""How the others are spoken to: Kubernetes, git, a forge, MLflow and S3. Nobody else opens a connection to them."""
+"""The clients of Kubernetes, git, a forge, MLflow and S3. Only this room opens a connection to them."""

@@ -12,7 +12,7 @@ ACCEPT = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
 class Discovery:
-    """The kinds of one API server, as `DynamicClient` takes its discoverer; a kind that is missing is looked for anew.
+    """The kinds of one API server, in the form that `DynamicClient` takes. It asks again for a kind that is missing.
 
     Raises:
         ApiException: the API server refuses to list its kinds.

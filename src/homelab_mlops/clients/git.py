@@ -24,13 +24,13 @@ def run(
     data: str | None = None,
     errors: str = "surrogateescape",
 ) -> subprocess.CompletedProcess[str]:
-    """Runs git in ``root``; what its exit code means is for the caller to say. Paths come unquoted.
+    """Runs git in ``root``, and leaves the exit code to the caller. Paths come unquoted.
 
     Args:
         seconds: how long it may take; None for as long as it takes.
-        environment: what is added to the environment of this process.
+        environment: variables that are added to those of this process.
         data: its standard input.
-        errors: what becomes of bytes that are no UTF-8, as for ``bytes.decode``.
+        errors: how to decode bytes that are not UTF-8, as for ``bytes.decode``.
 
     Raises:
         GitTimeoutError: it takes longer.

@@ -13,7 +13,7 @@ from homelab_mlops.errors import RepositoryError
 
 BOT = b"homelab-mlops <bot@homelab-mlops.invalid>"
 SECONDS = 30.0
-# What a server says of a reference that somebody else has moved meanwhile.
+# The words of a server when somebody else has moved the reference meanwhile.
 RACES = ("non-fast-forward", "fetch first", "failed to update ref", "cannot lock ref", "stale", "already exists")
 
 
@@ -88,7 +88,7 @@ class Remote:
         The branch moves only where it is still at ``old`` (None: where there is none).
 
         Raises:
-            Race: it is not.
+            Race: the branch has moved.
             RepositoryError: the server refuses.
         """
         from dulwich.pack import pack_objects_to_data

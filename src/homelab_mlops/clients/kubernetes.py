@@ -1,4 +1,4 @@
-"""A cluster, as plain dictionaries: what a kubeconfig context names, read and applied to through its API."""
+"""The client of a cluster, which a kubeconfig context names: it reads and applies objects as plain dictionaries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient, CoreV1Api
 
 TIMEOUT = 30
-# So many seconds a command without a deadline of its own waits for an API server that is coming up.
+# How many seconds a command without a deadline of its own waits for an API server that is starting.
 PATIENCE = 60.0
 # As Argo CD names itself, so that it takes over what the bootstrap applied instead of sharing it.
 FIELD_MANAGER = "argocd-controller"
@@ -36,10 +36,10 @@ _NAME_LENGTH = 5
 class Cluster:
     """The cluster of one kubeconfig context; a context manager that closes the connections at its end.
 
-    Where nobody closes them, they are closed when the object goes. ``on_request`` is called before each request.
+    They are also closed when the object goes. ``on_request`` is called before each request.
 
-    Each call waits for ``timeout`` seconds for its answer. What fails for a moment (429, 500, 503, a connection that
-    breaks, a kind that is not served yet) is tried again for ``patience`` seconds, over all calls together.
+    Each call waits for ``timeout`` seconds for its answer. A call that fails for a moment (429, 500, 503, a broken
+    connection, a kind that is not served yet) is tried again, for ``patience`` seconds over all calls together.
 
     Attributes:
         context: the name of the context.
@@ -127,7 +127,7 @@ class Cluster:
         return self._tried(kind, "discover", lambda _: self._resource(api_version, kind)) is not None
 
     def predict(self, document: Object) -> Object | None:
-        """What a server-side apply would make of an object, which is not applied; None where it is refused."""
+        """The object as a server-side apply would leave it, without applying it; None where the server refuses it."""
         try:
             done = self._applied(document, dry_run="All")
         except ClusterError:
@@ -145,7 +145,7 @@ class Cluster:
         return None if found is None else _without_nulls(found.to_dict())
 
     def apply(self, document: Object) -> None:
-        """Server-side apply of one object; what someone else set in its fields is overwritten."""
+        """Applies one object on the server, and overwrites what someone else set in its fields."""
         if self._applied(document) is None:
             raise ClusterError(f"the cluster does not know the kind {document['kind']}", where=_name(document))
 
@@ -249,7 +249,7 @@ class Cluster:
                 forward = portforward(
                     self._core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
                 )
-            except Exception:  # its client sees the connection closed
+            except Exception:  # its client sees that the connection is closed
                 local.close()
                 continue
             threading.Thread(target=_pump, args=(local, forward.socket(port)), daemon=True).start()
@@ -341,7 +341,7 @@ def _dynamic_client(api: ApiClient, timeout: float) -> Any:
     from kubernetes.dynamic import DynamicClient
 
     class Client(DynamicClient):
-        """Gives discovery, too, a limit to wait for its answer."""
+        """Limits how long discovery, too, waits for its answer."""
 
         def request(self, method: str, path: str, body: Any = None, **parameters: Any) -> Any:
             return super().request(method, path, body, **{"_request_timeout": timeout, **parameters})
@@ -351,7 +351,7 @@ def _dynamic_client(api: ApiClient, timeout: float) -> Any:
 
 
 def _is_status(error: Exception) -> bool:
-    """Whether an API answered, and not the server in whose place no API stands yet."""
+    """Whether an API answered, and not a server that stands in for an API that is not there yet."""
     body = getattr(error, "body", None) or b""
     return b'"kind"' in (body if isinstance(body, bytes) else str(body).encode())
 
@@ -385,7 +385,7 @@ def _pump(local: socket.socket, remote: Any) -> None:
 
 
 def _without_nulls(value: Any) -> Any:
-    """The same, where a field that is null is a field that is not there."""
+    """A copy without the fields that are null."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value

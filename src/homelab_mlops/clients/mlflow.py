@@ -1,4 +1,5 @@
-"""MLflow's REST interface: its address, its paths, and the model registry, through the API server where need be."""
+"""MLflow's REST interface: its address, its paths, and the model registry, from outside a cluster through the API
+server."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def tracking_uri() -> str:
 
 
 class Version(NamedTuple):
-    """A model version, with what the gate said of it."""
+    """A model version, with the verdict of the gate."""
 
     version: str
     gate: str
@@ -121,7 +122,7 @@ class ModelRegistry:
         """Points the alias ``champion`` at the version, and tags the version with the commit that names it.
 
         Raises:
-            TrackingError: the registry lacks the version, refuses, or is away.
+            TrackingError: the registry lacks the version, refuses, or does not answer.
         """
         where = f"{model} version {version}"
         if commit:
@@ -132,10 +133,11 @@ class ModelRegistry:
         )
 
     def folder_of(self, model: str, version: str) -> str:
-        """Where the files of a version lie, as `file` takes it.
+        """The folder of the files of a version, for `file`.
 
         Raises:
-            TrackingError: the registry lacks the version, refuses, or is away; or MLflow does not serve its files.
+            TrackingError: the registry lacks the version, refuses, or does not answer; or MLflow does not serve its
+            files.
         """
         where = f"{model} version {version}"
         query = {"name": model, "version": version}
@@ -149,12 +151,12 @@ class ModelRegistry:
         """A file of a version, whose ``folder`` is that of `folder_of`.
 
         Raises:
-            TrackingError: there is no such file, MLflow refuses, or is away.
+            TrackingError: there is no such file, or MLflow refuses or does not answer.
         """
         return self._ask("GET", f"{ARTIFACTS}/artifacts/{quote(folder)}/{quote(path)}", {}, f"{where}, {path}").content
 
     def _aliases(self, model: str) -> dict[str, str]:
-        """The aliases of each version that has some, by version."""
+        """The aliases of the versions that have one, by version."""
         found = self._read("registered-models/get", model, name=model)
         aliases: dict[str, list[str]] = {}
         for item in (found or {}).get("registered_model", {}).get("aliases", []):
@@ -174,7 +176,7 @@ class ModelRegistry:
     def _read(self, endpoint: str, where: str, **query: Any) -> dict[str, Any] | None:
         """What an endpoint answers, or None where there is no such thing.
 
-        Of a model that does not exist, a server with passwords says only that access is denied.
+        A server with passwords says of a missing model only that access is denied.
         """
         answer = self._request("GET", f"{API}/{endpoint}", query, where)
         if answer.status_code in (400, 403, 404):
@@ -205,7 +207,7 @@ class ModelRegistry:
         """Checks that MLflow did not refuse.
 
         Raises:
-            TrackingError: it is one; transient where the server may give another answer soon.
+            TrackingError: MLflow refused; transient where the server may give another answer soon.
         """
         if answer.status_code == httpx.codes.OK:
             return

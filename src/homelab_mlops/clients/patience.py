@@ -1,4 +1,4 @@
-"""Tries again, until a deadline, what an API server that is coming up refuses for a moment."""
+"""Tries calls again, until a deadline, that an API server refuses while it starts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 3.0
 LONGEST_ASKED_FOR = 15.0
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
-# What a name server or a TLS handshake says when the fault lies in the settings, so that waiting is of no use.
+# Words of a name server or a TLS handshake when the settings are wrong, so that waiting does not help.
 _LASTING = ("CERTIFICATE_VERIFY_FAILED", "Name or service not known", "nodename nor servname", "WRONG_VERSION_NUMBER")
 
 Answer = TypeVar("Answer")
 
 
 class NotYetError(Exception):
-    """The API server does not serve yet what it is about to serve."""
+    """The API server does not serve the kind yet, but will."""
 
 
 class UnknownKindError(NotYetError):
@@ -29,7 +29,7 @@ class UnknownKindError(NotYetError):
 
 
 class Patience:
-    """Waits for up to ``seconds`` from now, over all calls together; says once for each outage what it waits for."""
+    """Waits for up to ``seconds`` over all calls together, and says once for each outage what it waits for."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -63,7 +63,7 @@ class Patience:
 
 
 def transient(error: Exception) -> str | None:
-    """In words, what is wrong for a moment; None where the same call would fail again."""
+    """In words, what fails only for a moment; None where the same call would fail again."""
     import urllib3
     from kubernetes.client import ApiException
 
@@ -83,7 +83,7 @@ def transient(error: Exception) -> str | None:
 
 
 def reason_of(error: Exception) -> str:
-    """What an API server, or the way to it, said."""
+    """The words of an API server, or of a failed connection to it."""
     import json
 
     body = getattr(error, "body", None)

@@ -1,4 +1,4 @@
-"""The client of an object store, and what its refusals mean."""
+"""The client of an object store, and the meaning of its refusals."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def client(
     )
 
 
-# The fault, by its code among the doctor's, that an error code of a store, or its status, means.
+# The doctor's code for each error code, or status, of a store.
 ANSWERS = {
     "InvalidAccessKeyId": "STORE_WRONG_KEY",
     "InvalidClientTokenId": "STORE_WRONG_KEY",
@@ -151,7 +151,7 @@ _REFUSALS = {
 
 
 def by_words(text: str) -> str | None:
-    """The fault, by its code among the doctor's, that the words of a store mean."""
+    """The doctor's code for a store's words."""
     return next((fault for words, fault in WORDS.items() if words in text.lower()), None)
 
 

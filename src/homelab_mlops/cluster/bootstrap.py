@@ -1,4 +1,4 @@
-"""`homelab bootstrap`: an empty cluster becomes the one that the repository declares."""
+"""`homelab bootstrap`: turns an empty cluster into the one that the repository declares."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _apply_sealing_key(cluster: Cluster, key: SealingKey) -> None:
             "data": encoded,
         }
     )
-    # A controller that runs already reads its keys only when it starts.
+    # A running controller reads its keys only when it starts.
     for pod in cluster.find("v1", "Pod", SEALED_SECRETS_NAMESPACE):
         cluster.delete("v1", "Pod", pod["metadata"]["name"], SEALED_SECRETS_NAMESPACE)
     say("sealing key: applied")
@@ -130,7 +130,7 @@ def _apply_argo_cd(cluster: Cluster, root: Path, key: SealingKey, until: float) 
     _wait(until, "CRDs of Argo CD", lambda: _not_established(cluster, crds))
     _apply_repository_credentials(cluster, root, key)
     for document in documents:
-        # Their Secrets are applied already, and the kind SealedSecret does not exist yet.
+        # Their Secrets are already applied, and the kind SealedSecret does not exist yet.
         if document not in first and document["kind"] not in {"SealedSecret", "Application", "AppProject"}:
             cluster.apply(document)
     for document in documents:
@@ -196,7 +196,7 @@ def _is_available(workload: Object) -> bool:
 
 
 def _wait(until: float, what: str, waiting_for: Callable[[], list[str]]) -> None:
-    """Waits until ``waiting_for`` returns nothing; says what it waits for each time that changes."""
+    """Waits until ``waiting_for`` returns nothing, and says what it waits for whenever that changes."""
     started, said = time.monotonic(), None
     while missing := waiting_for():
         if time.monotonic() > until:
@@ -231,7 +231,7 @@ def _wait_until_green(cluster: Cluster, root: Path, revision: str, until: float)
 
 
 class _LinePrinter:
-    """One line each time that an application changes."""
+    """Prints a line whenever an application changes."""
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}

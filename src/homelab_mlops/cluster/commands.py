@@ -17,8 +17,8 @@ app = typer.Typer()
 def bootstrap(
     context: Context = None,
     key_file: KeyFile = None,
-    deadline: Annotated[int, typer.Option(min=30, help="Seconds until all has to be green.")] = 1800,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is the right cluster.")] = False,
+    deadline: Annotated[int, typer.Option(min=30, help="Seconds within which everything must be green.")] = 1800,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether this is the right cluster.")] = False,
 ) -> None:
     """Bring the platform up on an empty cluster, or repair it: sealing key, Argo CD, root Application.
 
@@ -36,7 +36,7 @@ def status(
     deadline: Deadline = 60,
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
 ) -> None:
-    """Show every application, what is not ready and why, and the last workflow of each model.
+    """Show every application, each part that is not ready and why, and the last workflow of each model.
 
     The exit code is 0 only when every application is Synced and Healthy.
 
@@ -85,7 +85,7 @@ def models(
     context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
 ) -> None:
-    """Show, per model, what git names, the registry's champion and what serves; and each version, its verdict and why.
+    """Show each model's version in git, its champion and the version that serves; and each version with its verdict.
 
     \b
     homelab models
@@ -137,7 +137,8 @@ def login(
 ) -> None:
     """Print where a service answers, and the user and password, or the token, of a person.
 
-    The token of Argo is valid for 12 hours, and lets a person look. docs/logins.md says how people come and go.
+    The token of Argo is valid for 12 hours, and only lets a person read. docs/logins.md says how to add and remove
+    people.
 
     \b
     homelab login argo-cd
@@ -155,7 +156,10 @@ app.add_typer(data, name="data")
 @data.command()
 def push(
     model: Annotated[
-        str, typer.Argument(help="Whose data.source is written.", show_default=False, autocompletion=completion.models)
+        str,
+        typer.Argument(
+            help="The model whose data.source is written.", show_default=False, autocompletion=completion.models
+        ),
     ],
     file: Annotated[
         Path | None,

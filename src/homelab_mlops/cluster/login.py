@@ -1,4 +1,4 @@
-"""`homelab login SERVICE`: where a service answers, and as whom a person logs in."""
+"""`homelab login SERVICE`: shows the address of a service, and the login of a person."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKEN_SECONDS = 12 * 3600
 
 
 class Login(NamedTuple):
-    """What a person types into a page; Argo Workflows takes a token, and no name."""
+    """The values that a person types into a page; Argo Workflows takes a token, and no name."""
 
     address: str
     username: str
@@ -64,7 +64,7 @@ def login_of(root: Path, service: Service, context: str | None, key_file: Path |
 
     Raises:
         RepositoryError: no Ingress names the service, or the private sealing key is not here.
-        ClusterError: the cluster, which is asked for the logins of Argo CD and Argo, does not answer or has none.
+        ClusterError: the login is Argo CD's or Argo's, and the cluster does not answer or has none.
     """
     address = _address(root, service)
     match service:

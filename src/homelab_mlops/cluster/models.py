@@ -1,4 +1,4 @@
-"""`homelab models` and `homelab promote`: which version git names, the registry calls champion, and serves."""
+"""`homelab models` and `homelab promote`: the version in git, the champion of the registry, and the one that serves."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 NAMESPACE = "serving"
 MODELS = "app.kubernetes.io/component=model"
 UNKNOWN = "unknown"
-# So many versions a model are listed where all models are.
+# How many versions of each model are listed when all models are.
 NEWEST = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelStatus:
-    """One model: its version by git, by the alias, and by the ready pods; ``none`` and ``unknown`` are said as such.
+    """One model: its version by git, by the alias, and by the ready pods; or ``none``, or ``unknown``.
 
     ``versions`` are all that the registry holds, the newest first; those ``waiting`` could be promoted.
     """

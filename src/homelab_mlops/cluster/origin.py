@@ -16,7 +16,7 @@ _YAML_FILE = re.compile(r"[\w./-]+\.ya?ml")
 
 
 def file_in_message(message: str, folder: str, root: Path | None) -> str:
-    """The file that declares the object which an error names, or the innermost that an error of Kustomize names."""
+    """The file that declares the object of an error, or the innermost file that an error of Kustomize names."""
     if named_object := _OBJECT.search(message):
         return file_of(root, folder, *named_object.groups())
     files: list[str] = _YAML_FILE.findall(message)

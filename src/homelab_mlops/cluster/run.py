@@ -49,7 +49,7 @@ def run(model: str, context: str | None, *, deadline: float, follow: bool, as_js
 
 
 def _from_outside(cluster: Cluster, url: str) -> str:
-    """The address of a page of MLflow under the host of its Ingress, which a browser reaches; pods call the Service."""
+    """The address of a page of MLflow for a browser, under the host of its Ingress; pods call the Service."""
     for ingress in cluster.find("networking.k8s.io/v1", "Ingress", MLFLOW_NAMESPACE):
         for rule in ingress["spec"].get("rules", []):
             scheme = "https" if ingress["spec"].get("tls") else "http"

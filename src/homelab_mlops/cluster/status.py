@@ -1,4 +1,4 @@
-"""`homelab status`: what the cluster has made of the repository, and what is wrong where it has not."""
+"""`homelab status`: shows whether the cluster is as the repository says, and if not, what is wrong."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ERRORS = ("ComparisonError", "SyncError", "InvalidSpecError", "OperationError",
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Why an application is not what its repository says: the commit and file that say it, and the reason."""
+    """Why an application differs from the repository: the commit, the file, and the reason."""
 
     commit: str
     file: str
@@ -103,7 +103,7 @@ def refresh(cluster: Cluster) -> None:
     """Lets Argo CD compare every application with its repository anew, and waits until it has.
 
     By itself it compares on the server once a commit, and takes a commit that the server refused for synced ever after
-    (argoproj/argo-cd, ``useDiffCache``). Who may only read sees what Argo CD knows.
+    (argoproj/argo-cd, ``useDiffCache``). A person who may only read sees what Argo CD already knows.
     """
     until = time.monotonic() + REFRESH_SECONDS
     try:

@@ -1,1 +1,1 @@
-"""How a manifest is read: objects, quantities, schedules and networks. Everyone who reads one asks here."""
+"""How a manifest is read: objects, quantities, schedules and networks. Every other room asks this one."""

@@ -9,7 +9,7 @@ from typing import Any
 from homelab_mlops.manifests.objects import entries
 
 Atom = tuple[dict[str, Any] | None, dict[str, Any] | None]
-"""A peer and a port; None stands for any."""
+"""A peer and a port; None stands for any of them."""
 
 
 def selects(selector: dict[str, Any] | None, labels: dict[str, str]) -> bool:

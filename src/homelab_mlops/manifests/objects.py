@@ -1,4 +1,4 @@
-"""What every reader of a manifest asks: its group and name, its pods, its containers."""
+"""The parts of a manifest that every reader needs: its group and name, its pods, its containers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Kubernetes' quantities are worth, and what all objects together request."""
+"""The values of Kubernetes' quantities, and the sum that objects request."""
 
 from __future__ import annotations
 

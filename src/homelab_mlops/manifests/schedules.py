@@ -1,4 +1,4 @@
-"""How often a schedule fires, as robfig/cron v3 reads it, which Kubernetes and Argo Workflows both ask."""
+"""How often a schedule fires. Reads it as robfig/cron v3 does, which Kubernetes and Argo Workflows both use."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _day_fires(day: datetime.date, days: tuple[set[int], bool], weekdays: tuple[
 
 
 def _field(text: str, bounds: _Bounds) -> tuple[set[int], bool]:
-    """The numbers that a field means, and whether it is a star: ``*/2`` is none, it restricts."""
+    """The numbers that a field means, and whether it is a star; ``*/2`` is no star, since it restricts."""
     numbers: set[int] = set()
     is_star = False
     for part in filter(None, text.split(",")):

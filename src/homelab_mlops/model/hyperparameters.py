@@ -1,8 +1,8 @@
 """The hyperparameters of SageMaker's script mode, read as its own XGBoost container reads them.
 
 Source: the environment variables of github.com/aws/sagemaker-training-toolkit, and the table of hyperparameters of
-github.com/aws/sagemaker-xgboost-container. What the container knows beyond XGBoost 3.2 is understood here, or refused
-by name: XGBoost itself would pass over it.
+github.com/aws/sagemaker-xgboost-container. Names that the container knows and XGBoost 3.2 does not are understood here,
+or refused: XGBoost itself would ignore them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from homelab_mlops.errors import ParameterError
 # Read by script mode itself, and no parameter of a training.
 SETTINGS = ("target", "csv_weights")
 TUNED = "_tuning_objective_metric"
-# Those whose values here are XGBoost's only way by now.
+# Values that XGBoost does anyway by now.
 _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "deterministic_histogram": (True, 1, "auto"),
     "dsplit": ("row",),
@@ -57,7 +57,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """The hyperparameters by name: ``SM_HPS``, a JSON object, and over it ``SM_HP_*``.
 
     Names are in small letters with underscores. Those that begin with ``sagemaker_`` are the service's own and left
-    out. ``target`` and ``csv_weights`` are kept as they are.
+    out. ``target`` and ``csv_weights`` stay as they are.
 
     Raises:
         ParameterError: ``SM_HPS`` is not a JSON object, or the container knows a hyperparameter that has no meaning
@@ -112,7 +112,7 @@ def _understood(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_tuned(reported: Any, tuned: Any) -> list[str]:
-    """The metrics that are reported, the one that the tuning job looks at last, for early stopping to watch."""
+    """The reported metrics; the tuning job's own comes last, so that early stopping watches it."""
     part, mark, metric = str(tuned).partition(":")
     if not mark or part not in ("validation", "train") or not metric:
         raise ParameterError(

@@ -119,7 +119,7 @@ def resolve(
     """The effective parameters, by name, in alphabetical order.
 
     Args:
-        task: None where it is not known yet: what no task knows is refused all the same.
+        task: None where it is not known yet; a name that no task knows is refused even then.
         gate_metric: the gate's, which early stopping watches: XGBoost's metric for it is the last of ``eval_metric``.
 
     Raises:
@@ -150,7 +150,7 @@ def held_to_labels(
     """The parameters, whose ``num_class`` is the number of labels where there are more than two.
 
     Args:
-        at_most: a larger ``num_class`` is replaced: the container counts from 0 to the greatest label.
+        at_most: replaces a larger ``num_class``: the container counts from 0 to the greatest label.
 
     Raises:
         ParameterError: ``num_class`` is another number.

@@ -37,7 +37,7 @@ def with_version(text: str, version: str, where: str) -> str:
     """The manifest with another version: one line differs.
 
     Raises:
-        RepositoryError: it has not exactly one such line.
+        RepositoryError: it has no such line, or several.
     """
     named_version(text, where)
     return _LINE.sub(rf'\g<1>"{version}"', text)
@@ -49,7 +49,7 @@ def subject(model: str, version: str) -> str:
 
 
 def _scored(holdout: dict[str, Any], who: str) -> int:
-    """How many rows of the holdout scored ``who``; the champion only those that it has not trained on."""
+    """How many rows of the holdout scored ``who``; for the champion only rows that it has not trained on."""
     return int(holdout["compared"] if who == "champion" else holdout["rows"])
 
 

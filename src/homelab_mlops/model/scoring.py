@@ -1,7 +1,7 @@
 """Scores raw rows with a trained booster, the same way everywhere.
 
 MLflow stores this file and `values.py` beside each model and calls `_load_pyfunc`, so they stand alone: NumPy, pandas
-and XGBoost, nothing of this package. What it has to know of the features travels inside the booster, as an attribute.
+and XGBoost, nothing of this package. The description of the features travels inside the booster, as an attribute.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def encode(frame: pd.DataFrame, inputs: tuple[Input, ...]) -> pd.DataFrame:
     """Raw rows as XGBoost takes them: float32 and categories; a category that training did not see is missing.
 
     Raises:
-        ValueError: a column is missing, or holds a value that its type cannot be.
+        ValueError: a column is missing, or holds a value that is not of its type.
     """
     missing = [item.name for item in inputs if item.name not in frame.columns]
     if missing:
@@ -79,7 +79,7 @@ def matrix_names(names: list[str]) -> list[str]:
 
 
 def matrix(frame: pd.DataFrame, inputs: tuple[Input, ...]) -> pd.DataFrame:
-    """As `encode`, by the names that a matrix of XGBoost's takes."""
+    """Like `encode`, with names that a matrix of XGBoost takes."""
     encoded = encode(frame, inputs)
     encoded.columns = pd.Index(matrix_names(list(encoded.columns)))
     return encoded
@@ -121,7 +121,7 @@ def _parsed(series: pd.Series[Any], parse: Callable[[str], float]) -> pd.Series[
 
 
 def _each(series: pd.Series[Any], become: Callable[[object], Any], missing: Any) -> np.ndarray[Any, Any]:
-    """What each value becomes; equal ones are looked at once, where True and 1 cannot be taken for equal."""
+    """The new value of each value; equal ones are looked at once, unless Python takes True and 1 for equal."""
     if series.dtype == "object" and pd.api.types.infer_dtype(series, skipna=True) != "string":
         return np.array([missing if pd.isna(value) else become(value) for value in series], dtype="object")
     codes, given = pd.factorize(series)

@@ -120,7 +120,7 @@ class Csv(_Strict):
         """With the options of a command line, where they are not None.
 
         Raises:
-            SpecError: an option has a value that cannot be.
+            SpecError: an option has a value that is not valid.
         """
         given = {name: value for name, value in options.items() if value not in (None, [])}
         try:
@@ -157,7 +157,7 @@ class Target(_Strict):
 
 
 class RandomSplit(_Strict):
-    """Rows are assigned by a hash of their group, key, or content: a row stays in its part whatever else arrives."""
+    """A hash of a row's group, key or content decides its part, so it stays there when other rows arrive."""
 
     method: Literal["random"]
     holdout: Fraction = 0.2
@@ -289,7 +289,7 @@ def load_spec(model: str) -> ModelSpec:
     """Reads and checks a model.yaml.
 
     Raises:
-        SpecError: the file is missing, is not YAML, or breaks a rule; names the line.
+        SpecError: the file is missing, is not YAML, or breaks a rule; the message names the line.
     """
     return read_model(find_spec(model), ModelSpec, SpecError, _FIX)
 

@@ -1,4 +1,4 @@
-"""What each task is trained and judged by: objectives and metrics, XGBoost's and the gate's, in one table."""
+"""The objectives and metrics of each task, XGBoost's and the gate's, in one table."""
 
 from __future__ import annotations
 

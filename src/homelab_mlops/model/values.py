@@ -1,6 +1,6 @@
-"""What a cell says: which texts are missing, which are a number or a truth, and when two values are equal.
+"""The meaning of a cell: which texts are missing, which are a number or a truth, and when two values are equal.
 
-The one definition for CSV, Parquet, JSON, `homelab predict` and the service. It needs nothing but Python, since MLflow
+This is the one definition for CSV, Parquet, JSON, `homelab predict` and the service. It needs only Python, since MLflow
 stores this file beside each model.
 """
 
@@ -17,7 +17,7 @@ MISSING = frozenset(
     | {"-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
-# As a computer writes a number: 007, +49 and 1_000 are names.
+# The way in which programs write numbers: 007, +49 and 1_000 are names.
 _PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
 _TRUTHS = {"true": "1", "false": "0"}
 

@@ -1,1 +1,1 @@
-"""`homelab diff`: what a change of the repository changes in the cluster, and what of it is dangerous."""
+"""`homelab diff`: shows what a change of the repository changes in the cluster, and which changes are dangerous."""

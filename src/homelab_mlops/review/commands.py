@@ -20,11 +20,11 @@ def diff(
         str | None, typer.Argument(help="A commit (default: the working tree, as it is).", show_default=False)
     ] = None,
     output: Annotated[
-        Literal["text", "markdown", "json", "html"], typer.Option("--output", "-o", help="What to write.")
+        Literal["text", "markdown", "json", "html"], typer.Option("--output", "-o", help="The format.")
     ] = "text",
-    file: Annotated[Path | None, typer.Option(help="Where to write it (default: standard output).")] = None,
+    file: Annotated[Path | None, typer.Option(help="The file to write (default: standard output).")] = None,
     rest: Annotated[
-        Path | None, typer.Option(help="With Markdown: a file for the whole, where a comment has no room.")
+        Path | None, typer.Option(help="With Markdown: a file for the whole review, where a comment is too short.")
     ] = None,
     root: Annotated[
         list[str] | None,
@@ -34,10 +34,11 @@ def diff(
         Literal["note", "warning", "danger"] | None, typer.Option(help="Exit with 3 where a flag is as bad or worse.")
     ] = None,
 ) -> None:
-    """Show what a change changes in the cluster, object by object, and what of it is dangerous.
+    """Show what a change changes in the cluster, object by object, and which changes are dangerous.
 
     Needs no cluster, and leaves the clone as it is. The exit code is 0 where the review could be made, 3 where
-    --fail-on found something, 1 where a side has no Application or is not here. What cannot be rendered is a flag.
+    --fail-on found something, 1 where a side has no Application, or this clone lacks it. A flag names each part that
+    cannot be rendered.
 
     \b
     homelab diff

@@ -34,12 +34,12 @@ Path = tuple[str, ...]
 MISSING = object()
 # Beyond this many pairs of lines a text is compared as two sets of lines.
 MOST_COMPARISONS = 250_000
-# Kinds whose lists mean what their names say; of any other the order counts.
+# Kinds whose lists are known by their names; in any other kind the order of a list counts.
 _KNOWN_GROUPS = ("argoproj.io", "bitnami.com")
 
 
 class Identity(NamedTuple):
-    """What the API server knows an object by, whichever version of its API is written."""
+    """The identity of an object for the API server, whatever version of its API the manifest names."""
 
     group: str
     kind: str
@@ -52,7 +52,7 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One field; ``before`` and ``after`` are raw, ``shown`` is what may be printed of them."""
+    """One field; ``before`` and ``after`` are raw; ``shown`` is safe to print."""
 
     path: Path
     before: Any
@@ -85,7 +85,7 @@ class Object:
 
 @dataclass
 class Change:
-    """An object that is not the same at both sides."""
+    """An object that differs between the sides."""
 
     action: Action
     id: Identity
@@ -151,7 +151,7 @@ def compare(base: Side, head: Side) -> tuple[list[Change], Inventory, Inventory]
 
 
 def everything(side: Side, other: Side, mark: re.Pattern[str]) -> list[Object]:
-    """All objects of a side whose text has the mark, so that only those are parsed."""
+    """All objects of a side whose text has the mark; no others are parsed."""
     scoped = _cluster_scoped(side, other)
     sources = side.sources.values()
     return _objects([(source, text) for source in sources for text in source.documents if mark.search(text)], scoped)
@@ -161,7 +161,7 @@ _REQUESTING = re.compile(r"\b(requests|limits):|^kind: (Cluster)?WorkflowTemplat
 
 
 def request_sums(side: Side, other: Side) -> Requests:
-    """What all Applications of a side request, Argo CD's own left out."""
+    """The requests of all Applications of a side except Argo CD."""
     found = everything(side, other, _REQUESTING)
     return sum_requests(item.normal for item in found if item.application != ARGO_CD)
 
@@ -211,7 +211,7 @@ def _generated_objects(side: Side, other: Side, scoped: set[tuple[str, str]]) ->
 
 
 def _name_generated(*sides: list[Object]) -> None:
-    """Gives a generated object the name that it was declared by, and its references the content's digest."""
+    """Gives a generated object its declared name, and its references the digest of its content."""
     for objects in sides:
         taken = {item.id for item in objects}
         stems: dict[Identity, list[Object]] = defaultdict(list)
@@ -356,7 +356,7 @@ class _Differ:
                 shown.append(MISSING)
             else:
                 hide = secret or (named and not is_reference(value))
-                # An item of a set stands in its own path: there it is no name of a value.
+                # The path of a set's item ends with the item itself, which is no name of a value there.
                 names = tuple(part.strip("[]") for part in path if part != f"[{value}]")
                 shown.append(mask(value, names, secret=hide))
         if shown[0] == shown[1] and shown[0] is not MISSING:
@@ -441,7 +441,7 @@ class _Differ:
             yield from self.walk((*path, f"[{key}]"), before.get(key, MISSING), after.get(key, MISSING))
 
     def sets(self, path: Path, before: list[Any], after: list[Any]) -> Iterator[FieldChange]:
-        """Entries that are equal in any order cancel out; where one is left at each side, it is a change of it."""
+        """Equal entries cancel out, in any order. Where one is left at each side, the one changed into the other."""
         rest = list(after)
         gone = []
         for item in before:
@@ -460,12 +460,12 @@ class _Differ:
             yield self.field((*path, f"[{_label(item, after.index(item))}]"), MISSING, item)
 
     def text(self, path: Path, before: Any, after: Any) -> Iterator[FieldChange]:
-        """What differs in a text of a ConfigMap: the fields of a document, or lines."""
+        """The differences in a text of a ConfigMap: fields of a document, or lines."""
         if isinstance(before, str) and isinstance(after, str):
             one, other = _document(before), _document(after)
             if isinstance(one, (dict, list)) and isinstance(other, (dict, list)) and type(one) is type(other):
                 inner = list(_Differ("", False).walk(path, one, other))
-                # Python takes 1, 1.0 and True for equal; the walk does not.
+                # Python takes 1, 1.0 and True for equal; this comparison does not.
                 if inner:
                     yield from inner
                 else:
@@ -505,7 +505,7 @@ def _document(text: str) -> Any:
 
 
 def _common(one: list[str], other: list[str]) -> int:
-    """How many lines both begin with."""
+    """How many first lines both share."""
     pairs = zip(one, other, strict=False)
     return next((number for number, (line, twin) in enumerate(pairs) if line != twin), min(len(one), len(other)))
 

@@ -45,7 +45,7 @@ def markdown(report: Report, limit: int | None = LIMIT, rest: str = "") -> str:
 
 
 def _cut(part: str, room: int) -> str:
-    """As much of a part as fits: whole lines, with its fold and its code block closed."""
+    """The part of a text that fits: whole lines, with the fold and the code block closed."""
     kept = ""
     for line in part.splitlines(keepends=True):
         if len(kept) + len(line) + 30 > room:
@@ -94,5 +94,5 @@ def _escape(text: str) -> str:
     for character in "\\`*_[]|#~!":
         text = text.replace(character, f"\\{character}")
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "@\u200b")
-    # A forge makes a link of an address by itself.
+    # A forge turns an address into a link by itself.
     return re.sub(r"(?i)(://|www\.|\bgh-)", lambda match: f"{match[0]}\u200b", text).replace("\n", " ")

@@ -1,4 +1,4 @@
-"""What no output may show: values that are, or look like, credentials."""
+"""Hides values that are, or look like, credentials, in every output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 HIDDEN = "(hidden)"
-# A name means a credential by its last word, or by the two last where the last is `key`.
+# The last word of a name says whether it is a credential; where that is `key`, the last two words do.
 _WORDS = {
     "apikey", "apitoken", "authtoken", "bearer", "credential", "credentials", "masterauth", "pass", "passcode",
     "passphrase", "passwd", "password", "passwords", "pat", "presharedkey", "privatekey", "psk", "pw", "pwd",
@@ -18,7 +18,7 @@ _KEYS_OF = {
 }  # fmt: skip
 _AUTH = {"auth", "authorization"}
 _SUFFIXES = {"value", "hash", "data", "base64", "b64", "plain", "text"}
-# After one of these the name says where a credential is, or how credentials are treated.
+# With one of these words the name says where a credential is, or how credentials are treated.
 _ABOUT = {
     "algorithm", "age", "audience", "class", "count", "dir", "enabled", "encryption", "endpoint", "env", "expiration",
     "expiry", "file", "files", "format", "id", "interval", "issuer", "kind", "length", "limit", "lifetime", "max",
@@ -105,7 +105,7 @@ def _is_auth_name(name: str) -> bool:
 
 
 def is_secret_value(value: Any) -> bool:
-    """Whether a text is or holds a credential by its look alone."""
+    """Whether a text looks as if it is or holds a credential."""
     return isinstance(value, str) and any(pattern.search(value) for pattern in _LOOKS)
 
 
@@ -134,7 +134,7 @@ def mask_text(text: str) -> str:
 
 
 def _mask_lines(lines: list[str]) -> list[str]:
-    """Whole lines that give a credential's name a value, and the lines of a block that do."""
+    """Hides lines that give a credential's name a value, and the lines of a block that do."""
     found = []
     deeper_than: int | None = None
     for line in lines:

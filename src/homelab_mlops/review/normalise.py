@@ -20,7 +20,7 @@ CLUSTER_SCOPED = {
     "StorageClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration",
     "VolumeAttributesClass", "VolumeSnapshotClass", "ClusterIssuer",
 }  # fmt: skip
-# In these lists an entry is known by this field, and the order of entries means nothing.
+# This field identifies an entry of these lists, whose order means nothing.
 KEYED: dict[str, tuple[str, ...]] = {
     "containers": ("name",),
     "initContainers": ("name",),
@@ -61,12 +61,12 @@ HASHED = re.compile(r"^(.+)-([2456789bcdfghkmt]{10})$")
 
 
 def is_quantity(path: tuple[str, ...]) -> bool:
-    """Whether a field of a kind that is known holds a quantity."""
+    """Whether a field of a known kind holds a quantity."""
     return path[-1] in ("sizeLimit", "divisor") or (len(path) > 1 and path[-2] in _OF_QUANTITIES)
 
 
 def normalise(manifest: Manifest, namespace: str, cluster_scoped: set[tuple[str, str]]) -> Manifest:
-    """A copy of an object in one canonical form; what Kubernetes distinguishes stays distinct."""
+    """A copy of an object in one canonical form. Objects that Kubernetes tells apart stay different."""
     copy: Manifest = _without_nulls(manifest)
     metadata = copy.setdefault("metadata", {})
     if not isinstance(metadata, dict):
@@ -227,7 +227,7 @@ def _config_map(manifest: Manifest, _: dict[str, Any]) -> None:
 
 
 def decoded(value: Any) -> Any:
-    """What a base64 text holds: text, or the hexadecimal digits of bytes; the value itself where it is no base64."""
+    """The content of a base64 text, as text or as a digest of bytes; the value itself where it is no base64."""
     if not isinstance(value, str):
         return value
     try:

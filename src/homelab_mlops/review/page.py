@@ -8,7 +8,7 @@ from homelab_mlops.review.report import SIGNS, Report, brief
 
 
 def page(report: Report) -> str:
-    """The page; it loads nothing."""
+    """The page, which loads nothing from elsewhere."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = Path(__file__).parent / "templates"

@@ -1,4 +1,4 @@
-"""The metrics of a model's version, from the commit that brought it."""
+"""The metrics of a model's version, from the commit that promoted it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _METRIC = re.compile(
 
 
 def metrics_of(side: Side, model: str, version: str) -> str:
-    """What the newest commit that names this version of the model says of it, or that none says anything."""
+    """The metrics in the newest commit that names this version of the model, or why there are none."""
     git = side.tree.git
     start = side.tree.commit or "HEAD"
     # A message names a version as `churn 7`, `churn/7`, `churn version 7` or `churn v7`.

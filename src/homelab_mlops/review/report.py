@@ -18,7 +18,7 @@ SIGNS = {"added": "+", "removed": "-", "changed": "~", "orphaned": "!"}
 
 @dataclass(frozen=True)
 class Line:
-    """One field that changes, as it may be shown; None where a side has none."""
+    """One field that changes, safe to show; None where a side does not have it."""
 
     where: str
     before: Any
@@ -28,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Item:
-    """One object that changes, credentials hidden."""
+    """One object that changes, with its credentials hidden."""
 
     action: str
     object: str
@@ -123,7 +123,7 @@ def review(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> Report:
     groups: dict[str, list[Item]] = {}
     for change in changes:
         if looked_at.is_only_renamed(change):
-            continue  # the rule application-renamed says it of all of them
+            continue  # the rule application-renamed reports all of them at once
         groups.setdefault(change.application, []).append(_item(change))
     names = {name for side in (before, after) for name in side.sources}
     listed = [

@@ -26,7 +26,7 @@ def sides(root: Path, base: str | None, head: str | None) -> Iterator[tuple[Tree
     """The two trees to compare, until the block ends; nothing of the clone changes.
 
     Raises:
-        RepositoryError: it is no clone, or a commit is not here.
+        RepositoryError: the folder is no clone, or the clone lacks a commit.
     """
     base, head, is_forked = split_range(base, head)
     with tempfile.TemporaryDirectory(prefix="homelab-diff-", dir=_fast_folder()) as folder:
@@ -49,7 +49,7 @@ def sides(root: Path, base: str | None, head: str | None) -> Iterator[tuple[Tree
 
 
 def _root() -> Path:
-    """The repository of a cluster, or any other one of Argo CD's that the current folder lies in."""
+    """The repository around the current folder: that of a cluster, or any other one that Argo CD follows."""
     try:
         return find_root()
     except RepositoryError:
@@ -61,7 +61,7 @@ def _root() -> Path:
 
 
 def _fast_folder() -> str | None:
-    """Memory, where there is plenty: hundreds of small files are written and deleted."""
+    """A folder in memory, where there is plenty, since hundreds of small files are written and deleted."""
     memory = Path("/dev/shm")  # noqa: S108
     if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30:
         return str(memory)
@@ -93,7 +93,7 @@ def _merge_base(git: Git, root: Path, last: str | None) -> str:
 
 
 def split_range(base: str | None, head: str | None) -> tuple[str | None, str | None, bool]:
-    """The names of both sides, and whether the base is where they part: ``A..B`` and ``A...B`` name two commits.
+    """The names of both sides, and whether the base is their common commit: ``A..B`` and ``A...B`` name two commits.
 
     Raises:
         RepositoryError: a range and a second commit are given.
@@ -117,7 +117,7 @@ def diff_command(
     fail_on: str | None,
 ) -> bool:
     """Prints or writes the review, and returns whether no flag is as bad as ``fail_on``."""
-    gc.disable()  # the command ends before it pays
+    gc.disable()  # the command ends before a garbage collection pays
     with sides(_root(), base, head) as (old, new):
         report = review(old, new, roots)
     _write(report, output, file, rest)

@@ -1,1 +1,1 @@
-"""The service: answers with the model version that git names. Imports nothing that its own extra does not bring."""
+"""The service: answers with the model version that git names. It imports only packages of its own extra."""

@@ -1,4 +1,4 @@
-"""The alias `champion` follows git: brought to the versions that the manifests name, model by model."""
+"""Moves the alias `champion` of each model to the version that its manifest in git names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def follow(folder: Path, commit: str) -> None:
     """Sets each model's alias to the version that git names, where the model version answers its input example.
 
     Raises:
-        TrackingError: for some model it could not; what it could for the others is done, and its alias is as it was.
+        TrackingError: it failed for some model, whose alias stays; the aliases of the others are set.
     """
     failures: list[TrackingError] = []
     with ModelRegistry.of_environment() as registry:

@@ -33,12 +33,12 @@ Header = tuple[bytes, bytes]
 
 MLFLOW_VERSION = b"3.17.2"
 MAX_BODY_BYTES = 4 * 2**20
-# Of all bodies that are being received at the same time.
+# The limit of all bodies that arrive at the same time.
 MAX_WAITING_BYTES = 32 * 2**20
 BODY_SECONDS = 30.0
-# A body that is refused is read to its end, within limits, so that its client comes to read the answer.
+# The service reads a refused body to its end, within limits, so that the client reads the answer.
 DISCARD_BYTES, DISCARD_SECONDS = 256 * 2**20, 10.0
-# What takes longer than a millisecond or two gives way to single rows.
+# Requests that take longer than a millisecond or two let single rows pass.
 ASIDE_BYTES = 32 * 2**10
 OPEN = ("/ping", "/health")
 ENDPOINTS = {"/invocations": "POST", "/rows": "POST", "/": "GET", "/version": "GET", "/ping": "GET", "/health": "GET"}
@@ -60,7 +60,7 @@ class Login:
         self._accepted = (b"Bearer " + password.encode(), b"Basic " + basic)
 
     def admits(self, headers: Iterable[Header]) -> bool:
-        """Whether the request carries it; takes the same time whatever else it carries."""
+        """Whether the request carries the login. A wrong one takes the same time."""
         given = next((value for name, value in headers if name == b"authorization"), b"")
         return any([hmac.compare_digest(given, accepted) for accepted in self._accepted])  # noqa: C419 - all of them
 
@@ -72,7 +72,7 @@ class Service:
         self.name, self.version = name, version
         self.model: Model | None = None
         self.waiting_for = "the model is being loaded"
-        # Git names no version: that is as it has to be, until one is promoted.
+        # Git names no version: that is right until one is promoted.
         self.empty = version == "0"
         self.draining = False
         self._login, self._log, self._metrics = login, log, metrics

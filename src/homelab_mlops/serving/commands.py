@@ -37,9 +37,9 @@ def serve(
         str | None, typer.Option("--host", help="Address to listen on (default: loopback; with a login, all).")
     ] = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8080,
-    metrics_port: Annotated[int | None, typer.Option("--metrics-port", help="Where Prometheus reads.")] = None,
+    metrics_port: Annotated[int | None, typer.Option("--metrics-port", help="The port that Prometheus reads.")] = None,
 ) -> None:
-    """Serve a model over HTTP: a version of the registry, or what a training left in a folder.
+    """Serve a model over HTTP: a version of the registry, or the result of a training in a folder.
 
     \b
     homelab serve churn 3
@@ -48,7 +48,7 @@ def serve(
     """
     from homelab_mlops.errors import ParameterError
 
-    # Before the libraries of the service are loaded, which takes seconds.
+    # This check comes before the libraries of the service are loaded, which takes seconds.
     if version is None and not Path(model).is_dir():
         raise ParameterError(
             f"which version of {model!r}?",
@@ -72,7 +72,9 @@ def serve(
 @app.command(rich_help_panel=SERVING, hidden=True)
 def alias(
     folder: Annotated[Path, typer.Argument(help="The manifests of the models.", exists=True, file_okay=False)],
-    commit: Annotated[str, typer.Option("--commit", help="That names the versions.", envvar="HOMELAB_GIT_COMMIT")] = "",
+    commit: Annotated[
+        str, typer.Option("--commit", help="The commit that names the versions.", envvar="HOMELAB_GIT_COMMIT")
+    ] = "",
 ) -> None:
     """Bring the alias `champion` of each model to the version that git names; a job runs it at each sync.
 

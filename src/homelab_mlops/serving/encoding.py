@@ -1,7 +1,7 @@
-"""Raw rows, as JSON or CSV brings them, to the one float32 matrix that XGBoost takes.
+"""Turns raw rows from JSON or CSV into the float32 matrix that XGBoost takes.
 
-The same values give the same numbers as `homelab_mlops.model.scoring.encode`, which a test holds; without pandas, since
-a data frame of one row costs more than its prediction.
+A value gives the same number as in `homelab_mlops.model.scoring.encode`, which a test holds. This module has no pandas,
+since a data frame of one row costs more than its prediction.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Encoder:
         """The matrix of the given columns, shape ``[rows, features]``; missing and unseen categories are NaN.
 
         Args:
-            strict: a number has to be a JSON number and a boolean no text, as a typed client sends them; otherwise text
-                that reads as one is one, as for `mlflow.pyfunc`.
+            strict: a number must be a JSON number and a boolean must not be text, as a typed client sends them.
+            Otherwise a text that reads as one counts as one, as for `mlflow.pyfunc`.
 
         Raises:
-            RowsError: a column is missing, or holds a value that its type cannot be.
+            RowsError: a column is missing, or holds a value that is not of its type.
         """
         if missing := [name for name in self.names if name not in columns]:
             raise RowsError(f"the rows lack the column{'s' if len(missing) > 1 else ''} {', '.join(missing[:20])}")

@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests, rows, latency and refusals, each by model and version."""
+"""The metrics for Prometheus: requests, rows, latency and refusals, each by model and version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A loaded model version: what it takes, and its predictions."""
+"""A loaded model version: its inputs and its predictions."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Model:
         return np.asarray(self._booster.inplace_predict(matrix, validate_features=False), dtype=np.float32)
 
     def answer_example(self, table: Table) -> None:
-        """Holds that the model answers its own input example.
+        """Checks that the model answers its own input example.
 
         Raises:
-            RowsError: it does not.
+            RowsError: the model refuses it.
         """
         predicted = self.predict(table)
         shape = (table.rows, len(self.labels)) if self.labels else (table.rows,)

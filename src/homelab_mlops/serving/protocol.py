@@ -1,7 +1,7 @@
-"""What clients send and get: MLflow's scoring protocol, and rows by name.
+"""The requests and answers of clients: MLflow's scoring protocol, and rows by name.
 
 `/invocations` follows mlflow.pyfunc.scoring_server 3.17 for tables: the four JSON forms, CSV, `params`, and the answer
-``{"predictions": ...}``. Parquet, which would need Arrow in the image, is refused as unsupported.
+``{"predictions": ...}``. It refuses Parquet as unsupported, which would need Arrow in the image.
 """
 
 from __future__ import annotations

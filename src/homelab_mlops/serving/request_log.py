@@ -1,7 +1,7 @@
 """A sample of what clients ask, for later comparison with the training rows: off by default.
 
-Rows gather in memory and go to the bucket `datasets` as gzipped JSON lines. Nothing here can slow or fail a request:
-what does not fit into the queue is counted and let go, and so is a batch that the store does not take.
+Rows gather in memory and go to the bucket `datasets` as gzipped JSON lines. The log never slows or fails a request: it
+counts and drops rows that do not fit into the queue, and batches that the store refuses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RequestLog:
 
     Args:
         share: of the rows, from 0 to 1.
-        lost: is told how many sampled rows were let go.
+        lost: is called with the number of sampled rows that are dropped.
     """
 
     def __init__(self, address: str, share: float, model: str, version: str, lost: Callable[[int], None]) -> None:
@@ -83,7 +83,7 @@ class RequestLog:
                 self._lost(1)
 
     def close(self) -> None:
-        """Writes what has gathered, within seconds."""
+        """Writes the gathered rows, within seconds."""
         self._stopped.set()
         self._thread.join(2 * UPLOAD_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Runs the service: listens at once, loads the model beside, and leaves without dropping a request."""
+"""Runs the service: it listens at once, loads the model meanwhile, and ends without dropping a request."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from homelab_mlops.serving.model import Model
 from homelab_mlops.serving.request_log import RequestLog
 
 LOOPBACK = "127.0.0.1"
-# A proxy keeps its idle connections shorter than this, and so never finds one closed under its request.
+# Longer than proxies keep idle connections, so that no proxy sends a request into a closed one.
 KEEP_ALIVE_SECONDS = 120
-# After the signal to end: long enough that everyone who routes has heard of it.
+# The wait after the signal to end: until every router has heard of it.
 DRAIN_SECONDS = 8.0
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 
@@ -41,7 +41,7 @@ def serve(
     loopback only.
 
     Raises:
-        TrackingError: the version cannot be served, and no waiting mends it.
+        TrackingError: the version cannot be served, and waiting does not help.
     """
     login = _login()
     metrics = Metrics(name, version)
@@ -109,7 +109,7 @@ def _load(server: _Server, service: Service, metrics: Metrics) -> None:
             say(f"serving: not ready: {service.name} version {service.version}: {error.what} ({error.where})")
             time.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
             attempt += 1
-        except Exception as error:  # a thread that dies in silence would leave the pod waiting for ever
+        except Exception as error:  # without this message the pod would wait for ever after a bug
             server.fail(HomelabError(f"{service.name} version {service.version}: {type(error).__name__}: {error}"))
             return
         else:

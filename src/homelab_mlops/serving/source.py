@@ -12,7 +12,7 @@ from homelab_mlops.serving.model import Model
 from homelab_mlops.serving.protocol import read_example
 
 SCORING_MODULE = "homelab_scoring"
-# What a training leaves in its folder.
+# The files that a training leaves in its folder.
 MODEL_FILE, EXAMPLE_FILE = "xgboost-model", "input_example.json"
 FILES = "files"
 
@@ -21,8 +21,8 @@ def load(registry: ModelRegistry, name: str, version: str) -> Model:
     """The model version, once it has answered its input example.
 
     Raises:
-        TrackingError: the registry lacks it, it cannot be loaded, or its example fails; transient where the server is
-            away.
+        TrackingError: the registry lacks it, it cannot be loaded, or its example fails; transient where the server does
+        not answer.
     """
     where = f"{name} version {version}"
     folder = registry.folder_of(name, version)

@@ -1,1 +1,1 @@
-"""The object store: what it holds is declared, and brought to that state."""
+"""The object store: a file declares its state, and a command brings it to that state."""

@@ -1,4 +1,4 @@
-"""What the object store holds, and who may do what with it: one strict YAML file."""
+"""The declared buckets of the object store, and the access of its users: one strict YAML file."""
 
 from __future__ import annotations
 

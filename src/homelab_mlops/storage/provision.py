@@ -1,8 +1,8 @@
-"""Brings a MinIO server to what a declaration says; running it again changes nothing.
+"""Brings a MinIO server to the declared state; a second run changes nothing.
 
-A user is an access key. Its name in the declaration is that of its consumer, whose keys come from the environment as
-``NAME_ACCESS_KEY`` and ``NAME_SECRET_KEY``; ``NAME_PREVIOUS_...`` are those before the last rotation and stay valid
-until the next one. Users that nobody declares are removed.
+A user is an access key. The declaration names it after its consumer, whose keys come from the environment as
+``NAME_ACCESS_KEY`` and ``NAME_SECRET_KEY``. The keys before the last rotation, ``NAME_PREVIOUS_...``, stay valid until
+the next one. Users that nobody declares are removed.
 """
 
 from __future__ import annotations

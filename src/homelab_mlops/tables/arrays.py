@@ -1,4 +1,4 @@
-"""Arrow arrays made and asked without pandas, which `pyarrow.array` and `pyarrow.scalar` would load first."""
+"""Makes and reads Arrow arrays without pandas, which `pyarrow.array` and `pyarrow.scalar` would load first."""
 
 from __future__ import annotations
 

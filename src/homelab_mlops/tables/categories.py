@@ -1,4 +1,4 @@
-"""Categories out of what a column holds: its values as text, spelled alike where they are equal."""
+"""Makes categories of the values of a column: texts, and equal values have one spelling."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from homelab_mlops.model import values
 from homelab_mlops.tables.arrays import is_any, strings
 from homelab_mlops.tables.spelling import Spelling, without_missing
 
-# Fewer different texts than this are looked at one by one; of more, only those that this pattern finds.
+# Up to this many different texts are each looked at; of more, only those that match this pattern.
 FEW = 2000
 _TO_SPELL = r"^\s|\s$|^-?\d+(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)$|^-0$|^(?i:true|false)$"
 
 
 @dataclass
 class Notes:
-    """What is worth a line about the texts that became categories."""
+    """The notes for a person about the texts that became categories."""
 
     missing: dict[str, dict[str, int]] = field(default_factory=dict)
     merged: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -37,7 +37,8 @@ class Notes:
 
 
 def as_text(chunk: pa.Array, name: str, names: values.Names | None, spelling: Spelling, notes: Notes) -> pa.Array:
-    """As text: the name that a value stands for where ``names`` are listed, else as `values.spelled` compares it."""
+    """The values as text: the listed name that a value stands for, or without ``names`` as `values.spelled` compares
+    it."""
     kind = chunk.type
     from_file = pa.types.is_string(kind)
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind):

@@ -1,8 +1,8 @@
-"""From what a file holds to what model.yaml declares, in Arrow's types, once.
+"""Turns the columns of a file into those that model.yaml declares, once, in Arrow's types.
 
 A number, a boolean (true is 1) and a regression's target become float64, an integer int64, a time UTC with
-microseconds, everything else text. A column that holds a value which is none of its kind stays text, so that validation
-can name the value; a column of a kind that cannot be meant, such as a time for a number, is refused by name.
+microseconds, everything else text. A column with a value of another kind stays text, so that validation can name the
+value. An error names a column whose kind is surely wrong, such as times for a number.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Declared:
 
 
 def declared(spec: ModelSpec) -> list[Declared]:
-    """The columns of ``spec.columns`` with what they are."""
+    """The columns of ``spec.columns`` with their kinds."""
     return [_declared(spec, name) for name in spec.columns]
 
 
@@ -80,7 +80,7 @@ def typed(
     """The declared columns of ``table``; texts are read as ``spelling`` says.
 
     Raises:
-        DataError: a column is missing, or of a type that cannot be meant; ``where`` names the table.
+        DataError: a column is missing, or its type is surely wrong; ``where`` names the table.
     """
     columns = list(columns)
     positions(table.column_names, [column.name for column in columns], where)
@@ -163,10 +163,10 @@ def _rewritten(chunk: pa.Array, spelling: Spelling) -> pa.Array:
 
 
 def positions(names: Sequence[str], wanted: Iterable[str], where: str) -> list[int]:
-    """Where the wanted columns stand.
+    """The positions of the wanted columns.
 
     Raises:
-        DataError: one is missing, or stands there twice.
+        DataError: a column is missing, or stands there twice.
     """
     counts = Counter(names)
     wanted = list(wanted)
@@ -187,7 +187,7 @@ def positions(names: Sequence[str], wanted: Iterable[str], where: str) -> list[i
 
 
 def _plain(chunk: pa.Array, name: str, where: str) -> pa.Array:
-    """The array without what only says how it is stored: dictionaries, run lengths, extensions, other text types."""
+    """The array without encodings: no dictionaries, run lengths, extensions or other text types."""
     if isinstance(chunk, pa.ExtensionArray):
         chunk = chunk.storage
     if pa.types.is_dictionary(chunk.type):

@@ -1,4 +1,4 @@
-"""What a file holds, told by its content and not by its ending: Parquet, CSV or libsvm, packed or not."""
+"""Tells the format of a file by its content, not by its ending: Parquet, CSV or libsvm, packed or not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Format = Literal["csv", "parquet", "libsvm", "empty"]
 START = 1 << 18
 CHUNK = 1 << 20
 
-# What else begins in a way that tells it; none of it is read.
+# Other formats that their first bytes reveal; none of them is read.
 _OTHERS = {
     b"PK\x03\x04": "a zip archive or an Excel file",
     b"ARROW1": "an Arrow file",
@@ -52,10 +52,10 @@ _LIBSVM = re.compile(
 
 @dataclass(frozen=True)
 class Content:
-    """What one file holds. ``start`` is the beginning of its text, in UTF-8; ``whole`` says that it is all of it.
+    """What one file holds. ``start`` is the beginning of its text, in UTF-8; ``whole`` says that this is the whole
+    text.
 
-    ``encoding`` is what the file's mark says or what was given; `utf-8` otherwise. ``quotes`` is None where nobody has
-    looked.
+    ``encoding`` is that of the file's mark, or the given one, or `utf-8`. ``quotes`` is None where nobody has counted.
     """
 
     path: Path
@@ -79,7 +79,7 @@ def content_of(path: Path, where: str, encoding: str | None = None) -> Content:
     """Looks into a file; ``encoding`` is that of a text without a mark.
 
     Raises:
-        DataError: it is cut off, damaged, or nothing that is read; ``where`` names it.
+        DataError: the file is cut off or damaged, or its format is not read; ``where`` names it.
         OSError: it cannot be opened.
     """
     with path.open("rb") as file:
@@ -155,7 +155,7 @@ def unpacked(path: Path, packing: str, where: str) -> Iterator[Readable]:
     """The bytes inside a packed file, or those of the file itself.
 
     Raises:
-        DataError: what is packed is cut off or damaged; also from within the block.
+        DataError: the packed content is cut off or damaged; the block, too, may raise it.
     """
     try:
         stream = _opened(path, packing)
@@ -232,7 +232,7 @@ class Text:
         return True
 
     def close(self) -> None:
-        """Nothing: who opened the stream closes it."""
+        """Does nothing: the one who opened the stream closes it."""
         self.closed = True
 
     def _decoded(self, stream: Readable) -> Iterator[bytes]:
@@ -279,7 +279,7 @@ def text_of(content: Content, quote: str, comment: str) -> Iterator[Any]:
 
 @contextmanager
 def file_of(content: Content, quote: str, comment: str) -> Iterator[Any]:
-    """As `text_of`, but the file itself where its bytes already are that text: Arrow reads it without Python."""
+    """Like `text_of`, but the file itself where its bytes are that text already: Arrow then reads it without Python."""
     if content.packing or comment or content.encoding not in ("utf-8", "utf-8-sig"):
         with text_of(content, quote, comment) as text:
             yield text

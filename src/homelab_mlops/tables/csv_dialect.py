@@ -1,6 +1,6 @@
-"""How the CSV files of one table are written: decided once for all of them, from what is given and what is certain.
+"""How the CSV files of one table are written: one decision for all of them, by the options and by what is certain.
 
-Where the beginning of the files does not tell, an error says so and how to say it.
+Where the beginning of the files leaves it open, the error says which option decides it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 SAMPLE = 1000
-# So many columns numbered 0, 1, 2, ... are the names that pandas gives, or a row: who can tell?
+# This many columns numbered 0, 1, 2, ... may be the names that pandas gives, or a row: nobody can tell.
 NUMBERED = 4
 _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?", re.ASCII)
@@ -34,7 +34,7 @@ Rows = list[list[str]]
 
 @dataclass(frozen=True)
 class Needed:
-    """The columns that a reader looks for; none of them where it takes all.
+    """The columns that a reader looks for; empty where it takes all.
 
     ``in_order`` names the columns of a table without a header; where it is empty they are label, f0, f1, ...
     ``by_position`` says that a table without a header may be one, for a reader who names its columns later.
@@ -67,7 +67,7 @@ def decide(files: Sequence[Content], needed: Needed, given: Csv) -> Dialect:
     """The dialect of the files of one table.
 
     Raises:
-        DataError: it cannot be told, the files differ, or the first line is not CSV.
+        DataError: the dialect is not certain, the files differ, or the first line is not CSV.
     """
     quote, comment = '"' if given.quote is None else given.quote, given.comment or ""
     starts = [_start(file, quote, comment) for file in files]
@@ -204,7 +204,7 @@ def _has_header(samples: Sequence[Rows], files: Sequence[Content], needed: Neede
         for first, file in zip(firsts, files, strict=True):
             if "\ufffd" in "".join(first):
                 raise not_text(file.encoding, file.where)
-        return True  # and its columns are missing, which the reader says by name
+        return True  # its columns are missing, and the reader names them
     bodies = [row for rows in samples for row in rows[1:]]
     decided = [_looks_like_header(first, bodies, firsts) for first in firsts]
     for verdict, first, file in zip(decided, firsts, files, strict=True):
@@ -239,7 +239,7 @@ def _refuse_untold(first: list[str], where: str, why: str, needed: Needed) -> No
 
 
 def _looks_like_header(first: list[str], body: Rows, firsts: Sequence[list[str]]) -> bool | None:
-    """Whether the first line of a file names its columns; None where that cannot be told."""
+    """Whether the first line of a file names its columns; None where that is not certain."""
     cells = [cell.strip() for cell in first]
     if len(cells) >= NUMBERED and cells == [str(number) for number in range(len(cells))]:
         return None
@@ -261,7 +261,7 @@ def _looks_like_header(first: list[str], body: Rows, firsts: Sequence[list[str]]
 
 
 def _differs(cells: list[str], columns: list[list[str]]) -> bool | None:
-    """Among texts: a header's words occur nowhere below it, a row's words do."""
+    """For columns of text: the words of a header occur nowhere below it, those of a row do."""
     again = [cell in column for cell, column in zip(cells, columns, strict=True)]
     repeating = [len(column) >= 2 * len(set(column)) for column in columns]
     if any(seen and repeats for seen, repeats in zip(again, repeating, strict=True)):
@@ -287,7 +287,7 @@ def _is_numeric(column: Iterable[str]) -> bool:
 
 
 def _number_cells(names: Sequence[tuple[str, ...]], bodies: Sequence[Rows], needed: Needed) -> list[str]:
-    """The cells of the sample that have to be numbers: of declared numbers, or of columns that hold nothing else."""
+    """The cells of the sample that must be numbers: of declared numbers, or of columns of numbers alone."""
     declared = {column.name for column in needed.columns if column.kind in ("number", "integer")}
     cells: list[str] = []
     for columns, rows in zip(names, bodies, strict=True):

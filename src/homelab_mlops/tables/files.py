@@ -1,7 +1,7 @@
 """Which files a table has, in a folder or below a prefix of an object store: one rule for both.
 
-Every file below it is read, however deep, but what begins with ``.`` or ``_``, itself or a folder on the way to it, and
-what its ending says is no table. A folder ``month=2026-01`` gives the rows below it a column ``month``.
+Every file below it is read, however deep. Left out are names that begin with ``.`` or ``_``, everything in such
+folders, and endings that are no table's. A folder ``month=2026-01`` gives the rows below it a column ``month``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from homelab_mlops.errors import DataError, StorageError
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-# Endings of what people keep beside their tables.
+# Endings of files that people keep beside their tables.
 NO_TABLES = frozenset(
     {".md", ".rst", ".pdf", ".html", ".htm", ".log", ".lock", ".crc", ".md5", ".sha256", ".tmp", ".bak"}
     | {".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml", ".ini", ".cfg", ".py", ".ipynb", ".sh", ".sql"}
@@ -40,7 +40,7 @@ class File:
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a table by name, and the names of what was left out."""
+    """The files of a table by name, and the names of the files that are left out."""
 
     files: tuple[File, ...]
     left_out: tuple[str, ...] = ()
@@ -160,7 +160,7 @@ def _is_prefix(client: S3Client, bucket: str, key: str) -> bool:
 def _below(client: S3Client, bucket: str, prefix: str, source: str) -> tuple[list[str], tuple[str, ...]]:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-    # A store's consoles mark an empty folder by an object whose name ends in a slash.
+    # The console of a store marks an empty folder by an object whose name ends in a slash.
     names, left_out = chosen(key.removeprefix(prefix) for key in keys if not key.endswith("/"))
     if not names:
         error = _no_table("no CSV or Parquet object below this prefix", source, left_out)

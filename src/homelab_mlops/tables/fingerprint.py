@@ -1,4 +1,4 @@
-"""What names a table's content, whatever file it came from."""
+"""A fingerprint of a table's content, whatever file it came from."""
 
 from __future__ import annotations
 

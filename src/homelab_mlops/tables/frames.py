@@ -1,4 +1,4 @@
-"""A typed table as the later steps take it, and back."""
+"""Turns a typed table into the data frame of the later steps, and back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
 
 
 def table_of(frame: pd.DataFrame) -> pa.Table:
-    """What `frame_of` was given."""
+    """The table that `frame_of` was given."""
     return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
 

@@ -1,4 +1,4 @@
-"""Numbers, truths and times out of what a column holds; None where a value is none of the kind."""
+"""Reads numbers, truths and times from a column; None where a value is of another kind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def as_number(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
         return _parsed(chunk, spelling, pa.float64(), values.number)
     if pa.types.is_boolean(chunk.type):
         chunk = chunk.cast(pa.int8())
-    if pa.types.is_decimal(chunk.type):  # its digits; Arrow's own cast is off in the last one
+    if pa.types.is_decimal(chunk.type):  # by its digits; Arrow's own cast is wrong in the last one
         chunk = chunk.cast(pa.string())
     numbers = chunk.cast(pa.float64(), safe=False)
     return pc.if_else(pc.is_nan(numbers), _NULL_NUMBER, numbers) if has_nan(numbers) else numbers

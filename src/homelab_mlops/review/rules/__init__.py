@@ -1,1 +1,1 @@
-"""The rules that say what of a change is dangerous: a file a subject, collected by `table.py`."""
+"""The rules that say which changes are dangerous. Each subject has a file; `table.py` collects them."""

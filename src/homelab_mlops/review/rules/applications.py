@@ -73,7 +73,7 @@ def application_source(review: Review) -> Said:
 
 
 def _meant(key: str, value: Any) -> str:
-    """A field of a source, the same for all ways to write one address or branch."""
+    """A field of a source, in one form for all ways to write the same address or branch."""
     if value is not None and key in ("repoURL", "targetRevision"):
         return same_address(value) if key == "repoURL" else branch(value)
     return say(value)

@@ -1,4 +1,4 @@
-"""Which traffic gets through that was refused before."""
+"""Traffic that was refused before, and gets through now."""
 
 from __future__ import annotations
 

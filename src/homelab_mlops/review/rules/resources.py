@@ -1,4 +1,4 @@
-"""What the nodes have to provide, and which pods restart."""
+"""The resources that the nodes must provide, and the pods that restart."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from homelab_mlops.review.compare import MISSING, Change, request_sums
 Level = Literal["note", "warning", "danger"]
 LEVELS: tuple[Level, ...] = ("note", "warning", "danger")
 Said = Iterator[tuple[str, str]]
-"""What a rule finds: the object that it is about, and what is so."""
+"""What a rule finds: an object, and a sentence about it."""
 
 
 @dataclass
 class Review:
-    """All that a rule may look at."""
+    """Everything that a rule may look at."""
 
     base: Side
     head: Side
@@ -42,7 +42,7 @@ class Review:
 
     @cached_property
     def budgets(self) -> dict[str, Decimal]:
-        """What the head's settings let all Applications request; empty where there are no settings.
+        """The budgets in the settings of the head; empty where there are no settings.
 
         Raises:
             RepositoryError: the settings cannot be read.
@@ -75,7 +75,7 @@ class Review:
         return found
 
     def is_only_renamed(self, change: Change) -> bool:
-        """Whether an object changes in nothing but the name of its Application."""
+        """Whether only the name of its Application changes."""
         if change.before is None or change.after is None or len(change.fields) != 1:
             return False
         return self.renamed.get(change.before.application) == change.after.application
@@ -88,7 +88,7 @@ class Review:
 
 @dataclass(frozen=True)
 class Flag:
-    """One finding of a rule."""
+    """One answer of a rule, as the review shows it."""
 
     level: Level
     rule: str
@@ -126,7 +126,7 @@ def rule(
 
 
 def paired(change: Change) -> Iterator[tuple[Container | None, Container]]:
-    """Each container after the change, with itself before."""
+    """Each container after the change, with the same container before it."""
     before = {item.name: item for item in containers(change.old)}
     for item in containers(change.new):
         yield before.get(item.name), item
@@ -157,7 +157,7 @@ def compact(item: Any) -> str:
 
 
 def changed_references(before: list[str], after: list[str]) -> Iterator[tuple[str, str, str]]:
-    """The remote bases that stay and get another reference: the address, the reference before and after."""
+    """The remote bases whose reference changes: the address, the reference before and after."""
     known = {item.partition("?")[0]: item for item in before}
     for item in after:
         address = item.partition("?")[0]

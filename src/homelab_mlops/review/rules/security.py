@@ -50,7 +50,7 @@ def _security(review: Review, strong: bool) -> Said:
 
 
 def _weaknesses(item: Container) -> dict[str, str]:
-    """What a container may that a hardened one may not, by the setting."""
+    """What this container may do, but a hardened one may not, by the setting."""
     own = item.spec.get("securityContext") or {}
     effective = {**(item.pod.get("securityContext") or {}), **own}
     found = {}
