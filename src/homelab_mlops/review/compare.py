@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import yaml
@@ -17,7 +17,15 @@ from homelab_mlops.gitops.argo_cd.applications import HERE, Side, Source, load
 from homelab_mlops.gitops.render import ARGO_CD, parse
 from homelab_mlops.manifests.objects import Manifest, group, is_built_in
 from homelab_mlops.manifests.quantities import Requests, quantity, sum_requests
-from homelab_mlops.review.masking import HIDDEN, is_reference, is_secret_name, mask, mask_text, masked_object
+from homelab_mlops.review.masking import (
+    HIDDEN,
+    is_reference,
+    is_secret_name,
+    mask,
+    mask_text,
+    masked_object,
+    names_secret,
+)
 from homelab_mlops.review.normalise import (
     CLUSTER_SCOPED,
     HASHED,
@@ -65,8 +73,14 @@ class FieldChange:
         """The path as people write it."""
         text = ""
         for part in self.path:
+            part = part if _plain(part) else _masked_part(part)
             text += part if part.startswith("[") else f"{'.' if text else ''}{part}" if _plain(part) else f"[{part!r}]"
         return text
+
+
+def _masked_part(part: str) -> str:
+    """A key or the name of a list's entry; a name may go on with a value."""
+    return f"[{mask_text(f'name: {part[1:-1]}')[6:]}]" if part.startswith("[") else mask_text(part)
 
 
 def _plain(part: str) -> bool:
@@ -323,7 +337,9 @@ class _Differ:
             return
         if isinstance(before, dict) and isinstance(after, dict):
             for key in [*before, *(key for key in after if key not in before)]:
-                yield from self.walk((*path, key), before.get(key, MISSING), after.get(key, MISSING))
+                inner = self.walk((*path, key), before.get(key, MISSING), after.get(key, MISSING))
+                is_secret = key == "value" and (names_secret(before) or names_secret(after))
+                yield from map(_hidden, inner) if is_secret else inner
         elif isinstance(before, list) and isinstance(after, list):
             yield from self.lists(path, before, after)
         elif not self.equal(path, before, after):
@@ -467,7 +483,7 @@ class _Differ:
                 inner = list(_Differ("", False).walk(path, one, other))
                 # Python takes 1, 1.0 and True for equal; this comparison does not.
                 if inner:
-                    yield from inner
+                    yield from _as_in_text(inner, before, after)
                 else:
                     yield self.field(path, "before", "after", "the same values; comments or layout differ")
                 return
@@ -481,6 +497,20 @@ class _Differ:
                 yield FieldChange(path, before, after, shown, "lines" if lines else "another value")
                 return
         yield self.field(path, before, after)
+
+
+def _hidden(change: FieldChange) -> FieldChange:
+    shown = (MISSING if change.before is MISSING else HIDDEN, MISSING if change.after is MISSING else HIDDEN)
+    return replace(change, shown=shown, note=change.note or "another value")
+
+
+def _as_in_text(changes: list[FieldChange], *texts: str) -> Iterator[FieldChange]:
+    """The fields of a document, those hidden that the text as a whole does not show."""
+    hiding = [(text, masked) for text in texts if (masked := mask_text(text)) != text]
+    for change in changes:
+        values = [value for value in (change.before, change.after) if isinstance(value, str) and len(value) > 2]
+        is_hidden = any(value in text and value not in masked for value in values for text, masked in hiding)
+        yield _hidden(change) if is_hidden else change
 
 
 def _words(before: Any, after: Any, word: str) -> tuple[Any, Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 HIDDEN = "(hidden)"
 # The last word of a name says whether it is a credential; where that is `key`, the last two words do.
 _WORDS = {
     "apikey", "apitoken", "authtoken", "bearer", "credential", "credentials", "masterauth", "pass", "passcode",
-    "passphrase", "passwd", "password", "passwords", "pat", "presharedkey", "privatekey", "psk", "pw", "pwd",
-    "requirepass", "salt", "secret", "secretkey", "secrets", "signature", "token", "tokens",
+    "passphrase", "passwd", "password", "passwords", "pat", "pin", "pincode", "presharedkey", "privatekey", "psk", "pw",
+    "pwd", "requirepass", "salt", "secret", "secretkey", "secrets", "signature", "token", "tokens",
 }  # fmt: skip
+# A number is no credential, unless the name ends with one of these.
+_EVEN_NUMBERS = {"pass", "passcode", "passphrase", "passwd", "password", "pin", "pincode", "psk", "pw", "pwd"}
 _KEYS_OF = {
     "access", "account", "api", "application", "client", "deploy", "encryption", "hmac", "license", "master",
     "preshared", "private", "secret", "service", "session", "shared", "signing", "ssh", "storage", "tls",
@@ -23,16 +26,45 @@ _ABOUT = {
     "algorithm", "age", "audience", "class", "count", "dir", "enabled", "encryption", "endpoint", "env", "expiration",
     "expiry", "file", "files", "format", "id", "interval", "issuer", "kind", "length", "limit", "lifetime", "max",
     "min", "mode", "mount", "name", "names", "namespace", "path", "policy", "prefix", "provider", "ref", "required",
-    "rotation",
+    "reviewer", "rotation",
     "seconds", "size", "source", "store", "suffix", "timeout", "ttl", "type", "uri", "url", "version",
 }  # fmt: skip
-_ASKS = {"allow", "automount", "create", "disable", "enable", "existing", "from", "generate", "has", "is", "use"}
-_PLAIN = re.compile(r"^(true|false|null|none|~|\d{1,6}|\d+(ms|[smhd]))?$", re.IGNORECASE)
+_ASKS = {
+    "allow",
+    "automount",
+    "checksum",
+    "create",
+    "disable",
+    "enable",
+    "existing",
+    "from",
+    "generate",
+    "has",
+    "is",
+    "use",
+}
+_PLAIN = re.compile(
+    r"^(true|false|null|none|yes|no|on|off|enabled|disabled|required|optional|~|\[\]|\{\}|\d{1,6}|\d+(ms|[smhd]))?$",
+    re.IGNORECASE,
+)
 _ORDINARY_AUTH = re.compile(r"^[a-z0-9_-]{0,16}$")
+# Longer lines are read in parts.
+LONGEST = 2000
+_PART = re.compile(rf".{{1,{LONGEST}}}[,;&]|.{{1,{LONGEST}}}\s|.{{1,{LONGEST}}}")
+# A line without any of these holds no credential that is known here.
+_HINTS = (
+    "pass", "pw", "secret", "token", "key", "auth", "salt", "cred", "psk", "pin", "pat", "sig", "bearer",
+    "basic", "otp", "seed", "communit", "@", "$", "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_",
+    "glpat", "glrt", "gldt", "xox", "xapp", "sk-", "sk_", "rk_", "hf_", "npm_", "sg.", "aiza", "ya29",
+    "hvs.", "hvb.", "dop_", "doo_", "dor_", "docker", "age-", "eyj", "{s", "ls0t", "curl", "cookie", "mc ",
+    "vault", "openssl", "identified", "user", "account", "login", "hook", " -u", "mysql", "maria", "smb",
+    "mongo", "podman", "helm", "redis", "ldap", "http -", "https -", "echo", "printf", "jdbc", "%",
+    "literal", "hc-ping", "telegram", ":aa", "code=",
+)  # fmt: skip
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL
+)
 _LOOKS = (
-    re.compile(
-        r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL
-    ),
     re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
     re.compile(
         r"\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|gl(pat|rt|dt)-[\w-]{16,}|xox[abeprs]-[\w-]{10,}|xapp-[\w-]{10,}"
@@ -43,39 +75,95 @@ _LOOKS = (
     re.compile(r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"),
     re.compile(r"(?<=://)[^\s:/@\"']*:[^\s/@\"']+(?=@)"),
     re.compile(r"(?<=://)[\w.~-]{16,}(?=@)"),
-    re.compile(r"(?<=:)(\$(apr1|2[abxy]|[156y]|argon2\w*)\$\S+|\{S?SHA\d*\}\S+)"),
+    re.compile(r"(?<=:)\$(apr1|2[abxy]|[156y]|argon2\w*)\$\S+|(?<!\w)\$(apr1|[156y]|argon2\w*)\$[^\s$]{2,}\$\S{8,}"),
+    re.compile(r"(?<!\w)\$2[abxy]\$\d\d\$\S{8,}|\{S?SHA\d*\}\S+"),
+    re.compile(r"\bLS0tLS1CRUdJTi(BSU0Eg|BQUklW|BFQyBQ|BPUEVOU1NI|BFTkNSWVBURUQg)[\w+/=]*"),
     re.compile(
         r"(?<=hooks\.slack\.com/)(services|workflows)/\S+|(?<=/api/webhooks/)\d+/[\w-]+|(?<=\.webhook\.office\.com/)\S+"
-        r"|(?<=hooks\.zapier\.com/)\S+|(?<=api\.telegram\.org/bot)\d+:[\w-]+|(?<=/hooks/)[a-z0-9]{20,}"
+        r"|(?<=hooks\.zapier\.com/)\S+|(?<=api\.telegram\.org/bot)\d+:[\w-]+|(?<=hc-ping\.com/)[\w-]+"
+        r"|\b\d{8,10}:[\w-]{30,}"
     ),
 )
 # The group `value` is what is hidden.
+_ADDRESS = r"(?P<value>(?=[\w-]*\d)(?:(?=[\w-]*[A-Z])|(?=[a-z0-9]{16}))[\w-]{10,}[\w/-]*)"
 _PLACES = (
+    re.compile(
+        rf"https?://[^\s/]+/(?:[\w.~-]+/){{0,6}}?[\w-]*(?:hook|hooks|webhookb2|key|token|trigger)/"
+        rf"(?:[\w.~-]+/){{0,3}}?{_ADDRESS}",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"https?://(?:web)?hooks?\.[\w.-]+(?::\d+)?/(?:[\w.~-]+/){{0,3}}?{_ADDRESS}"),
+    re.compile(rf"webhook[\w.-]*[\"']?[\s:=]+[\"']?https?://[^\s/]+/(?:[\w.~-]+/){{0,3}}?{_ADDRESS}", re.IGNORECASE),
+    re.compile(r"\bjdbc:oracle:\w+:[^/\s]+/(?P<value>[^@\s]+)@"),
+    re.compile(
+        r"\b(?:password|identified\s+by(?:\s+password)?)\s+(?P<quote>['\"])(?P<value>.+?)(?P=quote)", re.IGNORECASE
+    ),
+    re.compile(r"\bcurl\b[^;|&\n]*?\s-[A-Za-z]*u\s*[\"']?[^\s:/\"']+:(?P<value>[^\s\"']+)"),
+    re.compile(r"\bhttps?\s[^;|&\n]*?-a\s+[\"']?[^\s:/\"']+:(?P<value>[^\s\"']+)"),
+    re.compile(r"\bmc\s+(?:-\S+\s+)*(?:alias\s+set|config\s+host\s+add)\s+\S+\s+\S+\s+\S+\s+(?P<value>\S+)"),
+    re.compile(r"\bvault\s+login\s+(?P<value>(?!-)\S+)"),
+    re.compile(r"\bopenssl\b[^;|&\n]*?\s(?:-k\s+|pass:)(?P<value>\S+)"),
+    re.compile(r"\s-U\s*[^\s%]+%(?P<value>\S+)"),
+    re.compile(
+        r"\b(?:echo|printf)\s+(?:-n\s+)?[\"']?(?P<value>[^\s\"'|]+)[\"']?\s*\|[^|\n]*(?:--password-stdin|\bpasswd\b)"
+    ),
+    re.compile(r"--from-literal[=\s]+[\"']?[\w.-]+=(?P<value>[^\s\"']+)"),
+    re.compile(r"^[^\s:]+:(?:\d+|\*):[^\s:]+:[^\s:]+:(?P<value>\S+)$", re.MULTILINE),
     re.compile(r"\b(?:bearer|apikey)\s+(?P<value>(?=\S*[\d_=.+/A-Z-])[\w.~+/=-]{6,})", re.IGNORECASE),
     re.compile(r"\b(?:basic|authorization:\s*\w+)\s+(?P<value>(?=[^\s\"']*[\d=A-Z])[\w.~+/=-]{8,})", re.IGNORECASE),
     re.compile(r"(?<![\w-])(?:-u|--user|--proxy-user)[\s=]+[\"']?[^\s:\"']+:(?P<value>[^\s\"']+)"),
     re.compile(r"\b(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)\b[^;|&\n]*?\s-p(?P<value>[^\s;|&\"']+)"),
     re.compile(
-        r"\b(?:sshpass|smbclient|docker login|podman login|helm registry login)\b[^;|&\n]*?\s-p\s*(?P<value>[^\s;|&]+)"
+        r"\b(?:sshpass|smbclient|mongo(?:sh|dump|restore)?|docker login|podman login|helm registry login)\b"
+        r"[^;|&\n]*?\s-p\s*(?P<value>[^\s;|&]+)"
     ),
     re.compile(r"\bredis-cli\b[^;|&\n]*?\s-a\s+(?P<value>[^\s;|&]+)"),
     re.compile(r"\bldap\w+\b[^;|&\n]*?\s-w\s+(?P<value>[^\s;|&]+)"),
     re.compile(r"\b(?:login|account|user)\s+\S+\s+password\s+(?P<value>\S+)"),
-    re.compile(r"^\s*(?:password|requirepass|masterauth)\s+(?P<value>\S+)\s*$", re.MULTILINE),
+    re.compile(r"^\s*(?:password|passphrase|requirepass|masterauth)\s+(?P<value>\S+)\s*$", re.MULTILINE),
+    re.compile(r"^\s*(?:passwd|pwd|psk|secret|token)[ \t]+(?P<value>(?=\S*\d)\S{6,})\s*$", re.MULTILINE),
+    re.compile(r"\b(?:password|passphrase|token|pin)\s+(?:is|was)[:\s]+(?P<value>(?=\S*\d)\S{6,})", re.IGNORECASE),
+    re.compile(r"(?<![\w/:.])[\w.-]+:(?P<value>[^\s:@/,\"']{6,})@(?!sha256)[\w.-]+(?::\d+\b|/)"),
+    re.compile(r"(?<=://)(?P<value>(?=[\w-]*\d)[\w-]{10,})@"),
+    re.compile(r"\bcookie:\s*[\w.-]+=(?P<value>[^\s;\"']{8,})", re.IGNORECASE),
     re.compile(r"[?&](?:sig|signature|X-Amz-Signature|code|key)=(?P<value>[^&\s\"']{16,})"),
 )
 _ASSIGNED = re.compile(
-    r"(?<![\w-])(?P<option>-{0,2})(?P<quote>[\"']?)(?P<name>[A-Za-z_][\w.-]*)(?P=quote)"
+    r"(?<![\w-])(?<!checksum/)(?P<option>-{0,2})(?P<quote>[\"']?)(?P<name>[A-Za-z_][\w.-]*)(?P=quote)"
     r"(?P<between>\s*(?::=|=>|=|:(?!//))[ \t]*)"
     r"(?P<value>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\n]|'')*'|(?![{\[|>&*]|\$[({])[^\s,;}\]\"'&]+)"
 )
 _OPTION = re.compile(
     r"(?<![\w-])--?(?P<name>[a-z][\w-]*)[\"']?(?:,[ \t]*|[ \t]+)(?P<value>\"[^\"\n]*\"|'[^'\n]*'|(?!-)[^\s;|&\"',\]]+)"
 )
+# The group `name` says whether the group `value` is one.
+_NAMED = (
+    re.compile(r"<(?P<name>[\w.:-]+)(?:\s[^<>]*)?>(?P<value>[^<>\n]+)</"),
+    re.compile(r"\\+\"(?P<name>[\w.-]+)\\+\"\s*:\s*\\+\"(?P<value>[^\"\\\n]+)"),
+    re.compile(r"(?<!\w)(?P<name>\w+)%3D(?P<value>[^%&\s]+)", re.IGNORECASE),
+    re.compile(r"\|[ \t]*`?(?P<name>[\w.-]+)`?[ \t]*\|[ \t]*`?(?P<value>(?=[^\s|]*\d)[^\s|`]{6,})`?[ \t]*\|"),
+    re.compile(r"\b(?:name|key|id)=[\"'](?P<name>[\w.:-]+)[\"'][^<>\n]*?(?:>|\bvalue=[\"'])(?P<value>[^<>\"'\n]+)"),
+    re.compile(
+        r"(?<!\w)[\"']?(?:name|key)[\"']?\s*[:=]\s*[\"']?(?P<name>[\w.-]+)[\"']?\s*[,;\s]\s*"
+        r"[\"']?value[\"']?\s*[:=]\s*[\"']?(?P<value>[^\s\"',}\]]+)"
+    ),
+    re.compile(r"\b(?:set|setx|setenv|SetEnv|ENV|ARG)\s+(?P<name>[A-Za-z][\w.-]*)\s+[\"']?(?P<value>[^\s\"']{6,})"),
+    re.compile(
+        r"(?<![\w-])(?P<name>[A-Za-z]\w*_\w+)[ \t]+[\"']?(?P<value>(?=\S*\d)(?=\S*[A-Za-z])[^\s\"',;:=(){}]{8,})"
+    ),
+)
+_LOGINS = re.compile(r"\b(?:users?|basic_?auth|accounts?|logins?)[\"']?\s*[:=]", re.IGNORECASE)
+_LOGIN = re.compile(
+    r"(?<![\w:/.-])[\w.@-]+:(?P<value>(?=[^\s,\"':]*\d)(?=[^\s,\"':]*[A-Za-z])[^\s,\"':/]{8,})(?![\w:/])"
+)
 # A whole line that gives a name a value: the value is the rest of it.
 _LINE = re.compile(
     r"^(?P<start>\s*(?:-\s+|export\s+|set\s+)?[\"']?(?P<name>[A-Za-z_][\w.-]*)[\"']?\s*[:=]\s*)(?P<value>\S.*)$"
 )
+_OPENER = re.compile(r"^\s*(?:-\s+)?[\"']?(?P<name>[A-Za-z_][\w.-]*)[\"']?\s*:\s*(?:#.*)?$")
+_ITEM = re.compile(r"^(?P<start>\s*(?:-\s+)?(?:[\"']?(?P<name>[A-Za-z_][\w.-]*)[\"']?\s*:\s+)?)(?P<value>[^\s#].*)$")
+_MANY = ("credentials", "passwords", "secrets", "tokens")
+_MARKS = re.compile(r"^(?:[&!]\S+\s+)+")
 _BLOCK = re.compile(r"^[|>][+-]?\d?\s*(#.*)?$")
 
 
@@ -94,6 +182,8 @@ def is_secret_name(name: str) -> bool:
     if words[-1] in _WORDS or (len(words) > 1 and words[-1] in ("key", "keys") and words[-2] in _KEYS_OF):
         return True
     joined = "".join(words)
+    if any(word in joined for word in ("snmpcommunity", "otpseed", "rootpw", "bindpw", "pincode")):
+        return True
     return any(word in joined for word in ("password", "passwd", "privatekey", "secretkey", "apikey", "accesskey")) or (
         len(words) > 1 and any(word in ("secret", "token", "passphrase") for word in words[:-1]) and words[-1] != "key"
     )
@@ -106,7 +196,7 @@ def _is_auth_name(name: str) -> bool:
 
 def is_secret_value(value: Any) -> bool:
     """Whether a text looks as if it is or holds a credential."""
-    return isinstance(value, str) and any(pattern.search(value) for pattern in _LOOKS)
+    return isinstance(value, str) and any(pattern.search(value) for pattern in (_PRIVATE_KEY, *_LOOKS))
 
 
 def is_reference(value: Any) -> bool:
@@ -116,6 +206,8 @@ def is_reference(value: Any) -> bool:
 
 def _is_hidden(name: str, value: str) -> bool:
     value = value.strip().strip("\"'")
+    if value.isdigit() and len(value) > 2 and (_words(name) or [""])[-1] in _EVEN_NUMBERS:
+        return is_secret_name(name)
     if is_reference(value):
         return False
     return is_secret_name(name) or (_is_auth_name(name) and not _ORDINARY_AUTH.match(value))
@@ -123,47 +215,116 @@ def _is_hidden(name: str, value: str) -> bool:
 
 def mask_text(text: str) -> str:
     """A text with the credentials in it hidden."""
+    if "-----BEGIN" in text:
+        text = _PRIVATE_KEY.sub(HIDDEN, text)
+    masked = {}
+    found = []
+    for line in _mask_lines(text.split("\n")):
+        if line not in masked:
+            masked[line] = _mask_line(line)
+        found.append(masked[line])
+    return "\n".join(found)
+
+
+def _mask_line(line: str) -> str:
+    small = line.lower()
+    if not any(hint in small for hint in _HINTS) and small.count(":") < 4:
+        return line
+    if len(line) > LONGEST:
+        return "".join(map(_mask_part, _PART.findall(line)))
+    return _mask_part(line)
+
+
+def _mask_part(line: str) -> str:
     for pattern in _LOOKS:
-        text = pattern.sub(HIDDEN, text)
+        line = pattern.sub(HIDDEN, line)
     for pattern in _PLACES:
-        text = pattern.sub(_hide_value, text)
-    if not re.search(r"[:=]|(?<![\w-])--?[a-z]", text):
-        return text
-    lines = _mask_lines(text.split("\n"))
-    return "\n".join(_OPTION.sub(_hide_named, _ASSIGNED.sub(_hide_named, line)) for line in lines)
+        line = pattern.sub(_hide_value, line)
+    for pattern in _NAMED:
+        line = pattern.sub(_hide_named, line)
+    if _LOGINS.search(line):
+        line = _LOGIN.sub(_hide_value, line)
+    return _OPTION.sub(_hide_named, _ASSIGNED.sub(_hide_named, line))
 
 
 def _mask_lines(lines: list[str]) -> list[str]:
     """Hides lines that give a credential's name a value, and the lines of a block that do."""
     found = []
-    deeper_than: int | None = None
+    block = _Block("", 0, is_text=True)
+    quote = ""
     for line in lines:
         indent = len(line) - len(line.lstrip())
-        if deeper_than is not None and line.strip():
-            if indent > deeper_than:
-                found.append(line[:indent] + HIDDEN)
+        if quote:
+            found.append(HIDDEN if quote not in line else f"{HIDDEN}{line.partition(quote)[2]}")
+            quote = "" if quote in line else quote
+            continue
+        if block.name and line.strip():
+            if indent > block.indent or (
+                not block.is_text and indent == block.indent and line.lstrip().startswith("- ")
+            ):
+                found.append(block.masked(line, indent))
                 continue
-            deeper_than = None
+            block = _Block("", 0, is_text=True)
         match = _LINE.match(line)
+        opener = _OPENER.match(line)
         if match and is_secret_name(match["name"]):
-            if _BLOCK.match(match["value"]):
-                deeper_than = indent
-            elif match["value"][0] not in "{[&*" and _is_hidden(match["name"], match["value"]):
-                ending = "," if match["value"].endswith(",") else ""
+            value = _MARKS.sub("", match["value"])
+            if _BLOCK.match(value):
+                block = _Block(match["name"], indent, is_text=True)
+            elif value and not _is_inner(value) and _is_hidden(match["name"], value):
+                ending = "," if value.endswith(",") else ""
                 line = f"{match['start']}{HIDDEN}{ending}"
+                quote = value[0] if value[0] in "\"'" and value.count(value[0]) == 1 else ""
+        elif opener and is_secret_name(opener["name"]):
+            block = _Block(opener["name"], indent, is_text=False)
         found.append(line)
     return found
+
+
+def _is_inner(value: str) -> bool:
+    """Whether a value is a mapping or a reference, of which the names inside say what is a credential."""
+    return value.startswith("*") or (value.startswith("{") and (":" in value or value == "{"))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Lines below a credential's name: a text, or values."""
+
+    name: str
+    indent: int
+    is_text: bool
+
+    def masked(self, line: str, indent: int) -> str:
+        if self.is_text:
+            return line[:indent] + HIDDEN
+        match = _ITEM.match(line)
+        if match is None or is_reference(match["value"].strip("\"'")):
+            return line
+        word = _words(self.name)[-1]
+        is_named = match["name"] is not None
+        if is_named and (word not in _MANY or not {*_words(match["name"])[-1:]}.isdisjoint(_ABOUT)):
+            return line
+        needs_digit = is_named or word in ("secret", "secrets", "credential", "credentials")
+        if needs_digit and not re.search(r"\d", match["value"]):
+            return line
+        return f"{match['start']}{HIDDEN}"
 
 
 def _hide_value(match: re.Match[str]) -> str:
     if is_reference(match["value"]) or HIDDEN in match["value"]:
         return match[0]
+    return _without_value(match)
+
+
+def _without_value(match: re.Match[str]) -> str:
     start, end = (place - match.start() for place in match.span("value"))
     return f"{match[0][:start]}{HIDDEN}{match[0][end:]}"
 
 
 def _hide_named(match: re.Match[str]) -> str:
-    return _hide_value(match) if _is_hidden(match["name"], match["value"]) else match[0]
+    if HIDDEN in match["value"] or not _is_hidden(match["name"], match["value"]):
+        return match[0]
+    return _without_value(match)
 
 
 def _asks_for_secret(argument: Any) -> bool:
@@ -186,9 +347,14 @@ _BESIDE_A_REFERENCE = {
 }
 
 
+def names_secret(node: dict[Any, Any]) -> bool:
+    """Whether a mapping is the entry of a list that gives a credential's name a value."""
+    return any(is_secret_name(str(node.get(part, ""))) for part in ("name", "key", "header"))
+
+
 def _is_secret_entry(node: dict[Any, Any], key: str, value: Any) -> bool:
     if key == "value":
-        return is_secret_name(str(node.get("name", ""))) and not is_reference(value)
+        return names_secret(node) and not is_reference(value)
     if key == "key":
         return isinstance(value, str) and not _BESIDE_A_REFERENCE & node.keys() and len(node) > 1
     if isinstance(value, dict):
@@ -205,17 +371,34 @@ def mask(node: Any, path: tuple[str, ...] = (), *, secret: bool = False) -> Any:
         }
     if isinstance(node, list):
         before = [None, *node]
-        return [
+        shown = [
             mask(value, path, secret=secret or _asks_for_secret(last))
             for last, value in zip(before, node, strict=False)
         ]
+        return _mask_command(node, shown) if all(isinstance(item, str) for item in node) else shown
     if secret and node not in (None, ""):
         return HIDDEN
     if isinstance(node, str):
         if path and _is_hidden(path[-1], node):
             return HIDDEN
+        if path and path[-1].lower().endswith(("htpasswd", "shadow")):
+            return re.sub(r"(?m)^([^:\s]+:)[^:\s]+", rf"\1{HIDDEN}", node)
         return mask_text(node)
+    if isinstance(node, int) and path and _is_hidden(path[-1], str(node)):
+        return HIDDEN
     return node
+
+
+def _mask_command(words: list[str], shown: list[Any]) -> list[Any]:
+    """The arguments of a command, those hidden that are credentials after the words before them."""
+    found = []
+    for number, item in enumerate(shown):
+        if HIDDEN not in item and 0 < number < 40 and " " not in item:
+            start = mask_text(" ".join(words[:number])) + " "
+            whole = mask_text(" ".join(words[: number + 1]))
+            item = whole[len(start) :] if whole.startswith(start) else HIDDEN if whole.endswith(HIDDEN) else item
+        found.append(item)
+    return found
 
 
 def masked_object(manifest: dict[str, Any]) -> dict[str, Any]:
