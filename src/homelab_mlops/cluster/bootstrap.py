@@ -17,8 +17,8 @@ from homelab_mlops.cluster.status import PlatformStatus, observe, table_of
 from homelab_mlops.console import say, stderr, stdout
 from homelab_mlops.errors import ClusterError, RepositoryError
 from homelab_mlops.gitops.render import read_yaml, render
-from homelab_mlops.gitops.secrets.sealing_key import SealingKey, find_sealing_key
-from homelab_mlops.gitops.secrets.table import everything_is_sealed, load_table, read_sealed
+from homelab_mlops.gitops.secrets.sealing_key import SealingKey, find_sealing_key, fingerprint
+from homelab_mlops.gitops.secrets.table import as_bytes, everything_is_sealed, load_table, read_sealed
 from homelab_mlops.gitops.settings import CLUSTER, Settings, find_root, load_settings
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 POLL = 2.0
 SEALED_SECRETS_NAMESPACE = "sealed-secrets"
 SEALING_KEY = "sealing-key"
+SEALING_KEY_LABEL = "sealedsecrets.bitnami.com/sealed-secrets-key"
 ARGO_CD = Path("clusters") / CLUSTER / "argo-cd"
 PROJECT = Path("apps/project.yaml")
 ROOT_APPLICATION = Path("clusters") / CLUSTER / "root.yaml"
@@ -96,18 +97,21 @@ def _apply_sealing_key(cluster: Cluster, key: SealingKey) -> None:
     assert key.private is not None  # noqa: S101 - checked before anything was applied
     data = {"tls.crt": key.certificate.read_bytes(), "tls.key": key.private.read_bytes()}
     encoded = {name: base64.b64encode(content).decode() for name, content in data.items()}
-    present = cluster.get("v1", "Secret", SEALING_KEY, SEALED_SECRETS_NAMESPACE)
-    if present is not None and present.get("data") == encoded:
+    present = cluster.find("v1", "Secret", SEALED_SECRETS_NAMESPACE, SEALING_KEY_LABEL)
+    if any(secret.get("data") == encoded for secret in present):
         say("sealing key: in place")
         return
+    # An older key stays, so that older commits can be unsealed too.
+    taken = cluster.get("v1", "Secret", SEALING_KEY, SEALED_SECRETS_NAMESPACE) is not None
+    name = f"{SEALING_KEY}-{fingerprint(key.public())}" if taken else SEALING_KEY
     cluster.apply(
         {
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {
-                "name": SEALING_KEY,
+                "name": name,
                 "namespace": SEALED_SECRETS_NAMESPACE,
-                "labels": {"sealedsecrets.bitnami.com/sealed-secrets-key": "active"},
+                "labels": {SEALING_KEY_LABEL: "active"},
             },
             "type": "kubernetes.io/tls",
             "data": encoded,
@@ -160,7 +164,9 @@ def _apply_repository_credentials(cluster: Cluster, root: Path, key: SealingKey)
                     "annotations": {"sealedsecrets.bitnami.com/managed": "true"},
                 },
                 "type": spec.type,
-                "stringData": sealed[spec.id].data,
+                "data": {
+                    name: base64.b64encode(as_bytes(value)).decode() for name, value in sealed[spec.id].data.items()
+                },
             }
         )
     say(f"credentials of Argo CD: {', '.join(spec.name for spec in specs)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from homelab_mlops.clients import git
 from homelab_mlops.clients.mlflow import Version, any_registry
 from homelab_mlops.clients.patience import Patience
+from homelab_mlops.cluster.push import Push, push_of
 from homelab_mlops.console import print_json, say, stdout
 from homelab_mlops.errors import HomelabError, RepositoryError, ToolError
 from homelab_mlops.gitops.settings import find_root
@@ -158,8 +159,11 @@ def _show(statuses: list[ModelStatus], most: int | None) -> None:
             console.print(f"and {left_out} older: `homelab models {item.model}` lists them", markup=False)
 
 
-def promote(model: str, version: str, context: str | None, *, deadline: float) -> str:
-    """Commits the one line that names ``version``; returns the commit. Where MLflow answers, the version has to exist.
+def promote(model: str, version: str, context: str | None, *, deadline: float) -> tuple[str, Push]:
+    """Commits the one line that names ``version``; returns the commit, and what a push does with it.
+
+    What a push does is said before the commit, where that is not to make it serve. Where MLflow answers, the version
+    has to exist.
 
     Raises:
         RepositoryError: there is no such manifest, it names the version already, or it has other changes.
@@ -184,6 +188,9 @@ def promote(model: str, version: str, context: str | None, *, deadline: float) -
         raise RepositoryError(
             f"git names version {version} of {model} already", where=file, fix="push, if it is not live"
         )
+    push = push_of(root, str(promotion.FOLDER))
+    for line in [*push.beside, *([] if push.arrives else [push.does])]:
+        say(line)
     evidence = _evidence(model, version, context, deadline)
     lines = [evidence, ""] if evidence else []
     said = promotion.message(model, version, before, None).splitlines()
@@ -193,18 +200,16 @@ def promote(model: str, version: str, context: str | None, *, deadline: float) -
     except ToolError:
         path.write_text(text, encoding="utf-8")
         raise
-    return git.output(root, "rev-parse", "HEAD")
+    return git.output(root, "rev-parse", "HEAD"), push
 
 
 def promote_command(model: str, version: str, context: str | None, *, deadline: float, as_json: bool) -> None:
     """The command `homelab promote`."""
-    commit = promote(model, version, context, deadline=deadline)
+    commit, push = promote(model, version, context, deadline=deadline)
     if as_json:
-        print_json({"model": model, "version": version, "commit": commit})
+        print_json({"model": model, "version": version, "commit": commit, "push": push.does, "arrives": push.arrives})
         return
-    stdout().print(
-        f"{promotion.subject(model, version)}: commit {commit[:12]}. `git push` makes it serve.", markup=False
-    )
+    stdout().print(f"{promotion.subject(model, version)}: commit {commit[:12]}. {push.does}", markup=False)
 
 
 def _evidence(model: str, version: str, context: str | None, deadline: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -42,6 +43,14 @@ def init(
         str | None, typer.Option("--argo-cd-version", help="Release of Argo CD to pin, such as v3.6.1.")
     ] = None,
     key_file: KeyFile = None,
+    new_key: Annotated[bool, typer.Option("--new-key", help="Make another sealing key, and seal all for it.")] = False,
+    old_key: Annotated[
+        list[Path] | None,
+        typer.Option(help="A private key that opens what is sealed, beside those of this machine.", dir_okay=False),
+    ] = None,
+    lose_values: Annotated[
+        bool, typer.Option("--lose-values", help="Go on without sealed values that no key opens; they are listed.")
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Ask nothing, and keep every setting that no option gives.")
     ] = False,
@@ -49,12 +58,14 @@ def init(
     """Make a fork your own: settings, sealing key, credentials. Safe to run again.
 
     Asks for each setting that no option gives. Writes credentials only sealed; the private key goes outside the
-    repository.
+    repository. The first run takes the clone's remote origin for the repository. A new key keeps every value that a
+    private key of this machine opens.
 
     \b
     homelab init
     homelab init --yes --repository https://github.com/me/homelab.git --domain home.example.org
     homelab init --yes --ingress ingress-nginx
+    homelab init --yes --new-key
     """
     from homelab_mlops.gitops.init import ask_and_initialise
     from homelab_mlops.gitops.settings import INGRESS_PRESETS
@@ -72,7 +83,16 @@ def init(
     if ingress is not None:
         answers = {**answers, **{name: answers[name] or value for name, value in INGRESS_PRESETS[ingress].items()}}
     private = {"repository": private_repository, "registry": private_registry}
-    ask_and_initialise(answers, private=private, argo_cd_release=argo_cd_release, key_file=key_file, ask=not yes)
+    ask_and_initialise(
+        answers,
+        private=private,
+        argo_cd_release=argo_cd_release,
+        key_file=key_file,
+        ask=not yes,
+        new_key=new_key,
+        old_keys=tuple(old_key or ()),
+        lose_values=lose_values,
+    )
 
 
 @app.command()
@@ -80,7 +100,7 @@ def seal(
     name: Annotated[
         str,
         typer.Argument(
-            help="A Secret; with --rotate or --show a credential.",
+            help="A Secret, NAME or NAMESPACE/NAME; or a credential of the table.",
             show_default=False,
             autocompletion=completion.credentials,
         ),
@@ -88,27 +108,44 @@ def seal(
     keys: Annotated[
         list[str] | None, typer.Argument(help="Its keys; their values are typed without echo.", show_default=False)
     ] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace of a new Secret.")] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Where the Secret belongs.")] = None,
+    from_file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=PATH", help="A value as the file has it, byte by byte; - is standard input."),
+    ] = None,
     rotate: Annotated[bool, typer.Option("--rotate", help="Generate the credential anew.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the credential in plain text.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print it in plain text; of one key the value alone.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take keys, or all, out of a Secret of your own.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --show: for a script.")] = False,
     key_file: KeyFile = None,
 ) -> None:
-    """Bring, replace, rotate or show a credential that is sealed in the repository.
+    """Bring, replace, rotate, show or remove a credential that is sealed in the repository.
 
-    Values come from standard input, as lines KEY=value, or from a hidden prompt; never from the command line.
+    Values come from files, from standard input as lines KEY=value, or from a hidden prompt; never from the command
+    line. A key that a Secret of your own does not have yet is added to it; the others stay.
 
     \b
-    homelab seal forge TOKEN                     # asks for the value
-    homelab seal forge < token.env               # lines KEY=value
-    homelab seal backup-target KEY -n minio      # a new Secret
-    homelab seal --rotate s3-mlflow              # new values, then commit and push
+    homelab seal forge TOKEN -n mlflow                    # a new Secret: asks for the value
+    homelab seal forge -n mlflow < token.env              # lines KEY=value
+    homelab seal mlflow/forge --from-file ssh=id_ed25519  # one key more
+    homelab seal --rotate s3-mlflow                       # new values, then commit and push
     homelab seal --show mlflow-admin
     homelab seal --show --json s3-mlflow | jq -r .accessKey
+    homelab seal --show mlflow/forge ssh > id_ed25519
     """
     from homelab_mlops.gitops.secrets.seal import seal_command
 
-    seal_command(name, keys or [], namespace=namespace, rotate_it=rotate, show=show, as_json=as_json, key_file=key_file)
+    seal_command(
+        name,
+        keys or [],
+        namespace=namespace,
+        rotate_it=rotate,
+        show=show,
+        as_json=as_json,
+        remove=remove,
+        files=from_file or [],
+        key_file=key_file,
+    )
 
 
 @app.command()

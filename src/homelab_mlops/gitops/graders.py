@@ -25,8 +25,8 @@ from homelab_mlops.clients import git
 from homelab_mlops.console import print_json, say
 from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops import tools
+from homelab_mlops.gitops.files import write_file
 from homelab_mlops.gitops.render import ARGO_CD, render_all
-from homelab_mlops.gitops.secrets.sealing_key import write_file
 from homelab_mlops.gitops.settings import find_root
 from homelab_mlops.manifests.strict_yaml import read_model
 

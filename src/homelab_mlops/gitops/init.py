@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import typer
 from pydantic import ValidationError
 
-from homelab_mlops.console import stdout
-from homelab_mlops.errors import RepositoryError
+from homelab_mlops.console import say, stdout
+from homelab_mlops.errors import RepositoryError, without_login
+from homelab_mlops.gitops.argo_cd.addresses import same_address
+from homelab_mlops.gitops.files import write_all
+from homelab_mlops.gitops.origin import origin, readable
 from homelab_mlops.gitops.private import addresses, declare
-from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, SealingKey, make_sealing_key, write_file
+from homelab_mlops.gitops.secrets.reseal import Foreign, foreign, lost_values, replaced_key
+from homelab_mlops.gitops.secrets.sealing_key import (
+    CERTIFICATE,
+    SealingKey,
+    find_sealing_key,
+    new_sealing_key,
+    refuse_inside,
+)
 from homelab_mlops.gitops.secrets.table import (
+    Sealed,
+    SecretTable,
     Values,
     complete_values,
     everything_is_sealed,
     load_table,
-    read_sealed,
+    open_sealed,
     recover_values,
     seal_values,
 )
@@ -34,13 +47,30 @@ class Login(NamedTuple):
 
 
 class Initialised(NamedTuple):
-    """What a run of ``initialise`` did."""
+    """What a run of ``initialise`` did.
+
+    Attributes:
+        sealed_anew: whether the values of an older key were sealed for this one.
+        empty: keys of Secrets of one's own, as ``NAMESPACE/NAME KEY``, that nobody has brought a value for.
+    """
 
     changed: list[Path]
     key: SealingKey
     key_is_new: bool
     generated: list[str]
     logins: list[Login]
+    sealed_anew: bool = False
+    empty: tuple[str, ...] = ()
+
+
+class Lost(NamedTuple):
+    """A sealed value that no private key of this machine opens."""
+
+    secret: str
+    becomes: str
+
+
+Accept = Callable[[list[Lost]], bool]
 
 
 def initialise(
@@ -51,6 +81,9 @@ def initialise(
     key_file: Path | None = None,
     private: frozenset[str] = frozenset(),
     brought: Values | None = None,
+    new_key: bool = False,
+    old_keys: tuple[Path, ...] = (),
+    accept: Accept = lambda _: False,
 ) -> Initialised:
     """Writes settings, sealing key and sealed credentials into the repository in ``root``, and leaves what is right.
 
@@ -58,37 +91,82 @@ def initialise(
         answers: the settings that change, by field name of ``Settings``.
         private: which of ``repository`` and ``registry`` ask for a login.
         brought: values that a person gave, by credential and field.
+        new_key: seals everything for another key.
+        old_keys: files of private keys, beside those in the folder, that may open what is sealed.
+        accept: whether to go on without values that nobody can open; it is asked before anything is written.
 
     Raises:
-        RepositoryError: an answer is not valid, or the private key that an earlier run made is not here.
+        RepositoryError: an answer is not valid, the private key is not here, or values would be lost.
     """
     settings = new_settings(load_settings(root), answers)
-    # Every refusal comes before the first file is written.
-    change_settings(root, settings)
-    moved = change_argo_cd_release(root, argo_cd_release) if argo_cd_release else {}
-    table, declared = declare(root, settings, private)
-    had_certificate = (root / CERTIFICATE).is_file()
-    key, key_is_new = make_sealing_key(root, key_file)
+    drafts = change_argo_cd_release(root, argo_cd_release) if argo_cd_release else {}
+    table, declared = declare(root, settings, private, drafts)
+    drafts.update(declared)
+    key = _sealing_key(root, table, key_file, new_key=new_key, old_keys=old_keys)
     if key.private is None and not declared and everything_is_sealed(root, table):
-        return Initialised(write_all({**change_settings(root, settings), **moved}), key, False, [], [])
-    # A new key opens nothing, so every credential is generated.
-    sealed = {} if key_is_new else read_sealed(root, table, key)
-    values, generated = complete_values(table, recover_values(table, sealed))
+        drafts.update(change_settings(root, settings, drafts))
+        return Initialised(write_all(drafts), key, False, [], [])
+    sealed = open_sealed(root, table, key)
+    recovered = recover_values(table, sealed)
+    others = foreign(root, table, key, drafts) if any(sealed.values()) or key.new else Foreign({}, [])
+    _refuse_loss(table, sealed, recovered, others.closed if key.new else [], accept)
+    values, generated = complete_values(table, recovered)
     values.update({field: value for field, value in addresses(settings).items() if field[0] in table.credentials})
     values.update(brought or {})
-    changed = write_all(moved)
-    # Several writers change the same file, so each one reads what the one before has written.
-    changed += write_all(declare(root, settings, private)[1])
-    changed += write_all({**seal_values(root, table, values, sealed, key), **change_settings(root, settings)})
-    changed = list(dict.fromkeys(changed))
-    if not had_certificate:
-        changed.insert(0, root / CERTIFICATE)
+    drafts.update(others.changed)
+    drafts.update(seal_values(root, table, values, sealed, key))
+    drafts.update(change_settings(root, settings, drafts))
+    if key.new is not None:
+        drafts[key.certificate] = key.new.certificate.decode()
+    # The private key first: without it, what is written next is lost.
+    key_is_new = key.keep()
+    changed = write_all(drafts)
     logins = [
         Login(credential.login, credential.username or name, values[name, "password"])
         for name, credential in table.credentials.items()
         if credential.login is not None and name in generated
     ]
-    return Initialised(changed, key, key_is_new, generated, logins)
+    sealed_anew = any(set(one.data) - set(one.encrypted) for one in sealed.values())
+    return Initialised(changed, key, key_is_new, generated, logins, sealed_anew, _empty(table, recovered, values))
+
+
+def _sealing_key(
+    root: Path, table: SecretTable, key_file: Path | None, *, new_key: bool, old_keys: tuple[Path, ...]
+) -> SealingKey:
+    if key_file is not None:
+        refuse_inside(root, key_file.expanduser().absolute())
+    if new_key:
+        return new_sealing_key(root, key_file, old_keys)
+    if not (root / CERTIFICATE).is_file():
+        return replaced_key(root, table, key_file, old_keys)
+    return find_sealing_key(root, key_file, old_keys)
+
+
+def _refuse_loss(
+    table: SecretTable, sealed: dict[str, Sealed], values: Values, closed: list[str], accept: Accept
+) -> None:
+    lost = [
+        Lost(f"{secret} {name}", "empty, until you bring it again" if given else "generated anew")
+        for secret, name, given in lost_values(table, sealed, values)
+    ]
+    lost += [Lost(name, "left as it is, for a key that is not here") for name in closed]
+    if lost and not accept(lost):
+        secrets = dict.fromkeys(value.secret.partition(" ")[0] for value in lost)
+        raise RepositoryError(
+            f"no private key of this machine opens {len(lost)} sealed values, so nothing was written",
+            where=", ".join(secrets),
+            fix="name the key that opens them by --old-key FILE, or go on without them by --lose-values",
+        )
+
+
+def _empty(table: SecretTable, recovered: Values, values: Values) -> tuple[str, ...]:
+    return tuple(
+        f"{spec.id} {key}"
+        for spec in table.secrets
+        if spec.own and table.credentials[spec.own].kind == "given"
+        for key in spec.keys
+        if (spec.own, key) not in recovered and not values[spec.own, key]
+    )
 
 
 def new_settings(settings: Settings, answers: dict[str, str]) -> Settings:
@@ -101,17 +179,13 @@ def new_settings(settings: Settings, answers: dict[str, str]) -> Settings:
         return Settings.model_validate({**settings.model_dump(), **answers})
     except ValidationError as error:
         detail = error.errors()[0]
-        option = str(detail["loc"][0]).replace("_", "-")
+        name = next(name for name, field in Settings.model_fields.items() if detail["loc"][0] in (name, field.alias))
+        option = f"--{name.replace('_', '-')}"
+        reason = str(detail["msg"]).removeprefix("Value error, ")
+        (example,) = Settings.model_fields[name].examples or [""]
         raise RepositoryError(
-            f"{detail['input']!r} cannot be used: {detail['msg']}", where=f"--{option}", fix="homelab init --help"
+            f"{detail['input']!r} cannot be used: {reason}", where=option, fix=f"such as {option} {example}"
         ) from error
-
-
-def write_all(files: dict[Path, str]) -> list[Path]:
-    """Writes each file whole or not at all, in order; returns their paths."""
-    for path, text in files.items():
-        write_file(path, text.encode())
-    return list(files)
 
 
 def ask_and_initialise(
@@ -121,6 +195,9 @@ def ask_and_initialise(
     argo_cd_release: str | None,
     key_file: Path | None,
     ask: bool,
+    new_key: bool = False,
+    old_keys: tuple[Path, ...] = (),
+    lose_values: bool = False,
 ) -> None:
     """The command `homelab init`: asks for each missing setting, then prints what it did and what the person must keep.
 
@@ -131,11 +208,17 @@ def ask_and_initialise(
     given = {name: answer for name, answer in answers.items() if answer is not None}
     brought: Values = {}
     asks = ask and sys.stdin.isatty()
+    new_settings(current, given)
+    offered = _offered_repository(root, current)
     if asks:
         for name, field in Settings.model_fields.items():
             if name not in given and isinstance(former := getattr(current, name), str):
-                given[name] = typer.prompt(f"{field.description}", default=former)
+                default = offered if name == "repository" else former
+                given[name] = typer.prompt(f"{field.description}", default=default)
                 new_settings(current, given)
+    elif "repository" not in given:
+        _say_repository(root, current, offered)
+        given["repository"] = offered
     declared = set(load_table(root).credentials)
     for what, is_private in private.items():
         if asks and what not in declared and is_private is None:
@@ -144,10 +227,45 @@ def ask_and_initialise(
             brought[what, "username"] = typer.prompt(f"user name at the {what}")
             brought[what, "password"] = typer.prompt(f"password or token at the {what}", hide_input=True)
     chosen = frozenset(what for what, is_private in private.items() if is_private)
-    done = initialise(root, given, argo_cd_release=argo_cd_release, key_file=key_file, private=chosen, brought=brought)
+
+    def accept(lost: list[Lost]) -> bool:
+        for value in lost:
+            say(f"no key here opens {value.secret}: it would be {value.becomes}")
+        if lose_values or not asks:
+            return lose_values
+        return typer.confirm(f"Go on without these {len(lost)} values?", default=False)
+
+    done = initialise(
+        root,
+        given,
+        argo_cd_release=argo_cd_release,
+        key_file=key_file,
+        private=chosen,
+        brought=brought,
+        new_key=new_key,
+        old_keys=old_keys,
+        accept=accept,
+    )
     _report(done)
     for what in sorted(chosen - declared - {what for what, _ in brought}):
         stdout().print(f"The {what} still needs its login: homelab seal {what} username password", markup=False)
+
+
+def _offered_repository(root: Path, current: Settings) -> str:
+    """The address of ``origin`` for a fork that is not initialised yet; else the one of the settings."""
+    return (not (root / CERTIFICATE).is_file() and readable(origin(root))) or current.repository
+
+
+def _say_repository(root: Path, current: Settings, offered: str) -> None:
+    """Says which repository Argo CD will read where nobody has named one, and why."""
+    remote = without_login(origin(root))
+    if offered != current.repository:
+        stdout().print(f"The repository is {offered}, by the remote origin of this clone.", markup=False)
+    elif remote and same_address(remote) != same_address(offered):
+        stdout().print(
+            f"The repository stays {offered}, though the remote origin is {remote}: --repository names another.",
+            markup=False,
+        )
 
 
 def _report(done: Initialised) -> None:
@@ -159,6 +277,13 @@ def _report(done: Initialised) -> None:
     out.print(f"Changed {len(done.changed)} file{plural}; see them with `git diff`, then commit and push.")
     if done.generated:
         out.print(f"Generated {len(done.generated)} credentials: {', '.join(done.generated)}.")
+    if done.sealed_anew:
+        out.print(
+            "Sealed the values of the old key anew. `homelab bootstrap`, after the push, brings the new key to the"
+        )
+        out.print("cluster; keep the old one too, for older commits.")
+    for name in done.empty:
+        out.print(f"{name} has no value: homelab seal {name}", markup=False)
     if done.key.private is not None:
         made = "Made the" if done.key_is_new else "Used the"
         out.print(f"{made} private sealing key {done.key.private}")

@@ -11,7 +11,7 @@ KeyFile = Annotated[
     Path | None,
     typer.Option(
         "--key-file",
-        help="The private sealing key (default: ~/.config/homelab-mlops/homelab/sealing-key.pem).",
+        help="The private sealing key (default: the one in ~/.config/homelab-mlops/homelab that fits).",
         show_default=False,
         dir_okay=False,
     ),

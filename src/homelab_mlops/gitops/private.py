@@ -12,7 +12,7 @@ import yaml
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.image import IMAGES
 from homelab_mlops.gitops.secrets.table import ARGO_CD_SEALED, TABLE, SecretTable, Values, load_table
-from homelab_mlops.gitops.settings import ARGO_CD, Settings
+from homelab_mlops.gitops.settings import ARGO_CD, Drafts, Settings
 
 REPOSITORY, REGISTRY = "repository", "registry"
 # The namespaces whose pods run the platform's own images.
@@ -29,11 +29,13 @@ def addresses(settings: Settings) -> Values:
     return {(REPOSITORY, "url"): settings.repository, (REGISTRY, "server"): _SERVERS.get(host, host)}
 
 
-def declare(root: Path, settings: Settings, private: frozenset[str]) -> tuple[SecretTable, dict[Path, str]]:
+def declare(
+    root: Path, settings: Settings, private: frozenset[str], drafts: Drafts | None = None
+) -> tuple[SecretTable, dict[Path, str]]:
     """Lets Argo CD read a private repository, and pods pull from a private registry, as ``private`` names them.
 
     Returns:
-        the table of Secrets, and the files with their new text.
+        the table of Secrets, and the files with their new text, those of ``drafts`` from there.
 
     Raises:
         RepositoryError: the repository's address takes no login.
@@ -52,13 +54,13 @@ def declare(root: Path, settings: Settings, private: frozenset[str]) -> tuple[Se
     if REGISTRY in private and REGISTRY not in table.credentials:
         changes.setdefault(root / TABLE, []).append(_add_registry)
         changes[root / IMAGES] = [_add_pull_secrets]
-    files = {path: edited(path, edits) for path, edits in changes.items()}
+    files = {path: edited(path, edits, drafts) for path, edits in changes.items()}
     if root / TABLE in files:
         table = SecretTable.model_validate(yaml.safe_load(files[root / TABLE]))
     return table, files
 
 
-def edited(path: Path, edits: list[Callable[[Any], None]]) -> str:
+def edited(path: Path, edits: list[Callable[[Any], None]], drafts: Drafts | None = None) -> str:
     """The text of a YAML file after ``edits`` of its content; comments and style stay."""
     from ruamel.yaml import YAML
 
@@ -66,7 +68,7 @@ def edited(path: Path, edits: list[Callable[[Any], None]]) -> str:
     editor.preserve_quotes = True
     editor.width = 4096
     editor.indent(mapping=2, sequence=4, offset=2)
-    document = editor.load(path.read_text(encoding="utf-8"))
+    document = editor.load((drafts or {}).get(path) or path.read_text(encoding="utf-8"))
     for edit in edits:
         edit(document)
     stream = io.StringIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops import names
 from homelab_mlops.location import CLUSTER as CLUSTER
 from homelab_mlops.location import SETTINGS as SETTINGS
 from homelab_mlops.location import find_root as find_root
@@ -20,8 +22,6 @@ from homelab_mlops.manifests.strict_yaml import read_model, valid_yaml
 ARGO_CD = Path("clusters") / CLUSTER / "argo-cd" / "kustomization.yaml"
 INGRESS = Path("clusters") / CLUSTER / "ingress" / "controller.yaml"
 DECLARED = ("apps", "clusters", "overlays", "workflows")
-_HOST = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
-_LABEL = r"[a-zA-Z0-9]([\w./-]*[a-zA-Z0-9])?=[a-zA-Z0-9]([\w.-]*[a-zA-Z0-9])?"
 ANY = "any"
 # The ingress controllers that most clusters have, by the name that `homelab init --ingress` gives them.
 INGRESS_PRESETS = {
@@ -77,35 +77,49 @@ class Settings(BaseModel):
 
     repository: Annotated[
         str,
-        Field(pattern=r"^(https?://[^\s@]+|ssh://\S+|[^\s@/]+@[^\s:]+:\S+)$", description="address of this repository"),
+        AfterValidator(names.repository),
+        Field(description="address of this repository", examples=["https://github.com/me/homelab.git"]),
     ]
-    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]*$", description="branch that Argo CD follows")]
+    branch: Annotated[
+        str, AfterValidator(names.branch), Field(description="branch that Argo CD follows", examples=["main"])
+    ]
     domain: Annotated[
-        str, Field(pattern=rf"^{_HOST}(\.{_HOST})+$", description="domain below which the services answer")
+        str,
+        AfterValidator(names.domain),
+        Field(description="domain below which the services answer", examples=["home.example.org"]),
     ]
     storage_class: Annotated[
-        str, Field(alias="storageClass", pattern=rf"^{_HOST}(\.{_HOST})*$", description="StorageClass of the volumes")
+        str,
+        AfterValidator(names.dns_name),
+        Field(alias="storageClass", description="StorageClass of the volumes", examples=["local-path"]),
     ]
     image_registry: Annotated[
         str,
+        AfterValidator(names.image_registry),
         Field(
             alias="imageRegistry",
-            pattern=r"^[a-z0-9][a-z0-9.:-]*(/[a-z0-9][a-z0-9._-]*)*$",
             description="registry and folder of the project's own images",
+            examples=["ghcr.io/me"],
         ),
     ]
     ingress_class: Annotated[
-        str, Field(alias="ingressClass", pattern=rf"^{_HOST}(\.{_HOST})*$", description="class of the Ingresses")
+        str,
+        AfterValidator(names.dns_name),
+        Field(alias="ingressClass", description="class of the Ingresses", examples=["traefik"]),
     ]
     ingress_namespace: Annotated[
-        str, Field(alias="ingressNamespace", pattern=rf"^{_HOST}$", description="namespace of the ingress controller")
+        str,
+        AfterValidator(names.dns_label),
+        AfterValidator(names.scalar),
+        Field(alias="ingressNamespace", description="namespace of the ingress controller", examples=["kube-system"]),
     ]
     ingress_labels: Annotated[
         str,
+        AfterValidator(lambda text: names.labels(text, ANY)),
         Field(
             alias="ingressLabels",
-            pattern=rf"^({ANY}|{_LABEL}(,{_LABEL})*)$",
             description=f"labels of the ingress controller's pods, as key=value,key=value, or {ANY}",
+            examples=["app.kubernetes.io/name=traefik"],
         ),
     ]
 
@@ -141,6 +155,10 @@ def load_settings(root: Path) -> Settings:
     return read_model(root / SETTINGS, Settings, RepositoryError)
 
 
+Drafts = Mapping[Path, str]
+"""New texts of files that are not written yet."""
+
+
 def argo_cd_release(root: Path) -> str:
     """The release of Argo CD that the repository pins, such as ``v3.6.1``."""
     path = root / ARGO_CD
@@ -150,20 +168,21 @@ def argo_cd_release(root: Path) -> str:
     return match[2]
 
 
-def change_settings(root: Path, new: Settings) -> dict[Path, str]:
+def change_settings(root: Path, new: Settings, drafts: Drafts | None = None) -> dict[Path, str]:
     """The files, with their new text, that change when the cluster gets the settings ``new``.
 
-    Only scalars that hold an old value, or a name of upstream's, change; every other byte stays. The settings file
-    comes last, so that a second run completes an interrupted one.
+    Only scalars that hold an old value, or a name of upstream's, change; every other byte stays, of a file of
+    ``drafts`` those of its draft. The settings file comes last, so that a second run completes an interrupted one.
     """
     old = load_settings(root)
     upstream = old.model_copy(update=_names_of_upstream(new))
+    drafts = drafts or {}
     changed = {}
     for folder in DECLARED:
         for path in sorted((root / folder).rglob("*.yaml")):
             if path in (root / SETTINGS, root / INGRESS):
                 continue
-            text = path.read_text(encoding="utf-8")
+            text = drafts.get(path) or path.read_text(encoding="utf-8")
             rewritten = _rewrite(_rewrite(text, old, new, path), upstream, new, path)
             if rewritten != text:
                 changed[path] = rewritten

@@ -11,7 +11,8 @@ import yaml
 from homelab_mlops.doctor import network
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.check import check_repository
-from homelab_mlops.gitops.init import new_settings, write_all
+from homelab_mlops.gitops.files import write_all
+from homelab_mlops.gitops.init import new_settings
 from homelab_mlops.gitops.render import applications, render
 from homelab_mlops.gitops.settings import (
     INGRESS_PRESETS,

@@ -28,10 +28,7 @@ def strict_label(namespace: str, name: str) -> bytes:
 
 def seal(value: bytes, *, namespace: str, name: str, public: rsa.RSAPublicKey) -> str:
     """``value`` sealed for the Secret ``namespace``/``name`` alone (strict scope), as base64 text."""
-    session = os.urandom(SESSION_KEY_BYTES)
-    wrapped = public.encrypt(session, _scheme(strict_label(namespace, name)))
-    content = len(wrapped).to_bytes(2) + wrapped + AESGCM(session).encrypt(_NONCE, value, None)
-    return base64.b64encode(content).decode()
+    return seal_labelled(value, strict_label(namespace, name), public)
 
 
 def unseal(text: str, *, namespace: str, name: str, private: rsa.RSAPrivateKey) -> bytes:
@@ -40,16 +37,34 @@ def unseal(text: str, *, namespace: str, name: str, private: rsa.RSAPrivateKey) 
     Raises:
         RepositoryError: the value was sealed for another key, namespace or name, or is damaged.
     """
+    return unseal_labelled(text, strict_label(namespace, name), private)
+
+
+def unseal_labelled(text: str, label: bytes, private: rsa.RSAPrivateKey) -> bytes:
+    """The value that ``text`` holds under a label.
+
+    Raises:
+        RepositoryError: the value was sealed for another key or label, or is damaged.
+    """
     try:
         content = base64.b64decode(text, validate=True)
-        session = session_key(content, private, strict_label(namespace, name))
+        session = session_key(content, private, label)
         if session is not None:
             return AESGCM(session).decrypt(_NONCE, encrypted_part(content), None)
     except (ValueError, InvalidTag) as error:
         raise RepositoryError("the sealed value is damaged", fix="bring back the file from git") from error
     raise RepositoryError(
-        "the value was sealed for another key, namespace or name", fix="delete the file and run `homelab init`"
+        "the value was sealed for another key, namespace or name",
+        fix="bring back the file from git, or name its key: `homelab init --old-key FILE`",
     )
+
+
+def seal_labelled(value: bytes, label: bytes, public: rsa.RSAPublicKey) -> str:
+    """``value`` sealed under a label, as base64 text."""
+    session = os.urandom(SESSION_KEY_BYTES)
+    wrapped = public.encrypt(session, _scheme(label))
+    content = len(wrapped).to_bytes(2) + wrapped + AESGCM(session).encrypt(_NONCE, value, None)
+    return base64.b64encode(content).decode()
 
 
 def session_key(content: bytes, private: rsa.RSAPrivateKey, label: bytes) -> bytes | None:

@@ -17,11 +17,13 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.secrets.encrypt import seal, unseal
-from homelab_mlops.gitops.secrets.sealing_key import SealingKey, read_certificate, read_private
+from homelab_mlops.gitops import names
+from homelab_mlops.gitops.secrets.encrypt import seal, strict_label, unseal, unseal_labelled
+from homelab_mlops.gitops.secrets.sealing_key import SealingKey
+from homelab_mlops.gitops.secrets.unseal import label_of
 from homelab_mlops.gitops.settings import CLUSTER
 from homelab_mlops.location import SECRETS
 from homelab_mlops.manifests.strict_yaml import read_model
@@ -29,15 +31,58 @@ from homelab_mlops.manifests.strict_yaml import read_model
 TABLE = SECRETS
 # Argo CD's own install lies beside the settings, not in overlays/.
 ARGO_CD_SEALED = Path("clusters") / CLUSTER / "argo-cd" / "sealed"
+KUSTOMIZATION = Path("kustomization.yaml")
 CHECKSUM = "homelab-mlops/checksum"
 BEFORE_WORKLOADS = "-10"
-_WRITTEN = "# Written by `homelab init` and `homelab seal`."
-REFERENCE = re.compile(r"\$\{([a-z0-9-]+)\.([A-Za-z0-9_.-]+)\}")
-_NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+WRITTEN = "# Written by `homelab init` and `homelab seal`."
+REFERENCE = re.compile(r"\$\{([a-z0-9/-]+)\.([A-Za-z0-9_.-]+)\}")
 _LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 
 Values = dict[tuple[str, str], str]
-"""The value of each field of each credential, by (credential, field)."""
+"""The value of each field of each credential, by (credential, field); a byte that is no UTF-8 is a lone surrogate."""
+
+
+def as_text(value: bytes) -> str:
+    """The bytes of a value as ``Values`` hold them."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+def as_bytes(value: str) -> bytes:
+    """The bytes of a value of ``Values``."""
+    return value.encode("utf-8", "surrogateescape")
+
+
+def _credential_name(text: str) -> str:
+    """The name of a credential; that of a Secret of one's own is NAMESPACE/NAME."""
+    for part in text.split("/", 1):
+        names.dns_label(part)
+    return text
+
+
+def _secret_name(text: str) -> str:
+    """The name of a Secret, which is also a label's value and the name of its file."""
+    if "." in text:
+        raise ValueError("a dot cannot stand in it here; a hyphen can")
+    if names.dns_label(text) == KUSTOMIZATION.stem:
+        raise ValueError(f"{KUSTOMIZATION} in its folder is another file")
+    return text
+
+
+def secret_name(text: str) -> str:
+    """The name, if a Secret of this repository can have it.
+
+    Raises:
+        RepositoryError: it cannot.
+    """
+    try:
+        return _secret_name(text)
+    except ValueError as error:
+        raise RepositoryError(f"{text!r} cannot be the name of a Secret: {error}", fix=_near(text)) from error
+
+
+def _near(text: str) -> str:
+    near = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
+    return f"such as {near!r}" if near and near != KUSTOMIZATION.stem else "choose another name"
 
 
 class _Strict(BaseModel):
@@ -95,8 +140,8 @@ class Credential(_Strict):
 class SecretSpec(_Strict):
     """One Secret of one consumer."""
 
-    name: Annotated[str, Field(pattern=_NAME)]
-    namespace: Annotated[str, Field(pattern=_NAME)]
+    name: Annotated[str, AfterValidator(_secret_name)]
+    namespace: Annotated[str, AfterValidator(names.dns_label)]
     purpose: str
     keys: Annotated[dict[str, str], Field(min_length=1)]
     labels: dict[str, str] = {}
@@ -111,6 +156,15 @@ class SecretSpec(_Strict):
         """Where the SealedSecret lies in the repository."""
         folder = Path("overlays") / CLUSTER / self.namespace / "sealed"
         return (ARGO_CD_SEALED if self.namespace == "argo-cd" else folder) / f"{self.name}.yaml"
+
+    @property
+    def own(self) -> str:
+        """The one credential whose fields, under their own names, are the Secret's keys; else nothing."""
+        found = {(match[1], match[2] == key) for key, text in self.keys.items() if (match := REFERENCE.fullmatch(text))}
+        if len(found) != 1 or len(self.references()) != len(self.keys):
+            return ""
+        credential, same = found.pop()
+        return credential if same else ""
 
     def references(self) -> set[tuple[str, str]]:
         """The fields of credentials that its keys name."""
@@ -132,14 +186,14 @@ class SecretSpec(_Strict):
             found = re.fullmatch(pattern, data.get(key, ""), flags=re.DOTALL) if key in data else None
             if found is not None:
                 for reference, value in zip(references, found.groups(), strict=True):
-                    values.setdefault((reference[1], reference[2]), _read_back(value, key))
+                    values.setdefault((reference[1], reference[2]), _read_back(value, text, key))
         return values
 
 
 class SecretTable(_Strict):
     """``clusters/homelab/secrets.yaml``: which Secret exists where, with which keys, and which share a credential."""
 
-    credentials: dict[Annotated[str, Field(pattern=_NAME)], Credential]
+    credentials: dict[Annotated[str, AfterValidator(_credential_name)], Credential]
     secrets: list[SecretSpec]
 
     @model_validator(mode="after")
@@ -164,10 +218,17 @@ class SecretTable(_Strict):
 
 
 class Sealed(NamedTuple):
-    """The file of one Secret in the repository."""
+    """What lies in the repository for one Secret.
+
+    Attributes:
+        encrypted: the sealed values that the certificate's own private key opens for this Secret.
+        data: the values of these, and of those that another private key of this machine opens.
+        closed: the sealed values that no private key of this machine opens.
+    """
 
     encrypted: dict[str, str]
     data: dict[str, str]
+    closed: dict[str, str]
 
 
 def load_table(root: Path) -> SecretTable:
@@ -179,20 +240,38 @@ def read_sealed(root: Path, table: SecretTable, key: SealingKey) -> dict[str, Se
     """The content of each sealed Secret, unsealed with the private key, by ``namespace/name``.
 
     Raises:
-        RepositoryError: a file is not a SealedSecret, or the private key that opens it is not here.
+        RepositoryError: a file is not a SealedSecret, or the private key that opens a value is not here.
     """
-    encrypted = [(spec, _encrypted(root, spec)) for spec in table.secrets if (root / spec.path).is_file()]
-    if not any(texts for _, texts in encrypted):
-        return {spec.id: Sealed({}, {}) for spec, _ in encrypted}
-    if key.private is None:
-        raise RepositoryError("the private sealing key is not on this machine", fix="name it with --key-file")
-    private = read_private(key.private)
-    return {spec.id: Sealed(texts, _opened(spec, texts, private)) for spec, texts in encrypted}
+    sealed = open_sealed(root, table, key)
+    for spec in table.secrets:
+        for name, text in sealed[spec.id].closed.items() if spec.id in sealed else ():
+            if name not in spec.keys:
+                continue
+            try:
+                unseal(text, namespace=spec.namespace, name=spec.name, private=key.privates()[0])
+            except RepositoryError as error:
+                raise RepositoryError(error.what, where=f"{spec.path}: {name}", fix=error.fix) from error
+    return sealed
+
+
+def open_sealed(root: Path, table: SecretTable, key: SealingKey) -> dict[str, Sealed]:
+    """What is sealed already, by ``namespace/name``: opened as far as private keys of this machine open it.
+
+    Raises:
+        RepositoryError: a file is not a SealedSecret, or the certificate's private key is not here.
+    """
+    documents = [(spec, _document(root, spec)) for spec in table.secrets if (root / spec.path).is_file()]
+    if not any(encrypted for _, (_, encrypted) in documents):
+        return {spec.id: Sealed({}, {}, {}) for spec, _ in documents}
+    privates = key.privates()
+    return {spec.id: _opened(spec, label, encrypted, privates) for spec, (label, encrypted) in documents}
 
 
 def everything_is_sealed(root: Path, table: SecretTable) -> bool:
     """Whether each declared key of each Secret is sealed, whatever its value."""
-    return all((root / spec.path).is_file() and set(_encrypted(root, spec)) == set(spec.keys) for spec in table.secrets)
+    return all(
+        (root / spec.path).is_file() and set(_document(root, spec)[1]) >= set(spec.keys) for spec in table.secrets
+    )
 
 
 def recover_values(table: SecretTable, sealed: dict[str, Sealed]) -> Values:
@@ -222,19 +301,24 @@ def complete_values(table: SecretTable, values: Values) -> tuple[Values, list[st
 def seal_values(
     root: Path, table: SecretTable, values: Values, sealed: dict[str, Sealed], key: SealingKey
 ) -> dict[Path, str]:
-    """The files to write, with their text, so that the Secrets hold ``values``. Files that are right are left out."""
+    """The files to write, with their text, so that the Secrets hold ``values``. Files that are right are left out.
 
-    public = read_certificate(key.certificate)
+    A key that somebody has sealed into a file, and that the table does not know, stays in it.
+    """
+    public = key.public()
 
     def sealed_secret(spec: SecretSpec) -> str:
-        old = sealed.get(spec.id, Sealed({}, {}))
+        old = sealed.get(spec.id, Sealed({}, {}, {}))
+        wanted = spec.data(values)
+        extras = {name: value for name, value in old.data.items() if name not in wanted}
         encrypted = {}
-        for name, value in spec.data(values).items():
+        for name, value in {**wanted, **extras}.items():
             if name in old.encrypted and old.data.get(name) == value:
                 encrypted[name] = old.encrypted[name]
             else:
-                encrypted[name] = seal(value.encode(), namespace=spec.namespace, name=spec.name, public=public)
-        return render_sealed_secret(spec, encrypted)
+                encrypted[name] = seal(as_bytes(value), namespace=spec.namespace, name=spec.name, public=public)
+        unopened = {name: text for name, text in old.closed.items() if name not in wanted}
+        return render_sealed_secret(spec, {**encrypted, **unopened})
 
     return changed_files(root, table, map(sealed_secret, table.secrets))
 
@@ -250,12 +334,31 @@ def changed_files(root: Path, table: SecretTable, texts: Iterable[str]) -> dict[
     """The files in ``sealed/`` folders that must change, with their new text."""
     files = dict(zip((spec.path for spec in table.secrets), texts, strict=True))
     for folder in sorted({path.parent for path in files}):
-        files[folder / "kustomization.yaml"] = _kustomization(sorted(p.name for p in files if p.parent == folder))
+        declared = {path.name for path in files if path.parent == folder}
+        files[folder / KUSTOMIZATION] = _kustomization(sorted(declared | _brought(root / folder)))
     return {
         root / path: text
         for path, text in files.items()
         if not (root / path).is_file() or (root / path).read_text(encoding="utf-8") != text
     }
+
+
+def _brought(folder: Path) -> set[str]:
+    """What the kustomization of a folder names beside the files of the table: a person has put it there."""
+    path = folder / KUSTOMIZATION
+    try:
+        resources = yaml.safe_load(path.read_text(encoding="utf-8")).get("resources") or []
+    except (OSError, yaml.YAMLError, AttributeError):
+        return set()
+    return {
+        str(name)
+        for name in resources
+        if "://" in str(name) or ((folder / str(name)).exists() and not _is_written_here(folder / str(name)))
+    }
+
+
+def _is_written_here(path: Path) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith(WRITTEN)
 
 
 def render_sealed_secret(spec: SecretSpec, encrypted: dict[str, str]) -> str:
@@ -291,14 +394,14 @@ def render_sealed_secret(spec: SecretSpec, encrypted: dict[str, str]) -> str:
             },
         },
     }
-    return f"{_WRITTEN}\n" + yaml.safe_dump(document, sort_keys=False, width=4096)
+    return f"{WRITTEN}\n" + yaml.safe_dump(document, sort_keys=False, width=4096)
 
 
 def _kustomization(names: list[str]) -> str:
     return "\n".join(
         [
             "# yaml-language-server: $schema=https://json.schemastore.org/kustomization.json",
-            _WRITTEN,
+            WRITTEN,
             "apiVersion: kustomize.config.k8s.io/v1beta1",
             "kind: Kustomization",
             "resources:",
@@ -308,40 +411,62 @@ def _kustomization(names: list[str]) -> str:
     )
 
 
-def _encrypted(root: Path, spec: SecretSpec) -> dict[str, str]:
+def _document(root: Path, spec: SecretSpec) -> tuple[bytes, dict[str, str]]:
+    """The label that the values of a Secret's file are bound to, and the values that are not empty."""
     try:
         document = yaml.safe_load((root / spec.path).read_text(encoding="utf-8"))
-        return {name: text for name, text in document["spec"]["encryptedData"].items() if text}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        values = document["spec"].get("encryptedData") or {}
+        return label_of(document["metadata"]), {name: text for name, text in values.items() if text}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise RepositoryError(
-            "not a SealedSecret", where=str(spec.path), fix="delete the file and run `homelab init`"
+            "not a SealedSecret",
+            where=str(spec.path),
+            fix="bring back the file from git, or delete it and run "
+            "`homelab init`, which makes what it can generate and asks for the rest",
         ) from error
 
 
 def _filled(text: str, key: str, values: Values) -> str:
-    """``text`` with its credentials; the value of a ``key`` whose name ends with json is JSON."""
+    """``text`` with its credentials; in a text of several parts, whose ``key`` ends with json, the value is JSON."""
 
     def written(match: re.Match[str]) -> str:
         value = values[match[1], match[2]]
-        return json.dumps(value)[1:-1] if key.endswith("json") else value
+        return json.dumps(value)[1:-1] if _is_json(text, key) else value
 
     return REFERENCE.sub(written, text)
 
 
-def _read_back(text: str, key: str) -> str:
-    return str(json.loads(f'"{text}"')) if key.endswith("json") else text
+def _is_json(text: str, key: str) -> bool:
+    """Whether the credentials in ``text`` are parts of JSON; what a person brings whole is not changed."""
+    return key.endswith("json") and REFERENCE.fullmatch(text) is None
 
 
-def _opened(spec: SecretSpec, encrypted: dict[str, str], private: rsa.RSAPrivateKey) -> dict[str, str]:
-    data = {}
-    for key, text in encrypted.items():
-        try:
-            data[key] = unseal(text, namespace=spec.namespace, name=spec.name, private=private).decode()
-        except RepositoryError as error:
-            raise RepositoryError(error.what, where=f"{spec.path}: {key}", fix=error.fix) from error
-        except UnicodeDecodeError as error:
-            raise RepositoryError("the value is not UTF-8 text", where=f"{spec.path}: {key}") from error
-    return data
+def _read_back(value: str, text: str, key: str) -> str:
+    return str(json.loads(f'"{value}"')) if _is_json(text, key) else value
+
+
+def _opened(spec: SecretSpec, label: bytes, encrypted: dict[str, str], privates: list[rsa.RSAPrivateKey]) -> Sealed:
+    strict = strict_label(spec.namespace, spec.name)
+    attempts = [(private, each) for private in privates for each in dict.fromkeys([strict, label])]
+    sealed = Sealed({}, {}, {})
+    for name, text in encrypted.items():
+        found = next(
+            ((attempt, value) for attempt in attempts if (value := _value(str(text), *attempt)) is not None), None
+        )
+        if found is None:
+            sealed.closed[name] = str(text)
+            continue
+        sealed.data[name] = as_text(found[1])
+        if found[0] == (privates[0], strict):
+            sealed.encrypted[name] = str(text)
+    return sealed
+
+
+def _value(text: str, private: rsa.RSAPrivateKey, label: bytes) -> bytes | None:
+    try:
+        return unseal_labelled(text, label, private)
+    except RepositoryError:
+        return None
 
 
 def _random(alphabet: str, length: int) -> str:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from homelab_mlops.gitops.secrets.encrypt import SESSION_KEY_BYTES, encrypted_part, session_key, strict_label
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=64)
 def load_private_key(pem: bytes) -> RSAPrivateKey:
     """The private key of a PEM text. The result is cached, because OpenSSL takes 0.2 s to check a key of 4096 bits.
 
