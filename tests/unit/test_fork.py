@@ -104,14 +104,20 @@ def test_a_fork_is_made_pushed_sealed_and_reviewed(server: str, tmp_path: Path) 
     assert me.types("git rev-parse HEAD") == me.types("git ls-remote origin main").split()[0] + "\n"
 
     secrets = readme.README.read_text().partition("### Secrets")[2].partition("\n###")[0]
-    rotate, own = re.findall(r"`(homelab seal (?!--show)[^`]+)`", secrets)
+    rotate, own, from_file = re.findall(r"`(homelab seal (?!--show)[^`]+)`", secrets)
     show = "homelab seal --show mlflow-admin"
     before = me.types(show)
     assert re.fullmatch(r"(?s)username=admin\npassword=\S{20,}\n", before), before
     me.types(rotate)
     assert own == "homelab seal NAME KEY -n NAMESPACE"
     me.types("homelab seal backup-target URL -n minio", stdin="URL=s3://me:secret@far/away\n")
+    (me.clone / "id_ed25519").write_text("-----BEGIN\nline\n")
+    me.types(f"{from_file} && rm id_ed25519")
+    assert me.types("homelab seal --show minio/backup-target ssh") == "-----BEGIN\nline\n"
     assert me.types(show) == before
+    me.types("homelab init --yes --new-key")
+    assert me.types(show) == before
+    assert len(list((me.home / ".config/homelab-mlops/homelab").glob("*.pem"))) == 2
 
     review = readme.README.read_text().partition("### Review a change")[2].partition("\n###")[0]
     assert "`homelab diff`" in review
