@@ -86,19 +86,27 @@ Step = Callable[[Fork, list[Lost]], set[tuple[str, str, str]] | None]
 """Does one thing, and returns which values it was to change; None where all of them, by going to another commit."""
 
 
+def asked(fork: Fork, lost: list[Lost]) -> Callable[[list[Lost]], bool]:
+    """A person who reads what would be lost, and accepts it every other time."""
+
+    def accept(named: list[Lost]) -> bool:
+        lost.extend(named)
+        return fork.draw.random() < 0.5
+
+    return accept
+
+
 def init(fork: Fork, lost: list[Lost]) -> set[tuple[str, str, str]]:
-    initialise(fork.root, {}, accept=lambda named: not lost.extend(named) and fork.draw.random() < 0.5)
+    initialise(fork.root, {}, accept=asked(fork, lost))
     return set()
 
 
 def new_key(fork: Fork, lost: list[Lost]) -> set[tuple[str, str, str]]:
-    by = {"new_key": True}
-    if fork.draw.random() < 0.5:
+    by_option = fork.draw.random() < 0.5
+    if not by_option:
         (fork.root / sealing_key.CERTIFICATE).unlink(missing_ok=True)
-        by = {}
     path = fork.keys / f"mine-{fork.draw.randrange(10**9)}.pem" if fork.draw.random() < 0.5 else None
-    accept = lambda named: not lost.extend(named) and fork.draw.random() < 0.5  # noqa: E731
-    initialise(fork.root, {}, key_file=path, accept=accept, **by)
+    initialise(fork.root, {}, key_file=path, new_key=by_option, accept=asked(fork, lost))
     return set()
 
 
@@ -184,7 +192,7 @@ def test_sequences(part: int, pool: list[rsa.RSAPrivateKey], tmp_path: Path, mon
         fork = Fork(tmp_path / str(number), draw)
         monkeypatch.setenv("XDG_CONFIG_HOME", str(fork.folder / "config"))
         fresh = draw.sample(pool, len(pool))
-        monkeypatch.setattr(sealing_key.rsa, "generate_private_key", lambda fresh=fresh, **_: fresh.pop())
+        monkeypatch.setattr(rsa, "generate_private_key", lambda fresh=fresh, **_: fresh.pop())
         said = []
         for step in [init, *draw.choices(KINDS, k=STEPS)]:
             before, lost = fork.opened(), list[Lost]()
