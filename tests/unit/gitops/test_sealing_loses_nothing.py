@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def pool() -> list[rsa.RSAPrivateKey]:
     return [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(12)]
 
 
+@cache
+def private_key(pem: bytes) -> rsa.RSAPrivateKey:
+    private = load_pem_private_key(pem, None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    return private
+
+
 class Fork:
     """A small repository, the private keys of its machine, and those that lie in the password manager only."""
 
@@ -58,7 +66,7 @@ class Fork:
 
     def opened(self) -> Values:
         """Every value that a private key of this machine opens, read without the code that is tested."""
-        privates = [load_pem_private_key(path.read_bytes(), None) for path in sorted(self.keys.glob("*.pem"))]
+        privates = [private_key(path.read_bytes()) for path in sorted(self.keys.glob("*.pem"))]
         values: Values = {}
         for path in sorted(self.root.rglob("sealed/*.yaml")):
             document = yaml.safe_load(path.read_text())
@@ -67,7 +75,6 @@ class Fork:
             namespace, name = document["metadata"]["namespace"], document["metadata"]["name"]
             for key, text in document["spec"]["encryptedData"].items():
                 for private in privates:
-                    assert isinstance(private, rsa.RSAPrivateKey)
                     try:
                         values[namespace, name, key] = unseal(text, namespace=namespace, name=name, private=private)
                     except HomelabError:
@@ -121,11 +128,14 @@ def seal(fork: Fork, lost: list[Lost]) -> set[tuple[str, str, str]]:
 
 
 def remove(fork: Fork, lost: list[Lost]) -> set[tuple[str, str, str]]:
+    """Takes a key out of a Secret that was brought, where there is one."""
     del lost
-    namespace, name = fork.some_secret()
-    key = fork.draw.choice("ASXY")
-    remove_keys(fork.root, name, [key], namespace=namespace)
-    return {(namespace, name, key)}
+    declared = yaml.safe_load((fork.root / "clusters/homelab/secrets.yaml").read_text())["secrets"]
+    own = [spec for spec in declared if spec["purpose"].startswith("brought")]
+    spec = fork.draw.choice(own or declared)
+    key = fork.draw.choice(sorted(spec["keys"]))
+    remove_keys(fork.root, spec["name"], [key], namespace=spec["namespace"])
+    return {(spec["namespace"], spec["name"], key)}
 
 
 def rotate_one(fork: Fork, lost: list[Lost]) -> set[tuple[str, str, str]]:
