@@ -34,7 +34,7 @@ def ask(name: str, keys: Sequence[str], files: Sequence[str]) -> dict[str, str]:
     pairs = [_pair(text) for text in files]
     named = [*keys, *(key for key, _ in pairs)]
     if repeated := next((key for key in named if named.count(key) > 1), None):
-        raise RepositoryError(f"the key {repeated!r} is named twice")
+        raise RepositoryError(f"{repeated!r} is named twice")
     from_input = [key for key, path in pairs if path == STANDARD_INPUT]
     if len(from_input) > 1 or (from_input and keys):
         raise RepositoryError(
@@ -119,6 +119,6 @@ def parse_assignments(content: bytes) -> dict[str, str]:
                 "not a line KEY=value", where=where, fix="bring a value of several lines by --from-file KEY=PATH"
             )
         if key in assignments:
-            raise RepositoryError(f"the key {key!r} stands twice", where=where)
+            raise RepositoryError(f"{key!r} stands twice", where=where)
         assignments[key] = value
     return assignments
