@@ -30,6 +30,8 @@ $(UV): requirements/bootstrap.txt
 $(VENV)/.demo: $(UV) requirements/demo.txt pyproject.toml
 	$(INSTALL) -r requirements/demo.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	# Compiles what every command imports, for a shell in which Python writes no compiled modules.
+	$(BIN)/homelab --help > /dev/null
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo requirements/dev.txt
