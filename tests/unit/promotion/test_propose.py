@@ -228,7 +228,7 @@ def test_a_person_promotes_by_one_commit(tmp_path: Path) -> None:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         env = clean_environment({"KUBECONFIG": "/nonexistent", "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"})
-        command: list[str | Path] = [HOMELAB, "promote", *arguments]
+        command: list[str | Path] = [HOMELAB, "promote", "--deadline", "1", *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=clone, env=env, check=False)
 
     assert run("churn", "7").returncode == 0
