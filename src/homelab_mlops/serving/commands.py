@@ -44,7 +44,8 @@ def serve(
     \b
     homelab serve churn 3
     homelab serve work/train
-    curl -d '{"tenure": 5, ...}' -H 'content-type: application/json' http://127.0.0.1:8080/rows
+    curl http://127.0.0.1:8080/   # what the model takes
+    curl -d @row.json -H 'content-type: application/json' http://127.0.0.1:8080/rows
     """
     from homelab_mlops.errors import ParameterError
 
