@@ -388,15 +388,17 @@ _GITOPS = (
     Fault(
         "GITOPS_SEALED_WRONG_KEY",
         "a SealedSecret was sealed for another key",
-        "delete the file and run `homelab init`, or bring the private key it was sealed for; commit and push",
+        "`homelab init --old-key FILE` seals it anew, where FILE is the private key it was sealed for; commit and push",
     ),
     Fault(
         "GITOPS_SEALED_WRONG_NAME",
         "a SealedSecret was sealed for another name or namespace, so it does not decrypt",
-        "give it its name and namespace back, or seal it anew: delete the file and run `homelab init`",
+        "give it its name and namespace back; or `homelab init` seals it anew, or lists what would be lost",
     ),
     Fault(
-        "GITOPS_SEALED_DAMAGED", "a SealedSecret is damaged", "delete the file and run `homelab init`; commit and push"
+        "GITOPS_SEALED_DAMAGED",
+        "a SealedSecret is damaged",
+        "bring the file back from git; or `homelab init` seals it anew, or lists what would be lost; commit and push",
     ),
     Fault(
         "GITOPS_OUT_OF_SYNC",

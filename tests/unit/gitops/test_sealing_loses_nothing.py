@@ -89,6 +89,12 @@ class Fork:
         return self.folder / f"commit-{self.snapshots}"
 
 
+def at_of(value: Lost) -> tuple[str, str, str]:
+    secret, _, key = value.secret.partition(" ")
+    namespace, _, name = secret.partition("/")
+    return namespace, name, key
+
+
 Step = Callable[[Fork, list[Lost]], set[tuple[str, str, str]] | None]
 """Does one thing, and returns which values it was to change; None where all of them, by going to another commit."""
 
@@ -214,7 +220,8 @@ def test_sequences(part: int, pool: list[rsa.RSAPrivateKey], tmp_path: Path, mon
                 assert fork.opened() == before, (number, said)
                 continue
             done[step.__name__] = done.get(step.__name__, 0) + 1
-            after, named = fork.opened(), {tuple(value.secret.replace(" ", "/").split("/")) for value in lost}
+            after, named = fork.opened(), {at_of(value) for value in lost}
+            assert not named & before.keys(), (number, said)
             assert all(after.get(at) == before[at] for at in before if meant is not None and at not in meant | named), (
                 number,
                 said,

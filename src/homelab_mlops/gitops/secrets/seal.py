@@ -33,6 +33,7 @@ from homelab_mlops.gitops.secrets.table import (
 )
 from homelab_mlops.gitops.secrets.values import LARGEST_SECRET, ask
 from homelab_mlops.gitops.settings import ARGO_CD, CLUSTER, find_root
+from homelab_mlops.manifests.strict_yaml import parse_model
 
 OVERLAYS = Path("overlays") / CLUSTER
 
@@ -240,7 +241,7 @@ def _declared(
 
 def _edited_table(root: Path, edit: Callable[[Any], None]) -> tuple[SecretTable, dict[Path, str]]:
     text = edited(root / TABLE, [edit])
-    return SecretTable.model_validate(yaml.safe_load(text)), {root / TABLE: text}
+    return parse_model(text, str(TABLE), SecretTable, RepositoryError), {root / TABLE: text}
 
 
 def _reached(root: Path, spec: SecretSpec) -> dict[Path, str]:
