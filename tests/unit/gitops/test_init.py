@@ -217,6 +217,23 @@ def test_a_secret_is_namespace_and_name(fork: Path, run: Run) -> None:
     refused(run("seal", "--remove", "mlflow/mlflow-s3"), "belongs to the platform")
 
 
+def test_secrets_that_an_older_version_made_one_are_parted(fork: Path, run: Run) -> None:
+    run("init", "--yes")
+    table = fork / "clusters/homelab/secrets.yaml"
+    shared = "{TOKEN: '${forge.TOKEN}', USER: '${forge.USER}'}"
+    rows = "".join(
+        f"  - {{name: forge, namespace: {name}, purpose: brought, keys: {shared}}}\n" for name in ("mlflow", "minio")
+    )
+    text = table.read_text().replace("\nsecrets:\n", "\n  forge: {kind: given, fields: [TOKEN, USER]}\nsecrets:\n")
+    table.write_text(text + rows)
+    assert run("seal", "forge", stdin="TOKEN=first\nUSER=me\n").returncode == 0
+    parted = run("seal", "forge", "-n", "minio", stdin="TOKEN=second\n")
+    assert parted.returncode == 0, parted.stderr
+    data = plain(fork)
+    assert data["mlflow/forge"] == {"TOKEN": "first", "USER": "me"}
+    assert data["minio/forge"] == {"TOKEN": "second", "USER": "me"}
+
+
 def test_keys_are_added_byte_by_byte_from_files(fork: Path, run: Run) -> None:
     run("init", "--yes")
     run("seal", "forge", "-n", "mlflow", stdin="# of the bot\n\nTOKEN=a=b\n")

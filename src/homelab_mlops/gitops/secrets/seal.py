@@ -152,6 +152,8 @@ def find_target(root: Path, table: SecretTable, name: str, namespace: str | None
         _known_namespace(root, namespace)
     specs = [spec for spec in table.secrets if spec.name == name and namespace in {None, spec.namespace}]
     known = table.credentials.get(name)
+    if namespace is not None and specs and specs[0].own == name and _shared(table, name):
+        return Target(f"{namespace}/{name}", specs[0])
     by_fields = known is not None and known.kind == "given" and set(keys) <= set(known.fields)
     if by_fields and (namespace is None or any(_credentials(spec) == {name} for spec in specs)):
         others = [spec for spec in specs if _credentials(spec) != {name}]
@@ -173,6 +175,13 @@ def find_target(root: Path, table: SecretTable, name: str, namespace: str | None
         keys={key: f"${{{namespace}/{name}.{key}}}" for key in keys or ["KEY"]},
     )
     return Target(f"{namespace}/{name}", new, is_new=True)
+
+
+def _shared(table: SecretTable, credential: str) -> bool:
+    """Whether Secrets of several namespaces have become one credential, as older versions made it."""
+    brought = table.credentials.get(credential)
+    sharing = [spec for spec in table.secrets if spec.own == credential]
+    return brought is not None and brought.kind == "given" and len(sharing) > 1
 
 
 def namespaces(root: Path) -> list[str]:
@@ -215,19 +224,21 @@ def _declared(
     spec = target.spec
     assert spec is not None  # noqa: S101 - for mypy
     credential = table.credentials.get(target.credential)
+    splits = not target.is_new and target.credential not in {"", spec.own}
     added = keys if target.is_new else [key for key in keys if key not in spec.keys]
-    if not added:
+    if not added and not splits:
         return table, {}, spec
-    if not target.is_new and (credential is None or credential.kind != "given"):
+    if not target.is_new and not splits and (credential is None or credential.kind != "given"):
         raise _unknown(added[0], list(spec.keys), f"the keys of {spec.id} are {_listed(list(spec.keys))}")
 
     def add(document: Any) -> None:
         credentials, secrets = document["credentials"], document["secrets"]
-        if target.is_new:
+        if target.is_new or splits:
             credentials[target.credential] = {"kind": "given", "fields": []}
+        if target.is_new:
             secrets.append({"name": spec.name, "namespace": spec.namespace, "purpose": spec.purpose, "keys": {}})
         (row,) = (row for row in secrets if (row["namespace"], row["name"]) == (spec.namespace, spec.name))
-        for key in added:
+        for key in [*spec.keys, *added] if splits else added:
             if key not in credentials[target.credential]["fields"]:
                 credentials[target.credential]["fields"].append(key)
             row["keys"][key] = f"${{{target.credential}.{key}}}"
