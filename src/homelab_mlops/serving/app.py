@@ -163,7 +163,7 @@ class Service:
         if strict:
             table, single = read_rows(body, model.encoder.names)
         else:
-            table, single = read_invocation(body, media), False
+            table, single = read_invocation(body, media, model.encoder.names), False
         predicted = model.predict(table, strict=strict)
         values = predictions(predicted, model.labels)
         if self._log is not None:

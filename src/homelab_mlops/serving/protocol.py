@@ -10,7 +10,7 @@ import csv
 import difflib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,6 +19,7 @@ from homelab_mlops.serving.encoding import Column, RowsError, shown
 
 JSON, CSV = "application/json", "text/csv"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "pipes"}
 csv.field_size_limit(1 << 20)
 
 
@@ -51,14 +52,17 @@ def content_type(header: str) -> str:
     return media.lower()
 
 
-def read_invocation(body: bytes, media: str) -> Table:
+def read_invocation(body: bytes, media: str, names: Collection[str] | None = None) -> Table:
     """The table of a request to `/invocations`.
+
+    Args:
+        names: the model's inputs; a column of another name may stand in a CSV twice.
 
     Raises:
         RowsError: the body is not such a request.
     """
     if media == CSV:
-        return _csv(body)
+        return _csv(body, names)
     content = _json(body)
     if not isinstance(content, dict):
         raise RowsError(f"the input has to be a JSON object with one of {', '.join(FORMS)}; it is {_kind(content)}")
@@ -170,16 +174,19 @@ def _by_column(value: dict[str, Any]) -> Table:
     return _some(Table(value, lengths.pop()))
 
 
-def _csv(body: bytes) -> Table:
+def _csv(body: bytes, wanted: Collection[str] | None) -> Table:
     if not body.strip():
         raise RowsError("the body is empty")
     try:
         lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"))))
     except (UnicodeDecodeError, csv.Error) as error:
         raise RowsError(f"the body is not CSV in UTF-8: {str(error)[:120]}") from error
-    names, data = lines[0], [line for line in lines[1:] if line]
-    if len(set(names)) != len(names):
-        raise RowsError("the header of the CSV names a column twice")
+    names, data = [name.strip() for name in lines[0]], [line for line in lines[1:] if line]
+    if len(names) == 1 and (mark := next((mark for mark in OTHER_DELIMITERS if mark in names[0]), "")):
+        raise RowsError(f"the body is not CSV: {OTHER_DELIMITERS[mark]} stand between its values; write commas")
+    repeated = [name for name in names if names.count(name) > 1 and (wanted is None or name in wanted)]
+    if repeated:
+        raise RowsError(f"the header of the CSV names the column {shown(repeated[0])} twice")
     if data and set(map(len, data)) != {len(names)}:
         row = next(number for number, line in enumerate(data) if len(line) != len(names))
         raise RowsError(f"row {row} has {len(data[row])} values; the header has {len(names)}")
