@@ -70,6 +70,7 @@ def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """Runs the command line; every end has an exit code, and a failure has one message."""
     from homelab_mlops.console import print_error
+    from homelab_mlops.pipeline.job import reported
 
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
@@ -78,7 +79,8 @@ def main() -> None:
     # Kept, since a writer that finds the pipe closed replaces standard output.
     output = os.dup(sys.stdout.fileno()) if sys.stdout else None
     try:
-        code = typer.main.get_command(app)(standalone_mode=False)
+        with reported(sys.argv[1:], os.environ):
+            code = typer.main.get_command(app)(standalone_mode=False)
         if sys.stdout:
             sys.stdout.flush()
     except HomelabError as error:

@@ -78,8 +78,6 @@ Comment = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DEFAULT_WORK = Path("work")
-# Where SageMaker mounts a job's tables.
-CHANNELS = Path("/opt/ml/input/data")
 
 
 @app.command(rich_help_panel=STEPS)
@@ -171,18 +169,19 @@ def _train_job(
     import os
 
     from homelab_mlops.errors import SpecError
-    from homelab_mlops.pipeline.job import reported
+    from homelab_mlops.pipeline.job import Folders, is_job, succeeded
 
-    if model is None and not any(name.startswith("SM_") for name in os.environ) and not CHANNELS.exists():
+    if model is None and not any(name.startswith("SM_") for name in os.environ) and not is_job(os.environ):
         known = ", ".join(completion.models("")) or "none in this folder"
         raise SpecError("train which model?", fix=f"homelab train MODEL (models: {known}); or set SM_CHANNEL_TRAIN")
-    with reported(os.environ) as folders:
-        from homelab_mlops.model.spec import load_spec
-        from homelab_mlops.pipeline.sagemaker import train_from_channels
+    from homelab_mlops.model.spec import load_spec
+    from homelab_mlops.pipeline.sagemaker import train_from_channels
 
-        spec = load_spec(model) if model else None
-        way: Tracking = tracking.value if tracking else "files"
-        return train_from_channels(spec, way, _overrides(parameters, seed), folders)
+    spec, folders = load_spec(model) if model else None, Folders.of(os.environ)
+    way: Tracking = tracking.value if tracking else "files"
+    record = train_from_channels(spec, way, _overrides(parameters, seed), folders)
+    succeeded(folders)
+    return record
 
 
 def _train_step(

@@ -7,7 +7,7 @@ ENVIRONMENT_VARIABLES.md of github.com/aws/sagemaker-training-toolkit, and SageM
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,9 @@ def _channel(environ: Mapping[str, str], names: tuple[str, ...]) -> Path | None:
 
 
 def is_job(environ: Mapping[str, str]) -> bool:
-    """Whether the environment names a channel to train on."""
-    return any(environ.get(f"SM_CHANNEL_{name.upper()}") for name in TRAIN)
+    """Whether the environment names a channel to train on, or SageMaker has mounted one."""
+    named = any(environ.get(f"SM_CHANNEL_{name.upper()}") for name in TRAIN)
+    return named or (ROOT / "input/data").is_dir()
 
 
 def job_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -92,24 +93,40 @@ def _hosts(environ: Mapping[str, str]) -> list[str]:
 
 
 @contextmanager
-def reported(environ: Mapping[str, str]) -> Iterator[Folders]:
-    """Writes into SageMaker's file how the block ended: ``success``, or ``failure`` with the reason."""
-    folders = Folders.of(environ)
+def reported(arguments: Sequence[str], environ: Mapping[str, str]) -> Iterator[None]:
+    """Where the command line of a job fails, writes the reason into SageMaker's file ``failure``, whatever it was.
+
+    Args:
+        arguments: of the command line, among which stands the command.
+    """
     try:
-        yield folders
-    except (KeyboardInterrupt, SystemExit):
-        _write(folders, "failure", "stopped by a signal")
+        yield
+    except BaseException as error:
+        words = [argument for argument in arguments if not argument.startswith("-")]
+        if ("train" in words or not words) and _reports(environ):
+            _write(Folders.of(environ), "failure", _reason(error))
         raise
-    except HomelabError as error:
-        _write(folders, "failure", str(error))
-        raise
-    except OSError as error:
-        _write(folders, "failure", f"{type(error).__name__}: {error}")
-        raise
-    except Exception as error:
-        shown = getattr(error, "format_message", None)  # a wrong option
-        _write(folders, "failure", shown() if shown else f"internal error: {type(error).__name__}: {error}")
-        raise
+
+
+def _reports(environ: Mapping[str, str]) -> bool:
+    return is_job(environ) or any(environ.get(f"SM_{name}") for name in ("MODEL_DIR", "OUTPUT_DIR", "OUTPUT_DATA_DIR"))
+
+
+def _reason(error: BaseException) -> str:
+    shown = getattr(error, "format_message", None)
+    if shown is not None:  # of the command line itself, such as an option that there is not
+        return str(shown())
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "stopped by a signal"
+    if isinstance(error, HomelabError):
+        return str(error)
+    if isinstance(error, OSError | ModuleNotFoundError):
+        return f"{type(error).__name__}: {error}"
+    return f"internal error: {type(error).__name__}: {error}"
+
+
+def succeeded(folders: Folders) -> None:
+    """Writes SageMaker's file ``success``."""
     _write(folders, "success", f"the model is in {folders.model}")
 
 

@@ -13,7 +13,7 @@ from homelab_mlops.cli import storage_error
 from homelab_mlops.errors import HomelabError
 from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.ingest import ingest
-from homelab_mlops.pipeline.job import reported
+from homelab_mlops.pipeline.job import Folders, reported
 from homelab_mlops.pipeline.sagemaker import train_from_channels
 from homelab_mlops.pipeline.validate import validate
 from homelab_mlops.tables.columns import declared
@@ -47,8 +47,8 @@ def test_the_file_way_refuses_it(path: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("SM_CHANNEL_TRAIN", str(channel))
     monkeypatch.setenv("SM_MODEL_DIR", str(model))
     monkeypatch.setenv("SM_OUTPUT_DATA_DIR", str(output))
-    with pytest.raises(HomelabError) as refusal, reported(os.environ) as folders:
-        train_from_channels(SPEC, "files", {}, folders)
+    with pytest.raises(HomelabError) as refusal, reported(["train"], os.environ):
+        train_from_channels(SPEC, "files", {}, Folders.of(os.environ))
     assert expected_message(path) in str(refusal.value)
     assert listing(model) == {}
     assert list(listing(output)) == ["failure"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import xgboost as xgb
 
 from homelab_mlops.pipeline.job import reported
-from tests.conftest import HOMELAB, ROOT, Homelab, clean_environment, refused
+from tests.conftest import HOMELAB, ROOT, Homelab, clean_environment, listing, refused
 
 
 def shells(rows: int) -> pd.DataFrame:
@@ -135,25 +136,84 @@ def test_a_metric_that_these_rows_do_not_have_is_refused_by_name(tmp_path: Path,
 @pytest.mark.parametrize(
     ("arguments", "env", "expected"),
     [
-        (["nowhere"], {}, "there is no model 'nowhere'"),
-        (["--set", "eta"], {}, "is not NAME=VALUE"),
-        ([], {"SM_HOSTS": '["algo-1", "algo-2"]'}, "the job runs on 2 machines"),
+        (["train", "nowhere"], {}, "there is no model 'nowhere'"),
+        (["train", "--set", "eta"], {}, "is not NAME=VALUE"),
+        (["train", "--max-depth", "5"], {}, "No such option: --max-depth"),
+        (["--max-depth", "5", "train"], {}, "No such option: --max-depth"),
+        (["train", "--seed", "many"], {}, "Invalid value for '--seed'"),
+        (["train"], {"SM_HOSTS": '["algo-1", "algo-2"]'}, "the job runs on 2 machines"),
     ],
 )
 def test_every_failure_is_in_the_file(
     arguments: list[str], env: dict[str, str], expected: str, tmp_path: Path, homelab: Homelab
 ) -> None:
-    done = homelab("train", *arguments, env={**job(tmp_path, offers(100)), **env})
+    done = homelab(*arguments, env={**job(tmp_path, offers(100)), **env})
     assert done.returncode != 0
     assert expected in (tmp_path / "output" / "failure").read_text()
     assert done.stdout == ""
 
 
-def test_an_internal_error_is_in_the_file_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TypeError("what nobody thought of"), "internal error: TypeError: what nobody thought of\n"),
+        (SystemExit(143), "stopped by a signal\n"),
+    ],
+)
+def test_what_nobody_thought_of_is_in_the_file_too(error: BaseException, expected: str, tmp_path: Path) -> None:
     env = job(tmp_path, offers(100))
-    with pytest.raises(TypeError), reported(env):
-        raise TypeError("what nobody thought of")
-    assert (tmp_path / "output" / "failure").read_text() == "internal error: TypeError: what nobody thought of\n"
+    with pytest.raises(type(error)), reported(["train"], env):
+        raise error
+    assert (tmp_path / "output" / "failure").read_text() == expected
+    (tmp_path / "output" / "failure").unlink()
+    with pytest.raises(type(error)), reported(["models"], env):
+        raise error
+    assert not (tmp_path / "output" / "failure").exists()
+
+
+# The command line, with SageMaker's mounts in another place than /opt/ml.
+MOUNTED = """
+import sys
+from pathlib import Path
+from homelab_mlops.pipeline import job
+job.ROOT = Path(sys.argv.pop(1))
+sys.argv[0] = "homelab"
+from homelab_mlops.cli import main
+main()
+"""
+
+
+def mounted(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", MOUNTED, folder, *arguments],
+        env=clean_environment(),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_job_with_mounts_alone_trains_the_model_that_it_names(tmp_path: Path) -> None:
+    channel, configuration = tmp_path / "input/data/train", tmp_path / "input/config"
+    channel.mkdir(parents=True)
+    configuration.mkdir()
+    (configuration / "hyperparameters.json").write_text('{"max_depth": "2", "num_round": "7"}')
+    offers(300).rename(columns={"calls": "a"}).to_csv(channel / "part-0", index=False)
+    (tmp_path / "model.yaml").write_text(SEPARABLE)
+
+    done = mounted(tmp_path, "train", "./model.yaml")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "output" / "success").is_file()
+    record = json.loads((tmp_path / "model" / "record.json").read_text())
+    assert (record["model"], record["parameters"]["max_depth"]) == ("separable", 2)
+    assert record["parameter_sources"]["num_round"] == "environment"
+
+    refused(mounted(tmp_path, "train", "nowhere"), "there is no model 'nowhere'")
+    assert "there is no model" in (tmp_path / "output" / "failure").read_text()
+    channel.rename(channel.with_name("other"))
+    refused(mounted(tmp_path, "train", "./model.yaml"), "the channel does not exist")
+    assert list(listing(tmp_path / "output")) == ["data/metrics.json", "failure"]
 
 
 def test_csv_weights_are_the_second_column_and_a_validation_channel_needs_none(
