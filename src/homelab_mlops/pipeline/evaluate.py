@@ -178,7 +178,8 @@ def _champion(
 ) -> tuple[Opponent | None, Reason | None]:
     """The champion's predictions on the rows that it has not trained on, or why it cannot be compared.
 
-    With groups these are the rows of groups without any row in ``table``, the ingested one, that it has trained on.
+    With groups these are the rows of groups of which it has trained on no row. A champion without `split.group` keeps
+    none: its groups are those of its rows in ``table``, the ingested one, and a note says so.
     """
     from homelab_mlops.pipeline import model_registry
 
@@ -191,20 +192,32 @@ def _champion(
     if found is None:
         return None, None
     unseen = ~np.isin(row_ids(held_out, spec), found.trained)
+    note = None
     if spec.split.group is not None:
-        known = table[np.isin(row_ids(table, spec), found.trained)]
-        unseen &= ~np.isin(group_ids(held_out, spec.split.group), group_ids(known, spec.split.group))
+        groups = group_ids(held_out, spec.split.group)
+        known = group_ids(table[np.isin(row_ids(table, spec), found.trained)], spec.split.group)
+        unseen &= ~np.isin(groups, known) & ~np.isin(groups, found.trained)
+        if found.group != spec.split.group:
+            note = _of_unknown_groups(found.name, spec.split.group)
     left = counting(held_out[unseen], spec)[spec.target.column]
     if len(left) < FEWEST_ROWS or (spec.task == "binary" and left.nunique() < 2):
         seen = f"the {found.name} has trained on {int((~unseen).sum()):,} of the {len(unseen):,} holdout rows"
         text = f"{seen}; no fair comparison is left. Keep `split.seed`, or promote by hand"
         return None, Reason("champion", passed=False, text=text)
     try:
-        return Opponent(found.name, found.scorer.predict(held_out[unseen]), unseen), None
+        return Opponent(found.name, found.scorer.predict(held_out[unseen]), unseen), note
     except ValueError as error:
         return None, Reason(
             "champion", passed=False, text=f"the {found.name} cannot score these rows: {error}. Promote by hand"
         )
+
+
+def _of_unknown_groups(name: str, group: str) -> Reason:
+    text = (
+        f"the {name} was trained without split.group: {group}; which of them it knows is told by the rows of this "
+        "table alone. It may know more, which makes it harder to beat, never easier"
+    )
+    return Reason("champion", passed=True, text=text)
 
 
 def _draw(folder: Path, spec: ModelSpec, truth: Array, predictions: dict[str, Array], weights: Array | None) -> None:

@@ -18,7 +18,7 @@ from homelab_mlops.errors import DataError, ParameterError
 from homelab_mlops.model.parameters import Parameter
 from homelab_mlops.model.scoring import ATTRIBUTE, Description, Input, Scorer, matrix
 from homelab_mlops.model.spec import ModelSpec
-from homelab_mlops.pipeline.split import RowIds, row_ids
+from homelab_mlops.pipeline.split import RowIds, groups_of, row_ids
 
 # Number, Unix milliseconds and metrics of a round: MLflow takes a metric with another time for another metric.
 OnRound = Callable[[int, int, dict[str, float]], None]
@@ -30,7 +30,8 @@ EXAMPLE_ROWS = 5
 class Prepared:
     """The parts of the rows that a training needs, so that memory need not hold the rows themselves.
 
-    ``row_ids`` belong to the training and the validation rows; ``example`` holds a few raw training rows.
+    ``row_ids`` belong to the training and the validation rows, and to their groups; ``example`` holds a few raw
+    training rows.
     """
 
     description: Description
@@ -119,9 +120,14 @@ def prepare(
         description,
         first,
         second,
-        np.concatenate([row_ids(train, spec), row_ids(validation, spec)]),
+        np.concatenate([ids for part in (train, validation) for ids in _identities(part, spec)]),
         train[list(spec.features)].head(EXAMPLE_ROWS).copy(),
     )
+
+
+def _identities(frame: pd.DataFrame, spec: ModelSpec) -> list[RowIds]:
+    groups = groups_of(frame, spec)
+    return [row_ids(frame, spec), *([] if groups is None else [groups])]
 
 
 def _matrix(

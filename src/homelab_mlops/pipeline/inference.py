@@ -30,6 +30,9 @@ MIN_ROWS = 20
 EXAMPLES = 3
 # A text column with more labels per row than this names the rows, and not classes.
 MOST_LABELS = 0.5
+# A smaller share of texts among the numbers of a target are no labels, but faults.
+FAULTS = 0.05
+TRUTHS = {"true", "false", "1", "0"}
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ def _feature(series: pd.Series[Any]) -> tuple[Feature, str]:
     present = series.notna()
     if pd.api.types.is_float_dtype(series.dtype):
         return NumberFeature(type="number", missing=1), "number"
-    names = set(series[present].unique())
-    if names and {name.lower() for name in names} <= {"true", "false"}:
+    names = {values.spelled(str(name)) for name in series[present].unique()}
+    if names and names <= TRUTHS:
         return BooleanFeature(type="boolean", missing=1), "boolean"
     no_number = _no_numbers(series)
     count = f"category of {len(names):,} values"
@@ -138,6 +141,8 @@ def _target(name: str, series: pd.Series[Any], objective: object, where: str) ->
     numeric = not no_number.any()
     texts = series.dropna().map(values.text_of if numeric else values.spelled)
     names = sorted(set(texts), key=lambda text: (float(text), text)) if numeric else sorted(set(texts))
+    if not numeric and {"0", "1"} & set(names) and set(names) <= TRUTHS:
+        names = ["0", "1"]  # true is 1
     if isinstance(objective, str) and (of_objective := task_of(objective)) is not None:
         task = of_objective
     elif numeric:
@@ -161,17 +166,18 @@ def _target(name: str, series: pd.Series[Any], objective: object, where: str) ->
             where=where,
             fix="check the column of the target, and SM_HP_OBJECTIVE",
         )
-    counts = texts.value_counts()
+    of_names = values.Names(names)
+    counts = texts.map(of_names.find).value_counts()
     shown = _listed(f"{label} ({counts[label]:,} rows)" for label in names)
     return task, names, f"label {name}: {task}, {shown}"
 
 
 def _refuse_names(name: str, series: pd.Series[Any], no_number: pd.Series[bool], labels: int, where: str) -> None:
     """Refuses a target that names the rows, or that is text because of a few cells."""
-    present = int(series.notna().sum())
-    if labels <= max(2, MOST_LABELS * present):
+    present, texts = int(series.notna().sum()), int(no_number.sum())
+    if labels <= 2 or (labels <= MOST_LABELS * present and texts > FAULTS * present):
         return
-    if int(no_number.sum()) <= MOST_LABELS * present:
+    if texts <= MOST_LABELS * present:
         what = f"the target {name!r} is no number in {int(no_number.sum()):,} of {present:,} rows"
         raise DataError(
             f"{what}: {_cells(series[no_number])}", where=where, fix="mend these cells, or leave the rows out"

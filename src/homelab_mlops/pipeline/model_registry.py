@@ -21,12 +21,16 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 @dataclass(frozen=True)
 class Champion:
-    """The model to beat: its scorer, its name for people, and the identities of the rows that it has trained on."""
+    """The model to beat: its scorer, its name for people, and the identities of what it has trained on.
+
+    ``trained`` are the rows, and where its training had a ``group``, the column of `split.group`, their groups.
+    """
 
     name: str
     version: str | None
     scorer: Scorer
     trained: RowIds
+    group: str | None = None
 
 
 def champion_of(name: str) -> Champion | None:
@@ -45,6 +49,7 @@ def champion_of(name: str) -> Champion | None:
             str(version.version),
             Scorer.load(model),
             result.trained_rows(record / result.TRAINED),
+            _group(record),
         )
 
 
@@ -101,8 +106,17 @@ def champion_in(folder: Path) -> Champion:
             fix="give the folder that a training wrote",
         )
     return Champion(
-        f"champion ({folder})", None, Scorer.load(folder / result.MODEL), result.trained_rows(folder / result.TRAINED)
+        f"champion ({folder})",
+        None,
+        Scorer.load(folder / result.MODEL),
+        result.trained_rows(folder / result.TRAINED),
+        _group(folder),
     )
+
+
+def _group(folder: Path) -> str | None:
+    split: dict[str, Any] = read_json(folder / result.RECORD, "homelab train")["spec"]["split"]
+    return split.get("group")
 
 
 def version_by_alias(name: str, alias: str) -> Any | None:

@@ -5,7 +5,7 @@
 ``metrics.json``         the metrics at the best round, and of every round
 ``record.json``          data, parameters, commit, packages: what a replay needs
 ``input_example.json``   five raw rows
-``trained_rows.parquet`` the identities of the training and validation rows
+``trained_rows.parquet`` the identities of the training and validation rows, and of their groups
 ``plots/``               learning curve and importance, as PNG
 =======================  =============================================================================================
 """

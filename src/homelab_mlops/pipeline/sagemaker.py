@@ -28,6 +28,7 @@ from homelab_mlops.pipeline.job import Folders, job_environment
 from homelab_mlops.pipeline.split import groups_of, row_ids, split_rows
 from homelab_mlops.pipeline.train import Tracking, labelled, train_result
 from homelab_mlops.pipeline.validate import refuse, validate_table
+from homelab_mlops.tables.categories import Notes
 from homelab_mlops.tables.columns import Declared, cleaned, declared, typed
 from homelab_mlops.tables.fingerprint import content_sha256
 from homelab_mlops.tables.frames import frame_of, table_of
@@ -120,10 +121,10 @@ def _tables(
     reading = read_channel(folders.train, "SM_CHANNEL_TRAIN", _named_columns(spec), csv)
     train, where = reading.table, str(folders.train)
     columns = train.num_columns
-    if by_position:
+    if by_position and not reading.weighted:
         train = weighted_by_position(train)
     if spec is None:
-        weight = train.column_names[1] if by_position else None
+        weight = train.column_names[1] if by_position or reading.weighted else None
         readable = cleaned(train, reading.spelling)
         inferred = infer_spec(readable, target, {**given, **overrides}, where, weight)
         _say_lines(inferred.lines)
@@ -134,7 +135,8 @@ def _tables(
     if folders.validation is None:
         return spec, frame, None
     reading = read_channel(folders.validation, "SM_CHANNEL_VALIDATION", _named_columns(spec), csv)
-    validation = weighted_by_position(reading.table, columns) if by_position else reading.table
+    to_name = by_position and not reading.weighted
+    validation = weighted_by_position(reading.table, columns) if to_name else reading.table
     return spec, frame, _frame(validation, spec, str(folders.validation), reading.spelling, rest=True)
 
 
@@ -146,8 +148,10 @@ def _named_columns(spec: ModelSpec | None) -> list[Declared]:
 def _frame(table: pa.Table, spec: ModelSpec, where: str, spelling: Spelling, *, rest: bool = False) -> pd.DataFrame:
     """The model's columns with their types. ``rest`` says that the table is the validation channel, which may lack
     weights."""
-    table = named(table, spec, where)
-    return frame_of(typed(equally_weighted(table, spec) if rest else table, declared(spec), where, spelling))
+    table, notes = named(table, spec, where), Notes()
+    found = typed(equally_weighted(table, spec) if rest else table, declared(spec), where, spelling, notes)
+    _say_lines(tuple(notes.lines()))
+    return frame_of(found)
 
 
 def _csv_weights(spec: ModelSpec | None, given: Mapping[str, Any]) -> bool:

@@ -138,6 +138,11 @@ def texts_of(array: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, pa.string())
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether the type is one of Arrow's for text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 def cleaned(table: pa.Table, spelling: Spelling = PLAIN) -> pa.Table:
     """The table with null for each text that stands for a missing value, and numbers written as programs write them."""
     columns = []

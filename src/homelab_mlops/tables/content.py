@@ -44,10 +44,9 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_PAIR = rb"[0-9]+:[-+0-9.naifeE]+"
-_LIBSVM = re.compile(
-    rb"[+-]?[0-9.]+([eE][+-]?[0-9]+)?(:[0-9.]+)?([ \t]+qid:[0-9]+)?([ \t]+" + _PAIR + rb")+[ \t]*(#.*)?\r?"
-)
+_PAIR = rb"[ \t]+[0-9]+:[-+0-9.naifeE]+"
+# A row of nothing but zeros is its label alone.
+_LIBSVM = re.compile(rb"[+-]?[0-9.]+([eE][+-]?[0-9]+)?(:[0-9.]+)?([ \t]+qid:[0-9]+)?(" + _PAIR + rb")*[ \t]*(#.*)?\r?")
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,9 @@ def _filled(stream: Readable, size: int) -> bytes:
 
 
 def _is_libsvm(text: bytes) -> bool:
-    lines = [line for line in text.split(b"\n")[:20] if line.strip()]
+    lines = [line for line in text.split(b"\n")[:1000] if line.strip() and not line.startswith(b"#")]
     lines = lines[:-1] if len(lines) > 10 else lines
-    return bool(lines) and all(_LIBSVM.fullmatch(line) for line in lines)
+    return any(re.search(_PAIR, line) for line in lines) and all(_LIBSVM.fullmatch(line) for line in lines)
 
 
 def _decoded_start(start: bytes, encoding: str, where: str, *, whole: bool) -> bytes:

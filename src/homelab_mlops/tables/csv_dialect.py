@@ -25,8 +25,11 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 SAMPLE = 1000
 # This many columns numbered 0, 1, 2, ... may be the names that pandas gives, or a row: nobody can tell.
 NUMBERED = 4
+# So many numbers like 1.234, and no other with a mark, may be thousands.
+EITHER = 5
 _COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}", re.ASCII)
 _POINT = re.compile(r"[+-]?\d*\.\d*([eE][+-]?\d+)?", re.ASCII)
 
 Rows = list[list[str]]
@@ -76,7 +79,10 @@ def decide(files: Sequence[Content], needed: Needed, given: Csv) -> Dialect:
     header = _has_header(samples, files, needed, given)
     names = [_names(rows, file, needed, given, header=header) for rows, file in zip(samples, files, strict=True)]
     bodies = [rows[1:] if header else rows for rows in samples]
-    decimal, thousands = _marks(_number_cells(names, bodies, needed), given)
+    cells = _number_cells(names, bodies, needed)
+    if delimiter == ";" and given.decimal is None and given.thousands is None:
+        _refuse_either(cells, files[0].where)
+    decimal, thousands = _marks(cells, given)
     missing = values.MISSING if given.missing is None else frozenset(given.missing)
     words = [] if delimiter == "," else [DELIMITERS.get(delimiter, repr(delimiter))]
     words += ["decimal comma"] if decimal == "," else []
@@ -89,6 +95,12 @@ def decide(files: Sequence[Content], needed: Needed, given: Csv) -> Dialect:
 
 def _start(file: Content, quote: str, comment: str) -> str:
     start = file.start
+    if re.match(rb"sep=.\r?\n", start, re.IGNORECASE):
+        raise DataError(
+            "the first line is for Excel only, and no part of the table",
+            where=f"{file.where}:1",
+            fix="delete the line `sep=`; `data.csv.delimiter` says the same",
+        )
     if comment:
         start = b"".join(Text.without_comments(iter([start]), quote, comment))
     return start.decode("utf-8", errors="replace")
@@ -243,7 +255,9 @@ def _looks_like_header(first: list[str], body: Rows, firsts: Sequence[list[str]]
     cells = [cell.strip() for cell in first]
     if len(cells) >= NUMBERED and cells == [str(number) for number in range(len(cells))]:
         return None
-    columns = [[row[index].strip() for row in body if index < len(row)] for index in range(len(cells))]
+    # A header that stands there again, since files were put into one, is no row.
+    rows = [row for row in body if row != first]
+    columns = [[row[index].strip() for row in rows if index < len(row)] for index in range(len(cells))]
     over_numbers = [
         not _is_value(cell) and not values.is_missing(cell) and _is_numeric(column)
         for cell, column in zip(cells, columns, strict=True)
@@ -296,6 +310,17 @@ def _number_cells(names: Sequence[tuple[str, ...]], bodies: Sequence[Rows], need
             if name in declared or (not needed.columns and all(map(_is_value, column))):
                 cells += column
     return cells
+
+
+def _refuse_either(cells: list[str], where: str) -> None:
+    """Refuses numbers that stand between semicolons and may have a fraction, or a mark between thousands."""
+    marked = [cell for cell in cells if "." in cell or "," in cell]
+    if len(marked) >= EITHER and all(_THOUSANDS.fullmatch(cell) for cell in marked):
+        raise DataError(
+            f"it cannot be told whether {marked[0]!r} has a fraction or stands for thousands",
+            where=where,
+            fix="say it: `data.csv.thousands` or `data.csv.decimal` in model.yaml; or --thousands, --decimal",
+        )
 
 
 def _marks(cells: list[str], given: Csv) -> tuple[str, str]:

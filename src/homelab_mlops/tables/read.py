@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
@@ -18,11 +19,12 @@ from homelab_mlops.console import counted
 from homelab_mlops.errors import DataError
 from homelab_mlops.model.spec import Csv
 from homelab_mlops.tables import columns, content, csv_dialect, files
-from homelab_mlops.tables.arrays import has_nan
+from homelab_mlops.tables.arrays import has_nan, is_any, strings
 from homelab_mlops.tables.categories import Notes
 from homelab_mlops.tables.columns import Declared
 from homelab_mlops.tables.content import Content
 from homelab_mlops.tables.csv_dialect import Dialect, Needed
+from homelab_mlops.tables.fingerprint import content_sha256
 from homelab_mlops.tables.libsvm import read_libsvm
 from homelab_mlops.tables.spelling import PLAIN, Spelling
 
@@ -30,6 +32,8 @@ MAX_COLUMNS = 2000
 # pandas writes an index without a name under such a one.
 UNNAMED = "__index_level_"
 BLOCK = 4 << 20
+# So many rows of a file may be those of another by chance.
+FEW = 20
 # Bytes that take seconds to read, packed ones above all.
 LARGE = 20 << 20
 
@@ -38,7 +42,8 @@ LARGE = 20 << 20
 class Reading:
     """A table and how it was read.
 
-    ``spelling`` is how its texts are to be read, where they still are texts; ``said`` are lines for a person.
+    ``spelling`` is how its texts are to be read, where they still are texts; ``said`` are lines for a person;
+    ``weighted``: the column ``weight`` says how much a row counts, since libsvm's rows say so.
     """
 
     table: pa.Table
@@ -47,6 +52,7 @@ class Reading:
     left_out: tuple[str, ...]
     spelling: Spelling
     said: tuple[str, ...]
+    weighted: bool = False
 
     @classmethod
     def built_in(cls, table: pa.Table) -> Reading:
@@ -91,7 +97,7 @@ def read(
             columns.typed(opening.table(part, needed.names), declared, part.content.where, opening.spelling, notes)
             for part in opening.parts_in_turn()
         ]
-    return opening.reading(columns.joined(tables), notes.lines())
+    return opening.reading(columns.joined(tables), [*opening.copies(tables), *notes.lines()])
 
 
 def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = None) -> Reading:
@@ -115,8 +121,8 @@ def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = N
                 where=part.content.where,
                 fix=f"{opening.parts[0].content.where} has {', '.join(names[:8])}",
             )
-    whole = _below_each_other([table.select(names) for table in tables], source)
-    return opening.reading(whole, [])
+    tables = [table.select(names) for table in tables]
+    return opening.reading(_below_each_other(tables, source), opening.copies(tables))
 
 
 def _below_each_other(tables: list[pa.Table], source: str) -> pa.Table:
@@ -135,7 +141,7 @@ def _as_texts(table: pa.Table, others: Sequence[pa.Table]) -> pa.Table:
     """The table with text in each column that another of the tables holds as text."""
     for number, name in enumerate(table.column_names):
         kinds = {other.schema.field(name).type for other in others}
-        if len(kinds) > 1 and pa.string() in kinds:
+        if len(kinds) > 1 and any(map(columns.is_text, kinds)):
             table = table.set_column(number, name, columns.texts_of(table.column(name), name))
     return table
 
@@ -192,8 +198,34 @@ class _Opening:
             raise DataError(
                 "the table has a header and no rows", where=where, fix="check the query or export that wrote it"
             )
-        reading = Reading(table, len(self.parts), self.size, self.left_out, self.spelling, ())
+        weighted = "weight" in table.column_names and all(part.content.format == "libsvm" for part in self.parts)
+        reading = Reading(table, len(self.parts), self.size, self.left_out, self.spelling, (), weighted)
         return replace(reading, said=(*self.said, *said, f"read {reading.counts}"))
+
+    def copies(self, tables: Sequence[pa.Table]) -> list[str]:
+        """A line on each two files of equal rows, which may well be, if they are few.
+
+        Raises:
+            DataError: two files hold the same many rows: one is a copy, and its rows would count twice.
+        """
+        lines: list[str] = []
+        known: dict[tuple[int, str], int] = {}
+        for number, table in enumerate(tables):
+            if len(tables) == 1 or not table.num_rows:
+                continue
+            begins = (table.num_rows, content_sha256(table.slice(0, FEW)))
+            other = known.setdefault(begins, number)
+            if other == number or not table.equals(tables[other]):
+                continue
+            one, two = self.parts[other].content.where, self.parts[number].content.where
+            if table.num_rows > FEW:
+                raise DataError(
+                    f"two files hold the same {table.num_rows:,} rows, which would count twice: {one}",
+                    where=two,
+                    fix="move the copy away, or let its name begin with _",
+                )
+            lines.append(f"two files hold the same rows: {one}, {two}")
+        return lines
 
     def _part(self, file: files.File, held: Content, index: int) -> _Part:
         if held.format == "csv" and self.dialect is not None:
@@ -308,7 +340,29 @@ def _read_csv(
             raise _irregular(held, dialect, error) from error
     if quotes % 2:
         _refuse_open_quote(held, dialect)
-    return table.rename_columns(names)
+    table = table.rename_columns(names)
+    if dialect.header:
+        _refuse_header_again(table, held.where)
+    return table
+
+
+def _refuse_header_again(table: pa.Table, where: str) -> None:
+    """Refuses a row of the columns' own names, as it stands where two files were put into one."""
+    if any(kind != pa.string() for kind in table.schema.types):
+        return  # a name is no number
+    again: pa.ChunkedArray | None = None
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        named = pc.equal(column, strings([name])[0])
+        again = named if again is None else pc.and_(again, named)
+        if not is_any(again):
+            return
+    if again is not None:
+        row = pc.index(pc.fill_null(again, fill_value=False), value=True).as_py() + 1
+        raise DataError(
+            f"row {row:,} holds the names of the columns: files with headers were put into one",
+            where=where,
+            fix="leave the line out, or keep the files apart in one folder",
+        )
 
 
 def _as_numbers(

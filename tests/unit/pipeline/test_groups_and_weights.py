@@ -12,8 +12,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from homelab_mlops.model.spec import ModelSpec, parse_spec
+from homelab_mlops.pipeline.evaluate import evaluate
+from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.metrics import Rows, holdout_metrics
 from homelab_mlops.pipeline.split import group_ids, row_ids, split_rows
+from homelab_mlops.pipeline.train import train
 from tests.conftest import Homelab, refused
 
 MODEL = """
@@ -72,6 +75,29 @@ def test_a_random_label_a_customer_cannot_be_predicted(tmp_path: Path, homelab: 
     # Without groups the model knows the customers again.
     known = retrained(homelab, model(tmp_path), visits(150, 8))
     assert known["metrics"]["challenger"]["auc"]["value"] > 0.8
+
+
+def test_a_champion_is_compared_on_customers_whom_it_does_not_know_from_an_older_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has trained on other customers, by another seed, in rows that the table no longer holds."""
+    table = visits(900, 4)
+    table[table["visit"] % 4 < 2].to_csv(tmp_path / "old.csv", index=False)
+    table[table["visit"] % 4 >= 2].to_csv(tmp_path / "new.csv", index=False)
+    old, new = (spec_of("customer", method="random", seed=seed) for seed in (1, 0))
+    without = spec_of(None, method="random", seed=1)
+    for name, spec, rows in (("champion", old, "old"), ("without", without, "old"), ("work", new, "new")):
+        ingest(spec, tmp_path / name, str(tmp_path / f"{rows}.csv"))
+        train(spec, tmp_path / name, "files", {"num_round": "5"})
+    decision = evaluate(new, tmp_path / "work", tmp_path / "champion" / "train")
+    customers = pd.read_csv(tmp_path / "new.csv", dtype={"customer": str})
+    mine, theirs = (split_rows(customers.astype({"buys": str}), spec, None) for spec in (new, old))
+    assert decision["holdout"]["compared"] == int((mine.holdout & theirs.holdout).sum())
+    assert 0 < decision["holdout"]["compared"] < decision["holdout"]["rows"]
+    assert "without split.group" not in capsys.readouterr().err
+    decision = evaluate(new, tmp_path / "work", tmp_path / "without" / "train")
+    assert decision["holdout"]["compared"] == decision["holdout"]["rows"]
+    assert "without split.group: customer; which of them it knows" in capsys.readouterr().err
 
 
 def spec_of(group: str | None, **split: object) -> ModelSpec:

@@ -78,12 +78,14 @@ def test_it_says_what_it_learned(tmp_path: Path, homelab: Homelab) -> None:
     table.loc[[4, 9], "calls"] = ["unknown", "n.k."]
     table["member"] = ["True", "False", "False"] * 100
     table["town"] = ["Ulm", "Linz"] * 150
+    table["known"] = ["None", "TRUE", "0"] * 100
     done = homelab("train", env=job(tmp_path, table))
     assert done.returncode == 0, done.stderr
     assert re.search(r"label y: binary, 0 \(\d+ rows\), 1 \(\d+ rows\)", done.stderr)
     assert "since 2 of 300 cells are no number: row 5: 'unknown', row 10: 'n.k.'" in done.stderr
     assert "age: number" in done.stderr
     assert "member: boolean" in done.stderr
+    assert "known: boolean" in done.stderr
     assert "town: category of 2 values, such as " in done.stderr
 
 
@@ -94,6 +96,7 @@ def test_it_says_what_it_learned(tmp_path: Path, homelab: Homelab) -> None:
             [f"K{number:05}" for number in range(300)],
             "is text with 300 different values in 300 rows: it names the rows",
         ),
+        ([*("0", "1") * 149, "1", "Total"], "is no number in 1 of 300 rows: row 300: 'Total'"),
         ([*(f"{number}.5" for number in range(299)), "n.k."], "is no number in 1 of 300 rows: row 300: 'n.k.'"),
     ],
 )
@@ -214,6 +217,17 @@ def test_a_job_with_mounts_alone_trains_the_model_that_it_names(tmp_path: Path) 
     channel.rename(channel.with_name("other"))
     refused(mounted(tmp_path, "train", "./model.yaml"), "the channel does not exist")
     assert list(listing(tmp_path / "output")) == ["data/metrics.json", "failure"]
+
+
+def test_the_weights_of_libsvm_weigh_the_rows(tmp_path: Path, homelab: Homelab) -> None:
+    table = offers(300)
+    env = job(tmp_path, "\n".join(f"{row.y}:1.5 0:{row.calls} 1:{row.age}" for row in table.itertuples()) + "\n")
+    done = homelab("train", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "weight: how much each row counts" in done.stderr
+    spec = record_of(tmp_path)["spec"]
+    assert isinstance(spec, dict)
+    assert (spec["data"]["weight"], list(spec["features"])) == ("weight", ["f0", "f1"])
 
 
 def test_csv_weights_are_the_second_column_and_a_validation_channel_needs_none(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -189,9 +190,13 @@ BODY = "".join(f"{n % 2},{n},{n / 7:.3f},{'red' if n % 3 else 'blue'}\n" for n i
     ("files", "names", "rows"),
     [
         ({"a": BODY}, ["label", "f0", "f1", "f2"], ROWS - 1),
-        ({"a": BODY, "b": BODY}, ["label", "f0", "f1", "f2"], 2 * ROWS - 2),
+        ({"a": BODY, "b": BODY.replace("red", "green")}, ["label", "f0", "f1", "f2"], 2 * ROWS - 2),
         ({"a": "y,n,x,c\n" + BODY}, ["y", "n", "x", "c"], ROWS - 1),
-        ({"a": "y,n,x,c\n" + BODY, "b": "y,n,x,c\n" + BODY}, ["y", "n", "x", "c"], 2 * ROWS - 2),
+        (
+            {"a": "y,n,x,c\n" + BODY, "b": "y,n,x,c\n" + BODY.replace("red", "green")},
+            ["y", "n", "x", "c"],
+            2 * ROWS - 2,
+        ),
         ({"a": BODY.replace("0,", "True,").replace("1,", "False,")}, ["label", "f0", "f1", "f2"], ROWS - 1),
         ({"a": ",y,c\n" + "".join(f"{n},{n % 2},red\n" for n in range(9))}, ["y", "c"], 9),
         ({"a": "kind,colour\n" + "yes,red\nno,red\n" * 9}, ["kind", "colour"], 18),
@@ -352,3 +357,72 @@ def test_libsvm_is_read_as_the_container_reads_it(tmp_path: Path) -> None:
     (tmp_path / "part-0").write_text("1 1:2 1:3\n0 1:3\n")
     with pytest.raises(DataError, match="a row names an index twice"):
         read_as_it_is(str(tmp_path), tmp_path, Needed())
+
+
+LINES = "".join(f"{number % 2},{number / 8},{'red' if number % 3 else 'blue'}\n" for number in range(40))
+NAMED = (Declared("y", "text", ("0", "1")), X, C)
+
+
+@pytest.mark.parametrize("copy", ["text", "packed", "parquet"])
+def test_a_copy_of_a_file_does_not_count_twice(copy: str, reading: Read) -> None:
+    text = "y,v,c\n" + LINES.replace("blue", "None")
+    frame = pd.read_csv(io.StringIO(text), keep_default_na=False)
+    copies = {"text": text, "packed": gzip.compress(text.encode()), "parquet": pa.Table.from_pandas(frame)}
+    with pytest.raises(DataError, match=r"hold the same 40 rows, which would count twice: .*a\.csv"):
+        reading({"a.csv": text, "z": copies[copy]}, *NAMED[:2])
+
+
+def test_few_equal_rows_may_be_chance_which_is_said(reading: Read) -> None:
+    found = reading({"a.csv": "v\n1\n2\n", "b.csv": "v\n1\n2\n", "c.csv": "v\n1\n3\n"}, X)
+    assert column(found, "v") == [1, 2, 1, 2, 1, 3]
+    (line,) = [line for line in found.said if "same" in line]
+    assert "a.csv" in line
+    assert "b.csv" in line
+
+
+@pytest.mark.parametrize("columns", [NAMED, ()])
+@pytest.mark.parametrize("text", [LINES, LINES.replace("0,", "no,").replace("1,", "yes,").replace(".", "a")])
+def test_a_header_that_stands_there_again_is_refused(columns: tuple[Declared, ...], text: str, tmp_path: Path) -> None:
+    """As `cat a.csv b.csv` leaves it, also where a thousand rows come before."""
+    for first in (text, text * 40):
+        (tmp_path / "in.csv").write_text(f"y,v,c\n{first}y,v,c\n{text}")
+        with pytest.raises(DataError, match="holds the names of the columns") as refusal:
+            read_as_it_is(str(tmp_path / "in.csv"), tmp_path, Needed(columns))
+        assert f"row {first.count(chr(10)) + 1:,} " in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("y;v\n" + "0;5.366\n1;705\n0;12.500\n" * 3, "cannot be told whether '5.366' has a fraction"),
+        ("sep=;\ny;v\n0;1\n1;2\n", "the first line is for Excel only"),
+    ],
+)
+def test_what_may_be_either_is_refused(text: str, expected: str, reading: Read) -> None:
+    with pytest.raises(DataError, match=expected):
+        reading(text, NAMED[0], X)
+
+
+def test_a_fraction_or_thousands_are_told_by_any_other_number(reading: Read) -> None:
+    for other, expected in (("0.125", [5.366, 0.125]), ("1.5", [5.366, 1.5]), ("1,5", [5366, 1.5])):
+        found = reading("y;v\n" + f"0;5.366\n1;{other}\n" * 6, NAMED[0], X)
+        assert column(found, "v")[:2] == expected
+    assert column(reading("y;v\n" + "0;5.366\n" * 6, NAMED[0], X, decimal="."), "v")[0] == 5.366
+    assert column(reading("y;v\n" + "0;5.366\n" * 6, NAMED[0], X, thousands="."), "v")[0] == 5366
+
+
+def test_libsvm_has_rows_of_zeros_comments_and_weights(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("# from a script\n0:2\n1:1 1:0.5 # a remark\n0:2 1:0.25 3:7\n")
+    found = read_as_it_is(str(tmp_path / "data"), tmp_path, Needed())
+    assert found.weighted
+    assert found.table.to_pydict() == {
+        "label": [0, 1, 0], "weight": [2, 1, 2], "f1": [None, 0.5, 0.25], "f3": [None, None, 7]
+    }  # fmt: skip
+
+
+def test_parquet_files_of_which_one_holds_its_numbers_as_text_fit_together(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"v": [1, 2]}), tmp_path / "in" / "a")
+    pq.write_table(pa.table({"v": pa.array(["3", "x"], pa.large_string())}), tmp_path / "in" / "b")
+    found = read_as_it_is(str(tmp_path / "in"), tmp_path, Needed())
+    assert column(found, "v") == ["1", "2", "3", "x"]

@@ -1,0 +1,96 @@
+"""Features whose names XGBoost refuses (`[`, `]`, `<`) are served by their names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+
+from homelab_mlops.model.spec import ModelSpec, parse_spec
+from homelab_mlops.pipeline.ingest import ingest
+from homelab_mlops.pipeline.train import train
+from tests.conftest import HOMELAB, PATIENCE, Homelab, free_port, started
+
+SPEC = parse_spec(
+    """
+name: brackets
+description: Whether a room is too cold.
+task: binary
+data: {source: rooms.csv}
+target: {column: y, labels: [0, 1]}
+features:
+  "calls [n]": {type: number}
+  "age < 99": {type: integer}
+  "kind<br>": {type: category}
+split: {method: random, holdout: 0.3}
+train: {num_round: 15, monotone_constraints: {"calls [n]": 1}}
+gate: {metric: logloss, resamples: 200}
+promotion: automatic
+""",
+    "brackets",
+)
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> pd.DataFrame:
+    random = np.random.default_rng(4)
+    calls = random.normal(size=400).round(3)
+    table = pd.DataFrame(
+        {
+            "y": (calls + random.normal(0, 0.5, 400) > 0).astype(int),
+            "calls [n]": calls,
+            "age < 99": random.integers(18, 80, 400),
+            "kind<br>": random.choice(["a[0]", "b"], 400),
+        }
+    )
+    table.to_csv(tmp_path / "rooms.csv", index=False)
+    return table
+
+
+def trained(spec: ModelSpec, folder: Path, way: str) -> Path:
+    ingest(spec, folder / "work", str(folder / "rooms.csv"))
+    train(spec, folder / "work", way, {})  # type: ignore[arg-type]
+    return folder / "work"
+
+
+@contextmanager
+def from_files(folder: Path) -> Iterator[httpx.Client]:
+    address = f"http://127.0.0.1:{free_port()}"
+    command: list[str | Path] = [HOMELAB, "serve", folder, "--port", address.rpartition(":")[2]]
+    with (
+        started(command, f"{address}/ping", folder / "log"),
+        httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE) as client,
+    ):
+        yield client
+
+
+def holds(client: httpx.Client, rooms: pd.DataFrame, expected: np.ndarray) -> None:
+    """The service knows the inputs by their names, and answers as the model does."""
+    features = rooms.drop(columns="y")
+    assert [item["name"] for item in client.get("/").json()["inputs"]] == list(features)
+    rows = json.loads(features.to_json(orient="records"))
+    answer = client.post("/rows", json=rows)
+    assert answer.status_code == httpx.codes.OK, answer.text
+    np.testing.assert_array_equal(expected, np.array(answer.json()["predictions"], dtype=np.float32))
+
+
+def scored(homelab: Homelab, model: str | Path, folder: Path, **env: str) -> np.ndarray:
+    source, target = folder / "rooms.csv", folder / "scored.parquet"
+    done = homelab("predict", model, "--source", source, "--target", target, env=env)
+    assert done.returncode == 0, done.stderr
+    found: np.ndarray = pd.read_parquet(target)["prediction"].to_numpy()
+    return found
+
+
+def test_files(rooms: pd.DataFrame, homelab: Homelab, tmp_path: Path) -> None:
+    work = trained(SPEC, tmp_path, "files")
+    expected = scored(homelab, work / "train", tmp_path)
+    assert len(set(expected)) > 20
+    with from_files(work / "train") as client:
+        holds(client, rooms, expected)
