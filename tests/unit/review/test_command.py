@@ -140,3 +140,27 @@ def test_a_comment_is_bounded(clone: Path) -> None:
     assert text.count("```") % 2 == 0
     assert "review.md" in text
     assert "many-299" in markdown(report, None)
+
+
+def test_nothing_hostile_ends_the_review(clone: Path, tmp_path: Path) -> None:
+    """Deep aliases, a value that is `=`, a name that is no UTF-8, a submodule and a link out of the repository."""
+    aliases = "".join(f"a{depth}: &a{depth} [{', '.join([f'*a{depth - 1}'] * 9)}]\n" for depth in range(1, 12))
+    bomb = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: bomb}\na0: &a0 [x]\n" + aliases
+    equals = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: equals}\ndata: {sign: =}\n"
+    edit(clone, {"write": {"overlays/homelab/store/bomb.yaml": bomb, "overlays/homelab/store/equals.yaml": equals}})
+    (clone / "overlays/homelab/store/outside.yaml").symlink_to(tmp_path / "outside.yaml")
+    (tmp_path / "outside.yaml").write_text(equals)
+    with (clone / "overlays/homelab/store/\udcff.yaml").open("w") as file:
+        file.write(equals)
+    git(
+        clone,
+        "update-index",
+        "--add",
+        "--cacheinfo",
+        f"160000,{git(clone, 'rev-parse', 'HEAD')},overlays/homelab/module",
+    )
+    found = diff(clone, "HEAD", "--output", "json")
+    assert found.returncode == 0, found.stderr
+    flagged = {flag["where"] for flag in json.loads(found.stdout)["flags"]}
+    names = ("bomb.yaml", "equals.yaml", "outside.yaml", "\\xff.yaml")
+    assert {f"overlays/homelab/store/{name}" for name in names} <= flagged
