@@ -297,6 +297,8 @@ def _change(was: Object | None, now: Object | None, base: Side, head: Side) -> C
 def _why_it_stays(was: Object, base: Side, head: Side) -> str:
     """Why an object that is no longer in git stays in the cluster; empty where it is deleted."""
     options = sync_options(was.normal)
+    if was.application.startswith(GENERATED):
+        return ""
     if was.application == BOOTSTRAP:
         return "nothing deletes it: it was applied by `homelab bootstrap`"
     if "Prune=false" in options or "Prune=confirm" in options:
