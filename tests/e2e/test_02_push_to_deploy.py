@@ -38,6 +38,20 @@ def test_a_push_is_live(fork: Fork, platform: Cluster) -> None:
     assert memory_limit(platform) == "256Mi"
 
 
+def test_a_running_controller_takes_a_pushed_configuration(fork: Fork, platform: Cluster) -> None:
+    (pod,) = platform.find("v1", "Pod", "argo-workflows", "app.kubernetes.io/name=workflow-controller")
+
+    def updates() -> int:
+        log = platform.log(pod["metadata"]["name"], "argo-workflows", "workflow-controller", 10_000)
+        return log.count("Configuration updated")
+
+    before = updates()
+    fork.edit("base/argo-workflows/configuration.yaml", 'parallelism: "2"', 'parallelism: "3"')
+    with fork.pushed("More at the same time"):
+        until("the controller's word", lambda: updates() > before)
+    until("green after the revert", lambda: green_at(platform, fork.git("rev-parse", "HEAD")))
+
+
 def test_a_change_by_hand_is_reverted(platform: Cluster) -> None:
     cluster = platform
     service = cluster.get("v1", "Service", "mlflow", "mlflow")
