@@ -97,8 +97,8 @@ def test_a_download_and_the_reading_of_a_large_table_say_how_far_they_are(
     monkeypatch.setattr("homelab_mlops.tables.read.LARGE", 1000)
     for name, value in minio.env.items():
         monkeypatch.setenv(name, value)
-    body = "a,b\n" + "1,2\n" * 300_000
-    for name in ("one", "two"):
+    for number, name in enumerate(("one", "two")):
+        body = "a,b\n" + f"1,{number}\n" * 300_000
         minio.client().put_object(Bucket="datasets", Key=f"long/{name}.csv", Body=body.encode())
 
     read_as_it_is("s3://datasets/long/", tmp_path, Needed((), ()))

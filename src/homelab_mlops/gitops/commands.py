@@ -46,7 +46,11 @@ def init(
     new_key: Annotated[bool, typer.Option("--new-key", help="Make another sealing key, and seal all for it.")] = False,
     old_key: Annotated[
         list[Path] | None,
-        typer.Option(help="A private key that opens what is sealed, beside those of this machine.", dir_okay=False),
+        typer.Option(
+            metavar="FILE",
+            help="A private key that opens what is sealed, beside those of this machine.",
+            dir_okay=False,
+        ),
     ] = None,
     lose_values: Annotated[
         bool, typer.Option("--lose-values", help="Go on without sealed values that no key opens; they are listed.")

@@ -219,9 +219,10 @@ def test_the_token_is_in_no_log_and_no_process_list(forge: Forge, tmp_path: Path
 @pytest.mark.usefixtures("forge")
 def test_a_person_promotes_by_one_commit(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
-    shutil.copytree(ROOT / "clusters", clone / "clusters")
+    for folder in ("apps", "clusters"):
+        shutil.copytree(ROOT / folder, clone / folder)
     git(clone, "add", "--all")
-    git(clone, "commit", "--quiet", "--message", "Settings")
+    git(clone, "commit", "--quiet", "--message", "Settings and Applications")
     (clone / "unrelated").write_text("not committed")
     for name, value in {"user.name": "me", "user.email": "me@invalid"}.items():
         git(clone, "config", name, value)
