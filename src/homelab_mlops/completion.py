@@ -29,8 +29,10 @@ def credentials(incomplete: str) -> list[str]:
     """The credentials that this clone seals."""
     import yaml
 
+    from homelab_mlops.manifests import yaml_reader
+
     try:
-        table = yaml.safe_load((find_root() / SECRETS).read_text(encoding="utf-8"))
+        table = yaml_reader.load((find_root() / SECRETS).read_text(encoding="utf-8"))
         return _beginning(table["credentials"], incomplete)
     except (HomelabError, OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
         return []

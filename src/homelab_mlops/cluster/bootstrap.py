@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from homelab_mlops.clients import git
 from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.cluster.pods import ARGO_CD_NAMESPACE
@@ -20,6 +18,7 @@ from homelab_mlops.gitops.render import read_yaml, render
 from homelab_mlops.gitops.secrets.sealing_key import SealingKey, find_sealing_key, fingerprint
 from homelab_mlops.gitops.secrets.table import as_bytes, everything_is_sealed, load_table, read_sealed
 from homelab_mlops.gitops.settings import CLUSTER, Settings, find_root, load_settings
+from homelab_mlops.manifests import yaml_reader
 
 if TYPE_CHECKING:
     from homelab_mlops.clients.kubernetes import Object
@@ -276,7 +275,7 @@ def _is_done(status: PlatformStatus, expected: set[str], revision: str) -> bool:
 
 def _expected_applications(root: Path) -> set[str]:
     files = [root / ROOT_APPLICATION, *(root / "apps").rglob("*.yaml")]
-    documents = [document for path in files for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
+    documents = [document for path in files for document in yaml_reader.load_all(path.read_text(encoding="utf-8"))]
     return {
         document["metadata"]["name"] for document in documents if document and document.get("kind") == "Application"
     }

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from homelab_mlops.clients import git
+from homelab_mlops.manifests import yaml_reader
 
 _OBJECT = re.compile(r"\bresource (\w+)/([\w.-]+)")
 _YAML_FILE = re.compile(r"[\w./-]+\.ya?ml")
@@ -51,7 +52,7 @@ def _documents(root: Path | None, folder: str) -> Iterator[tuple[Path, dict[str,
         return
     for path in _component_files(root, folder):
         try:
-            for document in yaml.safe_load_all((root / path).read_text(encoding="utf-8")):
+            for document in yaml_reader.load_all((root / path).read_text(encoding="utf-8")):
                 if isinstance(document, dict):
                     yield path, document
         except yaml.YAMLError:

@@ -19,6 +19,7 @@ from homelab_mlops.doctor.schedules import cron_findings
 from homelab_mlops.doctor.visit import NotLookedAtError, Visit
 from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops.secrets import unseal
+from homelab_mlops.manifests import yaml_reader
 
 DECLARED = ("apps", "base", "clusters", "overlays", "workflows")
 _PRIVATE_KEY = re.compile(r"^\s*-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s*$", re.MULTILINE)
@@ -138,7 +139,7 @@ def _plain(name: str, text: str) -> str:
 
 def _read(text: str) -> dict[str, Any]:
     try:
-        return _mapping(yaml.safe_load(text))
+        return _mapping(yaml_reader.load(text))
     except yaml.YAMLError:
         return {}
 

@@ -16,6 +16,7 @@ from homelab_mlops.doctor.checks import known_codes
 from homelab_mlops.doctor.examine import Report, examine
 from homelab_mlops.doctor.visit import Model, Visit
 from homelab_mlops.errors import DoctorError, HomelabError, RepositoryError
+from homelab_mlops.manifests import yaml_reader
 
 EXIT_CODES = {"fine": 0, "incomplete": 0, "warning": 1, "broken": 2}
 GROUPS = ("tracking", "store", "cluster", "gitops")
@@ -111,7 +112,7 @@ def models_of(root: Path) -> tuple[Model, ...]:
     found = []
     for path in sorted((root / "workflows" / "models").glob("*/model.yaml")):
         try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+            document = yaml_reader.load(path.read_text(encoding="utf-8"))
             found.append(Model(str(document["name"]), str(document["data"]["source"])))
         except (yaml.YAMLError, KeyError, TypeError, OSError):
             continue

@@ -9,12 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import yaml
-
 from homelab_mlops.clients import git
 from homelab_mlops.console import say, stdout
 from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.location import CLUSTER, find_root
+from homelab_mlops.manifests import yaml_reader
 
 IMAGES = Path("clusters") / CLUSTER / "images" / "kustomization.yaml"
 Engine = Literal["docker", "podman", "buildah"]
@@ -37,7 +36,7 @@ def images(root: Path, tag: str | None = None) -> list[Image]:
     Raises:
         RepositoryError: a pinned image has no Dockerfile, or a Dockerfile no pin.
     """
-    document = yaml.safe_load((root / IMAGES).read_text(encoding="utf-8"))
+    document = yaml_reader.load((root / IMAGES).read_text(encoding="utf-8"))
     found = [Image(item["name"], f"{item['newName']}:{tag or item['newTag']}") for item in document["images"]]
     built = {path.parent.name for path in root.glob("docker/*/Dockerfile")}
     if unlike := built.symmetric_difference(image.name for image in found):

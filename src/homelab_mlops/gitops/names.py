@@ -11,6 +11,8 @@ import string
 
 import yaml
 
+from homelab_mlops.manifests import yaml_reader
+
 LONGEST_LABEL, LONGEST_NAME, LONGEST_KEY = 63, 253, 253
 _SMALL = string.ascii_lowercase + string.digits
 # What a browser shows below the repository of an owner.
@@ -221,7 +223,7 @@ def secret_key(text: str) -> str:
 def scalar(text: str) -> str:
     """A text that stays one when YAML reads it without quotes."""
     try:
-        read = yaml.safe_load(text)
+        read = yaml_reader.load(text)
     except yaml.YAMLError:
         read = None
     if read != text:

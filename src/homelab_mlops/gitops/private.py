@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.image import IMAGES
 from homelab_mlops.gitops.secrets.table import ARGO_CD_SEALED, TABLE, SecretTable, Values, load_table
 from homelab_mlops.gitops.settings import ARGO_CD, Drafts, Settings
+from homelab_mlops.manifests import yaml_reader
 
 REPOSITORY, REGISTRY = "repository", "registry"
 # The namespaces whose pods run the platform's own images.
@@ -56,7 +55,7 @@ def declare(
         changes[root / IMAGES] = [_add_pull_secrets]
     files = {path: edited(path, edits, drafts) for path, edits in changes.items()}
     if root / TABLE in files:
-        table = SecretTable.model_validate(yaml.safe_load(files[root / TABLE]))
+        table = SecretTable.model_validate(yaml_reader.load(files[root / TABLE]))
     return table, files
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from homelab_mlops.errors import ToolError
 from homelab_mlops.gitops import tools
+from homelab_mlops.manifests import yaml_reader
 
 KUBERNETES = "1.35"
 LOCATION = "{{.ResourceKind}}{{.KindSuffix}}.json"
@@ -102,7 +103,7 @@ def custom_resources(root: Path) -> list[dict[str, Any]]:
     for module, (version, path) in CRDS.items():
         source = Path(tools.module(module, version, root)["Dir"]) / path
         for file in sorted(source.glob("*.yaml")):
-            documents = yaml.load_all(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+            documents = yaml_reader.load_all(file.read_text(encoding="utf-8"))
             found += [item for item in documents if item and item.get("kind") == "CustomResourceDefinition"]
     return found
 

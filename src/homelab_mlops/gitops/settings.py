@@ -16,6 +16,7 @@ from homelab_mlops.gitops import names
 from homelab_mlops.location import CLUSTER as CLUSTER
 from homelab_mlops.location import SETTINGS as SETTINGS
 from homelab_mlops.location import find_root as find_root
+from homelab_mlops.manifests import yaml_reader
 from homelab_mlops.manifests.quantities import quantity
 from homelab_mlops.manifests.strict_yaml import read_model, valid_yaml
 
@@ -225,13 +226,13 @@ def _ingress_controller(settings: Settings) -> str:
 
 
 def _mapping(text: str) -> list[tuple[yaml.ScalarNode, yaml.ScalarNode]]:
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = yaml_reader.compose(text)
     return root.value if isinstance(root, yaml.MappingNode) else []
 
 
 def _rewrite(text: str, old: Settings, new: Settings, path: Path) -> str:
     with valid_yaml(str(path), RepositoryError):
-        documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        documents = list(yaml_reader.compose_all(text))
     edits: list[tuple[yaml.ScalarNode, str]] = []
     for document in documents:
         _collect(document, "", {}, old, new, edits)

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from homelab_mlops.errors import HomelabError
+from homelab_mlops.manifests import yaml_reader
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -41,8 +42,8 @@ def parse_model(text: str, where: str, model: type[Model], error: type[HomelabEr
         HomelabError: of the class ``error``: the text is not YAML, repeats a key, or breaks a rule of the model.
     """
     with valid_yaml(where, error):
-        content = yaml.safe_load(text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml_reader.load(text)
+        root = yaml_reader.compose(text)
     _refuse_repeated_keys(root, where, error)
     if not isinstance(content, dict):
         key = next(iter(_fields(model)))

@@ -10,6 +10,7 @@ import yaml
 from homelab_mlops.clients.mlflow import ModelRegistry
 from homelab_mlops.console import say
 from homelab_mlops.errors import RepositoryError, TrackingError
+from homelab_mlops.manifests import yaml_reader
 from homelab_mlops.model.promotion import LABEL, NONE_YET
 from homelab_mlops.serving.source import load
 
@@ -32,7 +33,7 @@ def versions_of(folder: Path) -> dict[str, str]:
 
 def _labels(path: Path) -> dict[str, Any] | None:
     try:
-        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        for document in yaml_reader.load_all(path.read_text(encoding="utf-8")):
             if isinstance(document, dict) and document.get("kind") == "Deployment":
                 labels = document["spec"]["template"]["metadata"]["labels"]
                 if LABEL in labels:

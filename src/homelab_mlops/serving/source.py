@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from homelab_mlops.clients.mlflow import ModelRegistry
 from homelab_mlops.errors import StorageError, TrackingError
+from homelab_mlops.manifests import yaml_reader
 from homelab_mlops.serving.model import Model
 from homelab_mlops.serving.protocol import read_example
 
@@ -26,7 +25,7 @@ def load(registry: ModelRegistry, name: str, version: str) -> Model:
     """
     where = f"{name} version {version}"
     folder = registry.folder_of(name, version)
-    described = yaml.safe_load(registry.file(folder, "MLmodel", where))
+    described = yaml_reader.load(registry.file(folder, "MLmodel", where))
     try:
         flavor = described["flavors"]["python_function"]
         module, data = flavor["loader_module"], flavor["data"]

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -18,6 +17,7 @@ from homelab_mlops.gitops.init import Lost, initialise
 from homelab_mlops.gitops.secrets import sealing_key
 from homelab_mlops.gitops.secrets.encrypt import unseal
 from homelab_mlops.gitops.secrets.seal import remove_keys, rotate, set_secret
+from homelab_mlops.manifests import yaml_reader
 from tests.conftest import ROOT
 
 SEQUENCES, STEPS = 200, 8
@@ -69,7 +69,7 @@ class Fork:
         privates = [private_key(path.read_bytes()) for path in sorted(self.keys.glob("*.pem"))]
         values: Values = {}
         for path in sorted(self.root.rglob("sealed/*.yaml")):
-            document = yaml.safe_load(path.read_text())
+            document = yaml_reader.load(path.read_text())
             if document["kind"] != "SealedSecret":
                 continue
             namespace, name = document["metadata"]["namespace"], document["metadata"]["name"]
@@ -136,7 +136,7 @@ def seal(fork: Fork, lost: list[Lost]) -> set[tuple[str, str, str]]:
 def remove(fork: Fork, lost: list[Lost]) -> set[tuple[str, str, str]]:
     """Takes a key out of a Secret that was brought, where there is one."""
     del lost
-    declared = yaml.safe_load((fork.root / "clusters/homelab/secrets.yaml").read_text())["secrets"]
+    declared = yaml_reader.load((fork.root / "clusters/homelab/secrets.yaml").read_text())["secrets"]
     own = [spec for spec in declared if spec["purpose"].startswith("brought")]
     spec = fork.draw.choice(own or declared)
     key = fork.draw.choice(sorted(spec["keys"]))

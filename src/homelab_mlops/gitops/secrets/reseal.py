@@ -15,6 +15,7 @@ from homelab_mlops.gitops.secrets.sealing_key import SealingKey, kept_keys, new_
 from homelab_mlops.gitops.secrets.table import REFERENCE, Sealed, SecretTable, Values
 from homelab_mlops.gitops.secrets.unseal import label_of
 from homelab_mlops.gitops.settings import DECLARED, Drafts
+from homelab_mlops.manifests import yaml_reader
 
 
 class Foreign(NamedTuple):
@@ -92,7 +93,7 @@ def _sealed_secrets(text: str) -> Iterator[dict[str, Any]]:
     if "SealedSecret" not in text:
         return
     try:
-        for document in yaml.safe_load_all(text):
+        for document in yaml_reader.load_all(text):
             if isinstance(document, dict) and document.get("kind") == "SealedSecret":
                 yield document
     except yaml.YAMLError:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from homelab_mlops.console import print_json, stdout
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.files import write_all
@@ -33,6 +31,7 @@ from homelab_mlops.gitops.secrets.table import (
 )
 from homelab_mlops.gitops.secrets.values import LARGEST_SECRET, ask
 from homelab_mlops.gitops.settings import ARGO_CD, CLUSTER, find_root
+from homelab_mlops.manifests import yaml_reader
 from homelab_mlops.manifests.strict_yaml import parse_model
 
 OVERLAYS = Path("overlays") / CLUSTER
@@ -259,7 +258,7 @@ def _reached(root: Path, spec: SecretSpec) -> dict[Path, str]:
     """What lets the namespace's kustomization name the folder of its sealed Secrets, where it does not yet."""
     path = _kustomization(root, spec)
     folder = spec.path.parent.name
-    resources = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("resources") or []
+    resources = (yaml_reader.load(path.read_text(encoding="utf-8")) or {}).get("resources") or []
     if any(str(name).removeprefix("./").rstrip("/") == folder for name in resources):
         return {}
     return {path: edited(path, [lambda document: document.setdefault("resources", []).append(folder)])}

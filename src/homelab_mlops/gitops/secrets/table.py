@@ -26,6 +26,7 @@ from homelab_mlops.gitops.secrets.sealing_key import SealingKey
 from homelab_mlops.gitops.secrets.unseal import label_of
 from homelab_mlops.gitops.settings import CLUSTER
 from homelab_mlops.location import SECRETS
+from homelab_mlops.manifests import yaml_reader
 from homelab_mlops.manifests.strict_yaml import read_model
 
 TABLE = SECRETS
@@ -347,7 +348,7 @@ def _brought(folder: Path) -> set[str]:
     """What the kustomization of a folder names beside the files of the table: a person has put it there."""
     path = folder / KUSTOMIZATION
     try:
-        resources = yaml.safe_load(path.read_text(encoding="utf-8")).get("resources") or []
+        resources = yaml_reader.load(path.read_text(encoding="utf-8")).get("resources") or []
     except (OSError, yaml.YAMLError, AttributeError):
         return set()
     return {
@@ -414,7 +415,7 @@ def _kustomization(names: list[str]) -> str:
 def _document(root: Path, spec: SecretSpec) -> tuple[bytes, dict[str, str]]:
     """The label that the values of a Secret's file are bound to, and the values that are not empty."""
     try:
-        document = yaml.safe_load((root / spec.path).read_text(encoding="utf-8"))
+        document = yaml_reader.load((root / spec.path).read_text(encoding="utf-8"))
         values = document["spec"].get("encryptedData") or {}
         return label_of(document["metadata"]), {name: text for name, text in values.items() if text}
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
