@@ -267,6 +267,8 @@ def workflows(repository: Repository) -> Problems:
             words = " ".join(map(str, [*container.get("command", []), *container.get("args", [])]))
             if re.search(r"\b(pip|apt-get|apk|conda)\b.*\binstall\b", words + container.get("source", "")):
                 yield step, "it installs software at run time"
+            for name in sorted(_variables(container) & _variables(_default_container(spec))):
+                yield step, f"{name} is in env of templateDefaults too, and Argo makes an invalid pod of both"
     for _, manifest in repository.manifests("CronWorkflow"):
         where, spec = identity(manifest), manifest["spec"]
         for key in ("timezone", "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
@@ -281,6 +283,14 @@ def workflows(repository: Repository) -> Problems:
                 yield where, f"the schedule {schedule!r} never fires"
     for _, manifest in repository.manifests("Workflow"):
         yield identity(manifest), "a Workflow in git would run again at each sync: make it a WorkflowTemplate"
+
+
+def _default_container(spec: dict[str, Any]) -> dict[str, Any]:
+    return (spec.get("templateDefaults") or {}).get("container") or {}
+
+
+def _variables(container: dict[str, Any]) -> set[str]:
+    return {str(variable["name"]) for variable in container.get("env") or []}
 
 
 @policy
