@@ -1,4 +1,4 @@
-"""Features whose names XGBoost refuses (`[`, `]`, `<`) are served by their names."""
+"""Features whose names XGBoost refuses (`[`, `]`, `<`) are served by their names, from a registry and from files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 
 from homelab_mlops.model.spec import ModelSpec, parse_spec
+from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
-from homelab_mlops.pipeline.train import train
+from homelab_mlops.pipeline.register import register
+from homelab_mlops.pipeline.train import Tracking, train
 from tests.conftest import HOMELAB, PATIENCE, Homelab, free_port, started
+from tests.unit.serving.conftest import LOGIN, serving
 
 SPEC = parse_spec(
     """
@@ -53,9 +57,9 @@ def rooms(tmp_path: Path) -> pd.DataFrame:
     return table
 
 
-def trained(spec: ModelSpec, folder: Path, way: str) -> Path:
+def trained(spec: ModelSpec, folder: Path, way: Tracking) -> Path:
     ingest(spec, folder / "work", str(folder / "rooms.csv"))
-    train(spec, folder / "work", way, {})  # type: ignore[arg-type]
+    train(spec, folder / "work", way, {})
     return folder / "work"
 
 
@@ -86,6 +90,24 @@ def scored(homelab: Homelab, model: str | Path, folder: Path, **env: str) -> np.
     assert done.returncode == 0, done.stderr
     found: np.ndarray = pd.read_parquet(target)["prediction"].to_numpy()
     return found
+
+
+def test_tracked(
+    rooms: pd.DataFrame, mlflow_uri: str, homelab: Homelab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    work = trained(SPEC, tmp_path, "mlflow")
+    assert evaluate(SPEC, work)["promote"]
+    version = register(SPEC, work)["version"]
+    expected = scored(homelab, "brackets", tmp_path, MLFLOW_TRACKING_URI=mlflow_uri)
+    assert len(set(expected)) > 20
+    loaded = mlflow.pyfunc.load_model(f"models:/brackets/{version}")
+    np.testing.assert_array_equal(expected, loaded.predict(rooms.drop(columns="y")))
+    with (
+        serving("brackets", version, tmp_path, {"MLFLOW_TRACKING_URI": mlflow_uri}) as service,
+        httpx.Client(base_url=service.url, auth=LOGIN, trust_env=False, timeout=PATIENCE) as client,
+    ):
+        holds(client, rooms, expected)
 
 
 def test_files(rooms: pd.DataFrame, homelab: Homelab, tmp_path: Path) -> None:
