@@ -76,6 +76,8 @@ def decide(files: Sequence[Content], needed: Needed, given: Csv) -> Dialect:
     starts = [_start(file, quote, comment) for file in files]
     delimiter = given.delimiter or _delimiter(starts[0], quote, needed.names, files[0].where)
     samples = [_rows(start, delimiter, quote, file) for start, file in zip(starts, files, strict=True)]
+    if given.delimiter is None:
+        _refuse_other_delimiters(delimiter, starts, samples, files, quote, needed.names)
     header = _has_header(samples, files, needed, given)
     names = [_names(rows, file, needed, given, header=header) for rows, file in zip(samples, files, strict=True)]
     bodies = [rows[1:] if header else rows for rows in samples]
@@ -164,6 +166,26 @@ def _delimiter(text: str, quote: str, names: list[str], where: str) -> str:
     if regular:
         return regular[0]
     return max(wide, key=lambda mark: len(found[mark][0]), default=",")
+
+
+def _refuse_other_delimiters(
+    delimiter: str,
+    starts: Sequence[str],
+    samples: Sequence[Rows],
+    files: Sequence[Content],
+    quote: str,
+    names: list[str],
+) -> None:
+    for start, rows, file in zip(starts, samples, files, strict=True):
+        if len(rows[0]) == len(samples[0][0]):
+            continue
+        own = _delimiter(start, quote, names, file.where)
+        if own != delimiter and any(own in cell for cell in rows[0]):
+            raise DataError(
+                f"the files of the table have different delimiters: {DELIMITERS[delimiter]}, {DELIMITERS[own]} here",
+                where=file.where,
+                fix=f"write it again with the delimiter of {files[0].where}",
+            )
 
 
 def _is_clean(rows: Rows, others: list[str]) -> bool:

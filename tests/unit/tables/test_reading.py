@@ -223,6 +223,8 @@ def test_whether_there_is_a_header_is_decided_once(
         ({"a": "y,n,x,c\n" + BODY, "b": BODY}, "one file begins with the names of the columns, another does not"),
         ({"a": "y,n,x,c\n" + BODY, "b": "y,n,x,d\n" + BODY}, "the files of the table have different columns: 'c', 'd'"),
         ({"a": "y,y\n" + "1,2\n" * 9}, "the column 'y' stands twice"),
+        ({"a": "y,n\n" + "1,2\n" * 9, "b": "y;n\n" + "1;3\n" * 9}, "different delimiters: comma, semicolon here"),
+        ({"a": "1;2;a\n" * 9, "b": "1,3,a\n" * 9}, "different delimiters: semicolon, comma here"),
         ({"a": "a,b;c\n" * 9}, "it cannot be told what separates the columns: comma and semicolon both fit"),
     ],
 )
