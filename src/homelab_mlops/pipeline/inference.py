@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from homelab_mlops.errors import DataError
 from homelab_mlops.model import values
@@ -23,7 +24,8 @@ from homelab_mlops.model.spec import (
     Target,
 )
 from homelab_mlops.model.tasks import METRICS, Task, task_of
-from homelab_mlops.tables.columns import Declared, typed
+from homelab_mlops.tables.arrays import is_all
+from homelab_mlops.tables.columns import Declared, is_text, typed
 from homelab_mlops.tables.frames import frame_of
 
 MIN_ROWS = 20
@@ -33,6 +35,7 @@ MOST_LABELS = 0.5
 # A smaller share of texts among the numbers of a target are no labels, but faults.
 FAULTS = 0.05
 TRUTHS = {"true", "false", "1", "0"}
+_CLOCK = r"^\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*$"
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,9 @@ def infer_spec(
     lines = [line]
     for name in names:
         features[name], why = _feature(_series(table, name, where))
-        lines.append(f"{name}: {why}")
+        lines.append(f"{_shown(name)}: {why}")
     if weight is not None:
-        lines.append(f"{weight}: how much each row counts")
+        lines.append(f"{_shown(weight)}: how much each row counts")
     spec = ModelSpec(
         name="model",
         description="read off the table of the training channel",
@@ -93,15 +96,29 @@ def _series(table: pa.Table, name: str, where: str) -> pd.Series[Any]:
     kind = table.schema.field(name).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if pa.types.is_temporal(kind):
+    one = table.select([name])
+    is_time = pa.types.is_temporal(kind)
+    if not is_time:
+        found = typed(one, [Declared(name, "text" if pa.types.is_boolean(kind) else "number")], where)
+        is_time = is_text(kind) and _are_times(found)
+    if is_time:
         raise DataError(
             f"the column {name!r} holds times, and a time is no feature",
             where=where,
             fix="write the parts that matter as numbers, such as the hour; or name the features in a model.yaml",
         )
-    one = table.select([name])
-    as_number = typed(one, [Declared(name, "text" if pa.types.is_boolean(kind) else "number")], where)
-    return frame_of(as_number)[name]
+    return frame_of(found)[name]
+
+
+def _are_times(column: pa.Table) -> bool:
+    """Whether the texts of the one column are times, which in Parquet have a type of their own."""
+    name = column.column_names[0]
+    texts = column.column(name)
+    if not is_text(texts.type) or texts.null_count == len(texts):
+        return False
+    if is_all(pc.match_substring_regex(texts, _CLOCK)):
+        return True
+    return bool(pa.types.is_timestamp(typed(column, [Declared(name, "time")], name).column(name).type))
 
 
 def _feature(series: pd.Series[Any]) -> tuple[Feature, str]:
@@ -159,7 +176,7 @@ def _target(name: str, series: pd.Series[Any], objective: object, where: str) ->
                 fix="check the column of the target (SM_HP_TARGET), and SM_HP_OBJECTIVE",
             )
         hint = "" if len(names) > 20 else "; for classes set objective=multi:softprob"
-        return task, None, f"label {name}: regression, {len(names):,} different numbers{hint}"
+        return task, None, f"label {_shown(name)}: regression, {len(names):,} different numbers{hint}"
     if len(names) < 2 or (task == "binary" and len(names) != 2) or (task == "multiclass" and len(names) < 3):
         raise DataError(
             f"the target has {len(names)} labels ({', '.join(names[:8])}), which is no {task} task",
@@ -169,7 +186,7 @@ def _target(name: str, series: pd.Series[Any], objective: object, where: str) ->
     of_names = values.Names(names)
     counts = texts.map(of_names.find).value_counts()
     shown = _listed(f"{label} ({counts[label]:,} rows)" for label in names)
-    return task, names, f"label {name}: {task}, {shown}"
+    return task, names, f"label {_shown(name)}: {task}, {shown}"
 
 
 def _refuse_names(name: str, series: pd.Series[Any], no_number: pd.Series[bool], labels: int, where: str) -> None:
@@ -187,6 +204,11 @@ def _refuse_names(name: str, series: pd.Series[Any], no_number: pd.Series[bool],
         where=where,
         fix="name the column to predict: SM_HP_TARGET; without it, it is the first",
     )
+
+
+def _shown(name: str) -> str:
+    """The name of a column on one line: a quoted header may hold a line break."""
+    return name if name.isprintable() else repr(name)
 
 
 def _listed(texts: Iterable[str], most: int = 10) -> str:

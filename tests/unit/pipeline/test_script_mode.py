@@ -79,6 +79,7 @@ def test_it_says_what_it_learned(tmp_path: Path, homelab: Homelab) -> None:
     table["member"] = ["True", "False", "False"] * 100
     table["town"] = ["Ulm", "Linz"] * 150
     table["known"] = ["None", "TRUE", "0"] * 100
+    table["two\nlines"] = 1.5
     done = homelab("train", env=job(tmp_path, table))
     assert done.returncode == 0, done.stderr
     assert re.search(r"label y: binary, 0 \(\d+ rows\), 1 \(\d+ rows\)", done.stderr)
@@ -86,6 +87,7 @@ def test_it_says_what_it_learned(tmp_path: Path, homelab: Homelab) -> None:
     assert "age: number" in done.stderr
     assert "member: boolean" in done.stderr
     assert "known: boolean" in done.stderr
+    assert r"train: 'two\nlines': number" in done.stderr
     assert "town: category of 2 values, such as " in done.stderr
 
 
@@ -107,6 +109,19 @@ def test_a_target_of_text_with_a_value_a_row_is_refused(
     table.insert(0, "id", target)
     refused(homelab("train", env=job(tmp_path, table)), expected)
     assert expected in (tmp_path / "output" / "failure").read_text()
+
+
+@pytest.mark.parametrize("times", [["2026-01-31", "2026-02-01 05:30"], ["2026-01-31T05:30:00Z", ""], ["5:30", "17:45"]])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_times_are_no_features_in_any_file(times: list[str], kind: str, tmp_path: Path, homelab: Homelab) -> None:
+    table = offers(60)
+    table["seen"] = times * 30
+    env = job(tmp_path, table)
+    if kind == "parquet":
+        (tmp_path / "in" / "train.csv").unlink()
+        moments = pd.to_datetime(table["seen"], format="mixed", utc=True)
+        table.assign(seen=moments if "-" in times[0] else moments.dt.time).to_parquet(tmp_path / "in" / "train")
+    refused(homelab("train", env=env), "the column 'seen' holds times, and a time is no feature")
 
 
 @pytest.mark.parametrize(
