@@ -16,6 +16,7 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, StorageError
 from homelab_mlops.model.spec import Csv
 from homelab_mlops.pipeline.model_registry import model_for_scoring
+from homelab_mlops.tables.cells import with_types
 from homelab_mlops.tables.columns import declared_inputs, typed
 from homelab_mlops.tables.csv_dialect import Needed
 from homelab_mlops.tables.frames import frame_of
@@ -27,8 +28,8 @@ PREDICTION, VERSION = "prediction", "model_version"
 def predict(model: str, source: str, target: str, csv: Csv | None = None, work: Path = Path("work")) -> dict[str, Any]:
     """Reads the table ``source``, and writes the Parquet file ``target``; each is a path or an ``s3://`` address.
 
-    Every column stays, with its type. The file also gets ``model_version``, and ``prediction`` or a column
-    ``probability_LABEL`` for each label.
+    Every column stays, with its type; one of a CSV has that of its cells. The file also gets ``model_version``, and
+    ``prediction`` or a column ``probability_LABEL`` for each label.
 
     Args:
         model: a registered model, whose champion scores, or the folder of a training; without a registry, the model
@@ -57,6 +58,8 @@ def predict(model: str, source: str, target: str, csv: Csv | None = None, work: 
         predicted = champion.scorer.predict(frame_of(typed(table, inputs, source, reading.spelling)))
     except ValueError as error:
         raise DataError(f"the {champion.name} does not take these rows: {error}", where=source) from error
+    if reading.untyped:
+        table = with_types(table, inputs, reading.spelling)
     _write(_beside(table, names, predicted, str(champion.version)), target)
     say(f"predict: {table.num_rows:,} rows of {source} by the {champion.name}: {target}")
     return {"model": model, "version": champion.version, "rows": table.num_rows, "target": target}

@@ -43,7 +43,8 @@ class Reading:
     """A table and how it was read.
 
     ``spelling`` is how its texts are to be read, where they still are texts; ``said`` are lines for a person;
-    ``weighted``: the column ``weight`` says how much a row counts, since libsvm's rows say so.
+    ``weighted``: the column ``weight`` says how much a row counts, since libsvm's rows say so; ``untyped``: all files
+    are CSV, which has no types.
     """
 
     table: pa.Table
@@ -53,6 +54,7 @@ class Reading:
     spelling: Spelling
     said: tuple[str, ...]
     weighted: bool = False
+    untyped: bool = False
 
     @classmethod
     def built_in(cls, table: pa.Table) -> Reading:
@@ -200,7 +202,8 @@ class _Opening:
             )
         weighted = "weight" in table.column_names and all(part.content.format == "libsvm" for part in self.parts)
         reading = Reading(table, len(self.parts), self.size, self.left_out, self.spelling, (), weighted)
-        return replace(reading, said=(*self.said, *said, f"read {reading.counts}"))
+        untyped = all(part.content.format == "csv" for part in self.parts)
+        return replace(reading, said=(*self.said, *said, f"read {reading.counts}"), untyped=untyped)
 
     def copies(self, tables: Sequence[pa.Table]) -> list[str]:
         """A line on each two files of equal rows, which may well be, if they are few.
