@@ -21,6 +21,7 @@ from homelab_mlops.tables.arrays import moment, moment_of
 from homelab_mlops.tables.columns import declared, positions, typed
 from homelab_mlops.tables.fingerprint import content_sha256
 from homelab_mlops.tables.frames import frame_of
+from homelab_mlops.tables.identifiers import RowSplit
 from homelab_mlops.tables.read import Reading, read
 
 if TYPE_CHECKING:
@@ -120,13 +121,19 @@ def read_source(spec: ModelSpec, source: str, folder: Path, csv: Csv | None = No
         return Reading.built_in(typed(table, columns, source))
     csv = csv or spec.data.csv
     try:
-        return read(source, folder, columns, csv, [spec.target.column, *spec.features])
+        return read(source, folder, columns, csv, [spec.target.column, *spec.features], _by_row(spec))
     except StorageError as error:
         # A person without any login sits at a desk: in a cluster the step has a login.
         if error.what == s3.NO_CREDENTIALS and source == spec.data.source:
             demo = "`--source demo` for the built-in table, " if spec.data.demo else ""
             error.fix = f"{demo}`--source FILE` for one of your own, or {error.fix}"
         raise
+
+
+def _by_row(spec: ModelSpec) -> RowSplit | None:
+    if spec.target.labels is None or spec.split.group is not None or isinstance(spec.split, TimeSplit):
+        return None
+    return RowSplit(spec.target.column, frozenset(spec.features) | {spec.data.weight or ""})
 
 
 def read_frame(spec: ModelSpec, source: str, folder: Path) -> pd.DataFrame:

@@ -95,6 +95,14 @@ def decide(files: Sequence[Content], needed: Needed, given: Csv) -> Dialect:
     return Dialect(delimiter, quote, comment, header, spelling, tuple(names), ", ".join(words))
 
 
+def first_rows(file: Content, dialect: Dialect, most: int) -> Rows:
+    """Up to ``most`` of the first rows, as text; none that is cut off or has another number of values."""
+    text = _start(file, dialect.quote, dialect.comment)
+    rows = _parsed(text, dialect.delimiter, dialect.quote, most)
+    rows = rows[int(dialect.header) : None if file.whole else -1]
+    return [row for row in rows if len(row) == len(dialect.names[0])]
+
+
 def _start(file: Content, quote: str, comment: str) -> str:
     start = file.start
     if re.match(rb"sep=.\r?\n", start, re.IGNORECASE):
@@ -108,7 +116,7 @@ def _start(file: Content, quote: str, comment: str) -> str:
     return start.decode("utf-8", errors="replace")
 
 
-def _parsed(text: str, delimiter: str, quote: str) -> Rows:
+def _parsed(text: str, delimiter: str, quote: str, most: int = SAMPLE) -> Rows:
     if quote:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
     else:
@@ -117,7 +125,7 @@ def _parsed(text: str, delimiter: str, quote: str) -> Rows:
     for row in reader:
         if row:
             rows.append(row)
-        if len(rows) > SAMPLE:
+        if len(rows) > most:
             break
     return rows
 

@@ -25,6 +25,7 @@ from homelab_mlops.tables.columns import Declared
 from homelab_mlops.tables.content import Content
 from homelab_mlops.tables.csv_dialect import Dialect, Needed
 from homelab_mlops.tables.fingerprint import content_sha256
+from homelab_mlops.tables.identifiers import CELLS, ROWS, RowSplit
 from homelab_mlops.tables.libsvm import read_libsvm
 from homelab_mlops.tables.spelling import PLAIN, Spelling
 
@@ -79,13 +80,19 @@ class _Part:
 
 
 def read(
-    source: str, folder: Path, declared: Sequence[Declared], csv: Csv | None = None, in_order: Sequence[str] = ()
+    source: str,
+    folder: Path,
+    declared: Sequence[Declared],
+    csv: Csv | None = None,
+    in_order: Sequence[str] = (),
+    by_row: RowSplit | None = None,
 ) -> Reading:
     """The declared columns of ``source``, a file, a folder or ``s3://``, in their types.
 
     Args:
         folder: where a download may lie meanwhile.
         in_order: the columns of a table without a header.
+        by_row: how the rows are split, where a line should warn of rows that belong together.
 
     Raises:
         DataError, StorageError: the table cannot be read, or is not one with these columns.
@@ -99,7 +106,8 @@ def read(
             columns.typed(opening.table(part, needed.names), declared, part.content.where, opening.spelling, notes)
             for part in opening.parts_in_turn()
         ]
-    return opening.reading(columns.joined(tables), [*opening.copies(tables), *notes.lines()])
+        warnings = by_row.lines(opening.beginning()) if by_row else []
+    return opening.reading(columns.joined(tables), [*opening.copies(tables), *notes.lines(), *warnings])
 
 
 def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = None) -> Reading:
@@ -230,6 +238,26 @@ class _Opening:
             lines.append(f"two files hold the same rows: {one}, {two}")
         return lines
 
+    def beginning(self) -> dict[str, list[str | None]]:
+        """The first rows of the first file, with all its columns as text."""
+        part = self.parts[0]
+        names = [name for name, count in Counter(part.names).items() if count == 1 and name]
+        rows = min(ROWS, CELLS // max(1, len(part.names)))
+        if part.content.format == "csv" and self.dialect is not None:
+            cells = csv_dialect.first_rows(part.content, self.dialect, rows)
+            return {name: [row[part.names.index(name)] for row in cells] for name in names}
+        if part.content.format != "parquet":
+            return {}
+        try:
+            file = _parquet(part.content)
+            names = [name for name in names if _may_identify(file.schema_arrow.field(name).type)]
+            for batch in file.iter_batches(rows, columns=names):
+                batch.validate(full=True)
+                return {name: [_text(cell) for cell in batch.column(name).to_pylist()] for name in names}
+        except (DataError, pa.ArrowException, OSError, ValueError):
+            pass  # a column that the model does not need may be anything, and damaged too
+        return {}
+
     def _part(self, file: files.File, held: Content, index: int) -> _Part:
         if held.format == "csv" and self.dialect is not None:
             names = self.dialect.names[index]
@@ -271,6 +299,15 @@ class _Opening:
             if wanted is None or name in wanted:
                 table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), table.num_rows))
         return table
+
+
+def _may_identify(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return columns.is_text(kind) or bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
+def _text(cell: object) -> str | None:
+    return None if cell is None else str(cell)
 
 
 def _refuse_wide(names: Sequence[str], where: str) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from homelab_mlops.model.spec import ModelSpec, parse_spec
+from homelab_mlops.model.spec import ModelSpec, load_spec, parse_spec
 from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.metrics import Rows, holdout_metrics
@@ -75,6 +75,13 @@ def test_a_random_label_a_customer_cannot_be_predicted(tmp_path: Path, homelab: 
     # Without groups the model knows the customers again.
     known = retrained(homelab, model(tmp_path), visits(150, 8))
     assert known["metrics"]["challenger"]["auc"]["value"] > 0.8
+
+
+def test_a_model_without_groups_is_told_of_its_customers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    visits(150, 8).to_csv(tmp_path / "visits.csv", index=False)
+    for group in ("", "customer"):
+        ingest(load_spec(str(model(tmp_path, group=group))), tmp_path / "work", str(tmp_path / "visits.csv"))
+        assert ("'buys' is the same in all rows of one 'customer'" in capsys.readouterr().err) is not bool(group)
 
 
 def test_a_champion_is_compared_on_customers_whom_it_does_not_know_from_an_older_table(
