@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,39 @@ sys.argv[0] = "homelab"
 from homelab_mlops.cli import main
 main()
 """
+
+
+def test_a_job_that_is_stopped_says_so_where_it_is_mounted(tmp_path: Path) -> None:
+    """SageMaker stops a job by SIGTERM."""
+    channel = tmp_path / "input/data/train"
+    channel.mkdir(parents=True)
+    offers(300).to_csv(channel / "part-0", index=False)
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            MOUNTED,
+            tmp_path,
+            "train",
+            "--set",
+            "num_round=100000",
+            "--set",
+            "early_stopping_rounds=100000",
+        ],
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stderr is not None
+        said = []
+        for line in running.stderr:
+            said.append(line)
+            if "boosting rounds" in line:
+                running.terminate()
+    assert running.returncode == 128 + signal.SIGTERM, said
+    assert (tmp_path / "output" / "failure").read_text() == "stopped by a signal\n"
+    assert list(listing(tmp_path / "output")) == ["failure"]
+    assert not listing(tmp_path / "model")
 
 
 def mounted(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
