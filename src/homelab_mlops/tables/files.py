@@ -101,7 +101,11 @@ def partition(name: str) -> dict[str, str | None]:
 
 def _no_table(what: str, source: str, left_out: tuple[str, ...]) -> DataError:
     names = ", ".join(left_out[:4]) + (", ..." if len(left_out) > 4 else "")
-    fix = f"left out: {names}; what begins with . or _ is no part of a table" if left_out else "check `data.source`"
+    fix = (
+        f"left out: {names}; what begins with . or _, or ends like that, is no part of a table"
+        if left_out
+        else "check `data.source`"
+    )
     return DataError(what, where=source, fix=fix)
 
 
