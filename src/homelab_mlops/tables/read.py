@@ -224,7 +224,8 @@ class _Opening:
         for number, table in enumerate(tables):
             if len(tables) == 1 or not table.num_rows:
                 continue
-            begins = (table.num_rows, content_sha256(table.slice(0, FEW)))
+            flat = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+            begins = (table.num_rows, content_sha256(table.select(flat).slice(0, FEW)))
             other = known.setdefault(begins, number)
             if other == number or not table.equals(tables[other]):
                 continue
@@ -292,7 +293,7 @@ class _Opening:
             numbers = set() if wanted is None else self._numbers
             table = _read_csv(part.content, self.dialect, len(names), where, mine, numbers)
         elif part.content.format == "parquet":
-            table = _read_parquet(part.content, mine)
+            table = _read_parquet(part.content, mine, self.needed.names if wanted is None else mine)
         else:
             table = table.select(mine)
         for name, value in from_folders.items():
@@ -339,12 +340,13 @@ def _parquet(held: Content) -> pq.ParquetFile:
         raise _damaged_parquet(error, held.where) from error
 
 
-def _read_parquet(held: Content, names: list[str]) -> pa.Table:
+def _read_parquet(held: Content, names: list[str], flat: list[str]) -> pa.Table:
+    """The columns ``names``, of which those in ``flat`` may hold no lists or records."""
     try:
         file = _parquet(held)
         repeated = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1 and name in names]
         columns.positions(file.schema_arrow.names, repeated, held.where)
-        for name in names:
+        for name in set(names) & set(flat):
             _refuse_nested(file.schema_arrow.field(name), held.where)
         table = file.read(columns=names).select(names)
         for column in table.columns:

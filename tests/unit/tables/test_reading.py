@@ -320,6 +320,18 @@ def test_columns_that_nobody_needs_may_be_anything(reading: Read) -> None:
     assert column(reading('v,,,a,a,"b\nc"\n1,,,2,3,"4\n5"\n', X), "v") == [1.0]
 
 
+def test_nested_columns_that_nobody_needs_stay_with_the_rows(tmp_path: Path) -> None:
+    for number in (1, 2):
+        part = pa.table({"v": [float(number)] * 30, "tags": [["a", "b"]] * 30, "of": [{"k": number}] * 30})
+        pq.write_table(part, tmp_path / f"{number}")
+    found = read_as_it_is(str(tmp_path), tmp_path, Needed((X,))).table
+    assert found.slice(29, 2).to_pylist() == [
+        {"v": float(number), "tags": ["a", "b"], "of": {"k": number}} for number in (1, 2)
+    ]
+    with pytest.raises(DataError, match="the column 'tags' holds lists or records"):
+        read_as_it_is(str(tmp_path), tmp_path, Needed((Declared("tags", "text"),)))
+
+
 def test_a_folder_is_read_by_one_rule(reading: Read) -> None:
     found = reading(
         {
