@@ -103,6 +103,14 @@ def first_rows(file: Content, dialect: Dialect, most: int) -> Rows:
     return [row for row in rows if len(row) == len(dialect.names[0])]
 
 
+def above_first_row(file: Content, dialect: Dialect) -> int:
+    """How many lines stand above the first row: the header, and empty ones above it."""
+    if not dialect.header:
+        return 0
+    empty = re.match(r"[\r\n]*", _start(file, dialect.quote, dialect.comment))
+    return 1 + len(re.findall(r"\r\n|\r|\n", empty[0] if empty else ""))
+
+
 def _start(file: Content, quote: str, comment: str) -> str:
     start = file.start
     if re.match(rb"sep=.\r?\n", start, re.IGNORECASE):

@@ -424,7 +424,7 @@ def _by_arrow(held: Content, dialect: Dialect, width: int, quotes: int, types: d
             file,
             read_options=pacsv.ReadOptions(
                 column_names=[str(number) for number in range(width)],
-                skip_rows_after_names=int(dialect.header),
+                skip_rows_after_names=csv_dialect.above_first_row(held, dialect),
                 block_size=BLOCK,
             ),
             parse_options=pacsv.ParseOptions(

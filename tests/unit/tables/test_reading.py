@@ -202,6 +202,8 @@ BODY = "".join(f"{n % 2},{n},{n / 7:.3f},{'red' if n % 3 else 'blue'}\n" for n i
         ({"a": "kind,colour\n" + "yes,red\nno,red\n" * 9}, ["kind", "colour"], 18),
         ({"a": "yes,red\nno,red\n" * 9}, ["label", "f0"], 18),
         ({"a": '"two\nlines",y\n' + "1,2\n" * 9}, ["two\nlines", "y"], 9),
+        ({"a": '\n\r\n"two\nlines",y\n\n' + "1,2\n\n" * 9}, ["two\nlines", "y"], 9),
+        ({"a": "\n\n" + "1,2\n" * 9}, ["label", "f0"], 9),
     ],
 )
 def test_whether_there_is_a_header_is_decided_once(
