@@ -47,7 +47,9 @@ def application_disappears(review: Review) -> Said:
     for change in review.changes:
         if change.id.kind in ("Application", "ApplicationSet") and change.action in ("removed", "orphaned"):
             source = review.base.of(change.old) if change.id.kind == "Application" else None
-            if source is None or not (source.cascades or source.key in review.renamed):
+            generated = review.generated_before(change) if change.action == "removed" else []
+            sources = [source] if source else generated
+            if not sources or not all(item.cascades or item.key in review.renamed for item in sources):
                 yield str(change.id), "it leaves git; its objects stay, and Argo CD no longer updates them"
 
 

@@ -28,7 +28,7 @@ def prune_data(review: Review) -> Said:
 @rule(
     "prune-application",
     "danger",
-    looks_for="an Application with a finalizer that leaves git",
+    looks_for="an Application with a finalizer, or an ApplicationSet of such ones, that leaves git",
     reason="Argo CD deletes every object that the Application deployed, volumes too.",
     action="Remove the finalizer in an earlier commit, or make sure that every object may be deleted.",
 )
@@ -37,6 +37,12 @@ def prune_application(review: Review) -> Said:
         gone = review.base.of(change.old)
         if change.action == "removed" and change.id.kind == "Application" and gone is not None and gone.cascades:
             yield str(change.id), f"its finalizer deletes its {len(gone.documents)} objects"
+    for change in review.of("ApplicationSet"):
+        cascading = [item for item in review.generated_before(change) if item.cascades]
+        if change.action == "removed" and cascading:
+            names = ", ".join(item.key for item in cascading)
+            count = sum(len(item.documents) for item in cascading)
+            yield str(change.id), f"its Applications {names} go with it, and their finalizers delete {count} objects"
 
 
 @rule(

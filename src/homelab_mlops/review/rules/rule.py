@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal
 
-from homelab_mlops.gitops.argo_cd.applications import Side
+from homelab_mlops.gitops.argo_cd.applications import Side, Source
 from homelab_mlops.gitops.argo_cd.owners import Unread, unread
 from homelab_mlops.gitops.argo_cd.trees import changed
 from homelab_mlops.location import SETTINGS
@@ -73,6 +73,10 @@ class Review:
             if key not in self.head.sources and twins:
                 found[key] = twins[0]
         return found
+
+    def generated_before(self, application_set: Change) -> list[Source]:
+        """The Applications that an ApplicationSet generated before the change."""
+        return [item for item in self.base.sources.values() if item.generator == application_set.id.name]
 
     def is_only_renamed(self, change: Change) -> bool:
         """Whether only the name of its Application changes."""
