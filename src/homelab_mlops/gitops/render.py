@@ -155,9 +155,23 @@ def build(folder: Path) -> str:
     Raises:
         ToolError: it fails, or takes more than a minute.
     """
+    return _kustomize(folder, "build", str(folder))
+
+
+def edit(folder: Path, *arguments: str) -> None:
+    """Changes the kustomization of a folder by ``kustomize edit``.
+
+    Raises:
+        ToolError: it fails, or takes more than a minute.
+    """
+    _kustomize(folder, "edit", *arguments)
+
+
+def _kustomize(folder: Path, *arguments: str) -> str:
     try:
         finished = subprocess.run(  # noqa: S603
-            [str(tools.find("kustomize")), "build", str(folder)],
+            [str(tools.find("kustomize").absolute()), *arguments],
+            cwd=folder if arguments[0] == "edit" else None,
             env={**_ALONE, **os.environ},
             capture_output=True,
             text=True,
@@ -167,7 +181,8 @@ def build(folder: Path) -> str:
     except subprocess.TimeoutExpired:
         raise ToolError(f"kustomize took more than {SECONDS:.0f} s", where=str(folder)) from None
     if finished.returncode:
-        said = [line for line in finished.stderr.splitlines() if not line.startswith("# Warning: ")]
+        reason = finished.stderr.partition("\nUsage:\n")[0]
+        said = [line for line in reason.splitlines() if not line.startswith("# Warning: ")]
         raise ToolError("\n".join(said).strip().removeprefix("Error: "), where=str(folder))
     return finished.stdout
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from homelab_mlops.gitops import render
 from homelab_mlops.gitops.argo_cd import cache
 from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
 from homelab_mlops.gitops.argo_cd.applications import Side, Source
-from homelab_mlops.gitops.argo_cd.charts import read_by_helm, render_chart, value_files
+from homelab_mlops.gitops.argo_cd.charts import read_by_helm, render_chart, substituted, value_files
 from homelab_mlops.gitops.argo_cd.directories import documents_of_directory, read_of_directory
 from homelab_mlops.gitops.argo_cd.kustomizations import KUSTOMIZATIONS, REMOTE, read_by_kustomize
 from homelab_mlops.gitops.argo_cd.trees import SUBMODULE, SYMLINK, Tree, normal
@@ -55,7 +56,8 @@ def declare(side: Side, source: Source) -> None:
             source.beside |= reading.beside
         else:
             source.beside[path] = f"{source.key} reads it at the revision {branch(origin.get('targetRevision'))}"
-    parts = [repr(source.origins), *(f"{name} {identities[name]}" for name in sorted(identities))]
+    own = f"{source.name} {source.namespace} {source.spec.get('project')}"
+    parts = [repr(source.origins), own, *(f"{name} {identities[name]}" for name in sorted(identities))]
     source.inputs = "\n".join(parts) if is_known else ""
 
 
@@ -191,7 +193,7 @@ def _documents(tree: Tree, source: Source, origin: dict[str, Any], path: str, nu
         if text is None:
             if origin.get("kustomize"):
                 name = f"{source.key}-{number}".replace("/", "-")
-                folder = _with_options(tree, origin["kustomize"], path, name)
+                folder = _with_options(tree, source, origin, path, name)
             text = render.build(folder)
             if known:
                 cache.write(known, text)
@@ -214,37 +216,85 @@ def split(text: str) -> list[str]:
     return [part for part in _DOCUMENT.split(text) if part.strip()]
 
 
-def _with_options(tree: Tree, options: dict[str, Any], path: str, name: str) -> Path:
-    """A copy beside the kustomization, with the options of the Application written in, as Argo CD does."""
-    folder = tree.folder / path
-    copy = folder.with_name(f".{folder.name}-{name}")
-    shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
-    (file,) = [copy / item for item in KUSTOMIZATIONS if (copy / item).is_file()][:1]
-    (content,) = read_yaml(file)
-    for key in ("namePrefix", "nameSuffix", "namespace"):
-        if options.get(key):
-            content[key] = options[key]
-    if options.get("commonAnnotations"):
-        content["commonAnnotations"] = {**(content.get("commonAnnotations") or {}), **options["commonAnnotations"]}
-    if options.get("commonLabels"):
-        _add_labels(content, options)
-    for key in ("components", "patches", "replicas"):
-        if options.get(key):
-            content[key] = [*(content.get(key) or []), *options[key]]
-    if options.get("images"):
-        content["images"] = [*(content.get("images") or []), *map(_image, options["images"])]
-    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+def _with_options(tree: Tree, source: Source, origin: dict[str, Any], path: str, name: str) -> Path:
+    """A copy beside the kustomization, with the options of the Application written in by the calls that Argo CD makes.
+
+    Raises:
+        RepositoryError: the folder has no kustomization that can be changed.
+        ToolError: kustomize refuses an option, as it refuses it to Argo CD.
+    """
+    options = origin["kustomize"]
+    copy, file = _copied(tree, path, name)
+    for arguments in _edits(options, lambda text: substituted(source, origin, str(text))):
+        render.edit(copy, *arguments)
+    if options.get("patches"):
+        content = _content(file)
+        content["patches"] = [*(content.get("patches") or []), *options["patches"]]
+        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return copy
 
 
-def _add_labels(content: dict[str, Any], options: dict[str, Any]) -> None:
-    if options.get("labelWithoutSelector"):
-        label = {"pairs": options["commonLabels"], "includeSelectors": False}
-        if options.get("labelIncludeTemplates"):
-            label["includeTemplates"] = True
-        content["labels"] = [*(content.get("labels") or []), label]
-    else:
-        content["commonLabels"] = {**(content.get("commonLabels") or {}), **options["commonLabels"]}
+def _edits(options: dict[str, Any], fill: Callable[[Any], str]) -> Iterator[list[str]]:
+    """The arguments of ``kustomize edit`` for each option of an Application."""
+    for key, name in (("namePrefix", "nameprefix"), ("nameSuffix", "namesuffix"), ("namespace", "namespace")):
+        if options.get(key):
+            yield ["set", name, "--", str(options[key])]
+    if options.get("images"):
+        yield ["set", "image", "--", *map(fill, options["images"])]
+    if options.get("replicas"):
+        yield ["set", "replicas", "--", *(f"{item.get('name')}={item.get('count')}" for item in options["replicas"])]
+    if options.get("commonLabels"):
+        flags = {"forceCommonLabels": "--force", "labelWithoutSelector": "--without-selector"}
+        given = [flag for key, flag in flags.items() if options.get(key)]
+        # Without --without-selector kustomize refuses this flag.
+        given += ["--include-templates"] if options.get("labelIncludeTemplates") else []
+        yield [
+            "add",
+            "label",
+            *given,
+            "--",
+            *(f"{key}:{fill(value)}" for key, value in options["commonLabels"].items()),
+        ]
+    if options.get("commonAnnotations"):
+        write = fill if options.get("commonAnnotationsEnvsubst") else str
+        given = ["--force"] if options.get("forceCommonAnnotations") else []
+        pairs = (f"{key}:{write(value)}" for key, value in options["commonAnnotations"].items())
+        yield ["add", "annotation", *given, "--", *pairs]
+    if options.get("components"):
+        yield ["add", "component", "--", *map(str, options["components"])]
+
+
+def _copied(tree: Tree, path: str, name: str) -> tuple[Path, Path]:
+    """A copy beside a folder, and its kustomization, which may be changed.
+
+    Raises:
+        RepositoryError: there is none, or it is a link out of the repository.
+    """
+    folder = tree.folder / path
+    copy = folder.with_name(f".{folder.name}-{name}")
+    shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
+    file = next((copy / item for item in KUSTOMIZATIONS if (copy / item).is_file()), None)
+    if file is None:
+        raise RepositoryError(f"{path} has no kustomization")
+    if file.is_symlink():
+        if tree.is_outside(normal(path, file.name)):
+            raise RepositoryError(f"{path}/{file.name} is a link out of the repository")
+        text = file.read_bytes()
+        file.unlink()
+        file.write_bytes(text)
+    return copy, file
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """What a kustomization says.
+
+    Raises:
+        RepositoryError: it is not one mapping.
+    """
+    contents = read_yaml(file)
+    if len(contents) != 1:
+        raise RepositoryError(f"{file.name} is not one mapping")
+    return contents[0]
 
 
 def local_documents(source: Source) -> list[str]:
@@ -253,32 +303,19 @@ def local_documents(source: Source) -> list[str]:
     for number, (origin, tree) in enumerate(zip(source.origins, source.trees, strict=True)):
         if tree is None or "path" not in origin:
             continue
-        folder = tree.folder / normal("", str(origin["path"]))
-        files = [folder / name for name in KUSTOMIZATIONS if (folder / name).is_file()]
-        if not files:
+        try:
+            copy, file = _copied(tree, normal("", str(origin["path"])), f"{source.name}-{number}-local")
+            content = _content(file)
+        except RepositoryError:
             continue
-        (content,) = read_yaml(files[0])
         for key in ("resources", "bases", "components"):
             if key in content:
                 content[key] = [item for item in content[key] or [] if not REMOTE.search(str(item))]
         for key in ("patches", "patchesStrategicMerge", "patchesJson6902", "replacements"):
             content.pop(key, None)
-        copy = folder.with_name(f".{folder.name}-{source.name}-{number}-local")
-        shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
-        (copy / files[0].name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         try:
             found += split(render.build(copy))
         except ToolError:
             continue
     return found
-
-
-def _image(text: str) -> dict[str, str]:
-    """``[old=]new[:tag][@digest]`` as an entry of a kustomization's ``images``."""
-    name, _, new = text.rpartition("=")
-    rest, _, digest = new.partition("@")
-    repository, colon, tag = rest.rpartition(":")
-    if not colon or "/" in tag:
-        repository, tag = rest, ""
-    entry = {"name": name or repository, "newName": repository}
-    return {**entry, **({"digest": digest} if digest else {"newTag": tag} if tag else {})}
