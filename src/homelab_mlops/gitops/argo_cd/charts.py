@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import re
 import shutil
 import subprocess
@@ -63,17 +62,21 @@ def read_by_helm(tree: Tree, path: str, helm: dict[str, Any]) -> ChartReading:
     return found
 
 
-def _beside(tree: Tree, folder: str) -> Iterator[tuple[str, str]]:
-    """The names and folders of the charts of this repository that a chart depends on."""
+def _dependencies(tree: Tree, folder: str) -> Iterator[dict[str, Any]]:
     for name in ("Chart.yaml", "requirements.yaml"):
         try:
             contents = parse(tree.read(normal(folder, name)) or "")
         except yaml.YAMLError:
             continue
         for content in contents:
-            for item in entries(content.get("dependencies")) if isinstance(content, dict) else []:
-                if str(item.get("repository", "")).startswith("file://"):
-                    yield str(item.get("name")), normal(folder, str(item["repository"]).removeprefix("file://"))
+            yield from entries(content.get("dependencies")) if isinstance(content, dict) else []
+
+
+def _beside(tree: Tree, folder: str) -> Iterator[tuple[str, str]]:
+    """The names and folders of the charts of this repository that a chart depends on."""
+    for item in _dependencies(tree, folder):
+        if str(item.get("repository", "")).startswith("file://"):
+            yield str(item.get("name")), normal(folder, str(item["repository"]).removeprefix("file://"))
 
 
 def value_files(source: Source, origin: dict[str, Any]) -> list[tuple[str, int, bool]]:
@@ -124,7 +127,9 @@ def render_chart(tree: Tree, source: Source, origin: dict[str, Any], path: str) 
     if any(REMOTE.search(str(file)) for file in helm.get("valueFiles") or []):
         source.unrendered = f"{path} is a Helm chart whose values are not in the repository"
         return ""
-    folder = _with_dependencies(tree, path, source)
+    folder = _with_dependencies(program, tree, path, source)
+    if folder is None:
+        return ""
     command = [program, "template", str(helm.get("releaseName") or source.name), str(folder)]
     command += ["--namespace", str(helm.get("namespace") or source.namespace)]
     command += [] if helm.get("skipCrds") else ["--include-crds"]
@@ -136,26 +141,14 @@ def render_chart(tree: Tree, source: Source, origin: dict[str, Any], path: str) 
     command += files
     for item in entries(helm.get("parameters")):
         value = substituted(source, origin, str(item.get("value", "")))
-        command += ["--set-string" if item.get("forceString") else "--set", f"{item['name']}={value}"]
+        command += ["--set-string" if item.get("forceString") else "--set", f"{item.get('name', '')}={value}"]
     for version in {*map(str, helm.get("apiVersions") or []), *_asked_kinds(folder)}:
         command += ["--api-versions", version]
     command += ["--kube-version", str(helm["kubeVersion"])] if helm.get("kubeVersion") else []
     # valuesObject goes before values, as in Argo CD.
     text = yaml.safe_dump(helm["valuesObject"]) if helm.get("valuesObject") else str(helm.get("values") or "")
     command += ["--values", "-"] if text else []
-    try:
-        done = subprocess.run(  # noqa: S603
-            command,
-            input=text,
-            env={**os.environ, "HELM_REGISTRY_CONFIG": "/dev/null"},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise ToolError(f"helm took more than {SECONDS:.0f} s") from None
+    done = _helm(command, text)
     if done.returncode:
         reason = done.stderr.strip().removeprefix("Error: ").replace(f"{tree.folder}/", "")
         if _NO_DEPENDENCY.search(reason):
@@ -194,22 +187,50 @@ def _is_template(file: Path) -> bool:
     return file.suffix in (".yaml", ".yml", ".tpl") and file.is_file()
 
 
-def _with_dependencies(tree: Tree, path: str, source: Source) -> Path:
-    """The folder of a chart; with dependencies in this repository, a copy that holds them, as `helm dependency` makes
-    it."""
+def _with_dependencies(program: str, tree: Tree, path: str, source: Source) -> Path | None:
+    """The folder of a chart; where its ``charts`` lacks a chart of this repository, a copy that `helm dependency build`
+    has filled, as Argo CD does it. None where another repository has one of the dependencies.
+
+    Raises:
+        RepositoryError: a dependency lies outside the repository, or helm refuses it, as by its version.
+    """
     folder = tree.folder / path
-    if not any(True for _ in _beside(tree, path)):
+    missing = [(name, place) for name, place in _beside(tree, path) if not _is_packed(tree, path, name)]
+    if not missing:
         return folder
+    if any(not str(item.get("repository") or "file://").startswith("file://") for item in _dependencies(tree, path)):
+        source.unrendered = f"{path} is a Helm chart whose dependencies are not in the repository"
+        return None
+    for name, place in missing:
+        if place not in tree.entries or tree.is_outside(place):
+            raise RepositoryError(f"the chart {path} depends on {name}, which is not in {place}")
     name = re.sub(r"[^\w-]", "-", source.key)
     copy = folder.with_name(f".{folder.name}-{name}-chart")
-    _fill(tree, path, copy, depth=0)
+    shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
+    done = _helm([program, "dependency", "build", "--skip-refresh", str(copy)])
+    if done.returncode:
+        raise RepositoryError(done.stderr.strip().removeprefix("Error: ").replace(f"{tree.folder}/", ""))
     return copy
 
 
-def _fill(tree: Tree, path: str, target: Path, depth: int) -> None:
-    if depth > 10:
-        raise RepositoryError(f"the chart {path} depends on itself")
-    shutil.copytree(tree.folder / path, target, symlinks=True, dirs_exist_ok=True)
-    for name, beside in _beside(tree, path):
-        if not posixpath.normpath(beside).startswith("..") and beside in tree.entries:
-            _fill(tree, beside, target / "charts" / name, depth + 1)
+def _is_packed(tree: Tree, path: str, name: str) -> bool:
+    """Whether the folder ``charts`` of a chart holds a dependency."""
+    start = normal(path, "charts/")
+    packed = re.compile(rf"{re.escape(start)}/{re.escape(name)}(/Chart\.yaml|-\d[^/]*\.tgz)")
+    return any(packed.fullmatch(file) for file in tree.below(start))
+
+
+def _helm(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(  # noqa: S603
+            command,
+            input=text,
+            env={**os.environ, "HELM_REGISTRY_CONFIG": "/dev/null"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolError(f"helm took more than {SECONDS:.0f} s") from None

@@ -1,0 +1,63 @@
+"""What a chart of the repository takes from another one: `homelab diff` asks helm, as Argo CD does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from homelab_mlops.cli import app
+from tests.conftest import ROOT
+from tests.unit.review.repository import REVIEWS, commit, edit, git
+
+pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not here")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "charts"
+    shutil.copytree(REVIEWS / "shapes/charts", root)
+    (root / ".gitignore").write_text(".tools\n")
+    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    commit(root, "before")
+    monkeypatch.chdir(root)
+    return root
+
+
+def review() -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["diff", "HEAD", "--output", "json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "rule"),
+    [
+        ("chart/Chart.yaml", "version: 0.1.0", "version: 0.9.0", "does-not-build"),
+        ("common/Chart.yaml", "version: 0.1.0", "version: 0.2.0", "does-not-build"),
+        ("chart/Chart.yaml", "version: 0.1.0", "version: ~0.1.0", None),
+        ("chart/Chart.yaml", "file://../common", "file://../../elsewhere", "does-not-build"),
+        ("chart/Chart.yaml", "file://../common", "https://charts.invalid", "not-rendered"),
+    ],
+)
+def test_a_version_that_another_chart_has(file: str, old: str, new: str, rule: str | None, tree: Path) -> None:
+    edit(tree, {"replace": {file: {old: new}}})
+    found = review()
+    assert {flag["rule"] for flag in found["flags"]} == ({rule} if rule else set())
+    assert found["applications"] == []
+
+
+def test_a_packed_copy_comes_first(tree: Path) -> None:
+    shutil.copytree(tree / "common", tree / "chart/charts/common")
+    commit(tree, "packed")
+    edit(tree, {"replace": {"common/templates/map.yaml": {"name: common": "name: beside"}}})
+    assert review()["applications"] == []
+    edit(tree, {"replace": {"chart/charts/common/templates/map.yaml": {"name: common": "name: packed"}}})
+    names = {item["object"] for group in review()["applications"] for item in group["items"]}
+    assert {"ConfigMap shop/packed", "ConfigMap stock/packed"} <= names
