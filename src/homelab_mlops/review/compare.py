@@ -15,7 +15,7 @@ import yaml
 
 from homelab_mlops.gitops.argo_cd.applications import HERE, Side, Source, load
 from homelab_mlops.gitops.render import ARGO_CD, parse
-from homelab_mlops.manifests.objects import Manifest, group, is_built_in
+from homelab_mlops.manifests.objects import Manifest, get, group, is_built_in
 from homelab_mlops.manifests.quantities import Requests, quantity, sum_requests
 from homelab_mlops.review.masking import (
     HIDDEN,
@@ -197,7 +197,12 @@ def _objects(texts: list[tuple[Source, str]], scoped: set[tuple[str, str]]) -> l
 
 
 def _object(application: str, item: Manifest, namespace: str, scoped: set[tuple[str, str]]) -> Object:
-    normal = normalise(item, namespace, scoped)
+    try:
+        normal = normalise(item, namespace, scoped)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # A field of a form that Kubernetes refuses: no default is filled in, and every difference is shown.
+        own = item["metadata"] if isinstance(item.get("metadata"), dict) else {}
+        normal = {**item, "metadata": {"namespace": namespace, **own}}
     metadata = normal["metadata"]
     name = str(metadata.get("name") or metadata.get("generateName") or "")
     return Object(
@@ -303,8 +308,7 @@ def _why_it_stays(was: Object, base: Side, head: Side) -> str:
         return "nothing deletes it: it was applied by `homelab bootstrap`"
     if "Prune=false" in options or "Prune=confirm" in options:
         return "its annotation says Prune=false"
-    hook = (was.normal["metadata"].get("annotations") or {}).get("argocd.argoproj.io/hook")
-    if hook:
+    if get(was.normal, "metadata", "annotations", "argocd.argoproj.io/hook"):
         return "it was a hook, which Argo CD does not prune"
     source = head.sources.get(was.application)
     if source is None:
@@ -317,10 +321,8 @@ def _why_it_stays(was: Object, base: Side, head: Side) -> str:
 
 def sync_options(manifest: Manifest) -> set[str]:
     """The sync options that an object's annotation gives."""
-    annotations = (manifest.get("metadata") or {}).get("annotations") or {}
-    return {
-        part.strip() for part in str(annotations.get("argocd.argoproj.io/sync-options", "")).split(",") if part.strip()
-    }
+    options = get(manifest, "metadata", "annotations", "argocd.argoproj.io/sync-options") or ""
+    return {part.strip() for part in str(options).split(",") if part.strip()}
 
 
 def differences(before: Manifest, after: Manifest) -> Iterator[FieldChange]:

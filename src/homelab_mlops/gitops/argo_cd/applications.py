@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
+from homelab_mlops.gitops.argo_cd.forms import well_formed
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
 from homelab_mlops.gitops.render import parse
 from homelab_mlops.location import CLUSTER
@@ -152,7 +153,7 @@ def load(text: str) -> list[Manifest]:
         ):
             found += [part for part in item["items"] if part]
         elif isinstance(item, dict) and item.get("kind"):
-            found.append(item)
+            found.append(item if isinstance(item["kind"], str) else {**item, "kind": str(item["kind"])})
     return found
 
 
@@ -169,9 +170,11 @@ def find_roots(side: Side, named: tuple[str, ...]) -> list[tuple[str, Manifest]]
     """
     tree = side.tree
     found = _declared(tree, named or _candidates(tree))
-    _find_home(side, [item for _, item in found])
+    known = [(file, well_formed(item)[0]) for file, item in found]
+    _find_home(side, [item for _, item in known])
     if not named:
-        found = _uppermost(side, found)
+        uppermost = _uppermost(side, known)
+        found = [pair for pair, clean in zip(found, known, strict=True) if clean in uppermost]
     side.root_files = {file for file, _ in found}
     return found
 

@@ -21,6 +21,7 @@ from homelab_mlops.gitops.argo_cd.applications import (
     source_folders,
 )
 from homelab_mlops.gitops.argo_cd.applicationsets import UnknownGeneratorError, files_read, generated
+from homelab_mlops.gitops.argo_cd.forms import well_formed
 from homelab_mlops.gitops.argo_cd.rendering import declare, local_documents, render_source
 from homelab_mlops.gitops.argo_cd.trees import Tree
 from homelab_mlops.manifests.objects import Manifest, get
@@ -33,6 +34,13 @@ class _Met(NamedTuple):
     manifest: Manifest
     file: str
     generator: str = ""
+    wrong: str = ""
+
+
+def _met(side: int, manifest: Manifest, file: str, generator: str = "") -> _Met:
+    """What was met, without the fields that have another form than Argo CD's."""
+    found, wrong = well_formed(manifest)
+    return _Met(side, found, file, generator, wrong)
 
 
 def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[Side, Side]:
@@ -53,7 +61,7 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
     _ = base.folder, head.folder  # the files are written before threads ask for them
     waiting = []
     for index, side in enumerate(sides):
-        waiting += [_Met(index, item, file) for file, item in find_roots(side, roots)]
+        waiting += [_met(index, item, file) for file, item in find_roots(side, roots)]
     if all(met.manifest["kind"] == "AppProject" for met in waiting):
         raise RepositoryError(
             f"no Application is declared at {base.label} or {head.label}",
@@ -95,6 +103,8 @@ def _declare(sides: tuple[Side, Side], waiting: Iterable[_Met], clusters: list[s
             continue
         source = Source(met.manifest, key, generator=met.generator)
         declare(side, source)
+        if met.wrong:
+            source.unrendered, source.is_broken, source.inputs = met.wrong, True, ""
         side.sources[key] = source
         found.append((met.side, source, met.file))
     return found
@@ -103,6 +113,8 @@ def _declare(sides: tuple[Side, Side], waiting: Iterable[_Met], clusters: list[s
 def _expanded(side: Side, met: _Met) -> list[_Met]:
     name = str(met.manifest["metadata"]["name"])
     try:
+        if met.wrong:
+            raise UnknownGeneratorError(met.wrong)
         applications = generated(met.manifest, side.tree, side.is_here)
     except UnknownGeneratorError as error:
         template = get(met.manifest, "spec", "template") or {}
@@ -110,7 +122,7 @@ def _expanded(side: Side, met: _Met) -> list[_Met]:
         return []
     side.root_files |= files_read(get(met.manifest, "spec", "generators"), side.tree)
     named = [item for item in applications if get(item, "metadata", "name")]
-    return [_Met(met.side, item, met.file, name) for item in named]
+    return [_met(met.side, item, met.file, name) for item in named]
 
 
 def _to_render(sides: tuple[Side, Side], new: _New) -> list[Source]:
@@ -136,7 +148,7 @@ def _share(sides: tuple[Side, Side], new: _New) -> None:
 def _children(index: int, source: Source, file: str) -> list[_Met]:
     """The Applications, ApplicationSets and AppProjects that an Application renders."""
     return [
-        _Met(index, item, file)
+        _met(index, item, file)
         for text in source.documents
         if "argoproj.io/" in text
         for item in load(text)

@@ -182,7 +182,8 @@ def sync_weakened(review: Review) -> Said:
     for change in review.of("Application"):
         if change.action == "removed":
             continue
-        old, new = ((get(side, "spec", "syncPolicy") or {}) for side in (change.old, change.new))
+        policies = [get(side, "spec", "syncPolicy") for side in (change.old, change.new)]
+        old, new = (policy if isinstance(policy, dict) else {} for policy in policies)
         options, before = set(strings(new.get("syncOptions"))), set(strings(old.get("syncOptions")))
         for option in _WEAKENING:
             if option in options and option not in before:
@@ -212,12 +213,12 @@ def sync_weakened(review: Review) -> Said:
             )
     for change in review.changes:
         if change.action in ("added", "changed") and change.id.kind != "Application":
-            new = sync_options(change.new) - sync_options(change.old)
+            added = sync_options(change.new) - sync_options(change.old)
             for option in sorted(
-                new & {"Validate=false", "Replace=true", "Force=true", "SkipDryRunOnMissingResource=true"}
+                added & {"Validate=false", "Replace=true", "Force=true", "SkipDryRunOnMissingResource=true"}
             ):
                 yield str(change.id), option
-            if "Prune=false" in new and change.id.kind not in DATA:
+            if "Prune=false" in added and change.id.kind not in DATA:
                 yield str(change.id), "Prune=false: it stays in the cluster when it leaves git"
             compare = str(get(change.new, "metadata", "annotations", "argocd.argoproj.io/compare-options") or "")
             if "IgnoreExtraneous" in compare and "IgnoreExtraneous" not in str(

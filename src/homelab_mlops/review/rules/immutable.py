@@ -91,8 +91,9 @@ def _may_not_change(change: Change, path: tuple[str, ...]) -> bool:
 )
 def selector_without_pods(review: Review) -> Said:
     for change in review.of("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"):
-        wanted = get(change.new, "spec", "selector", "matchLabels") or {}
-        labels = get(change.new, "spec", "template", "metadata", "labels") or {}
-        missing = [f"{key}={value}" for key, value in wanted.items() if labels.get(key) != value]
+        wanted = get(change.new, "spec", "selector", "matchLabels")
+        labels = get(change.new, "spec", "template", "metadata", "labels")
+        pairs = wanted.items() if isinstance(wanted, dict) else ()
+        missing = [f"{key}={value}" for key, value in pairs if get(labels, key) != value]
         if missing and change.new:
             yield str(change.id), f"its pods do not have the label {', '.join(missing)} that it selects"

@@ -1,0 +1,101 @@
+"""An object with a field of another form than Kubernetes' or Argo CD's is reported, and ends no review."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from homelab_mlops.cli import app
+from tests.conftest import ROOT
+from tests.unit.review.repository import REVIEWS, commit, git, repository
+
+FIELDS = [
+    ("spec", "x"),
+    ("spec.selector", ["x"]),
+    ("spec.strategy", {"rollingUpdate": ["x"]}),
+    ("spec.template", 1),
+    ("spec.template.metadata.labels", 1),
+    ("spec.template.spec", ["x"]),
+    ("spec.template.spec.containers", "x"),
+    ("spec.template.spec.containers", [["x"]]),
+    ("spec.template.spec.volumes", [["x"]]),
+    ("metadata.labels", ["x"]),
+    ("metadata.annotations", "x"),
+]
+ORIGINS: list[tuple[str, Any]] = [
+    ("spec", "x"),
+    ("spec.source", "x"),
+    ("spec.sources", ["x"]),
+    ("spec.destination", "x"),
+    ("spec.syncPolicy", "x"),
+    ("spec.source.kustomize", True),
+    ("spec.source.kustomize", {"images": "x"}),
+    ("spec.source.helm", {"parameters": ["x"]}),
+    ("spec.source.directory", "x"),
+    ("metadata.finalizers", "x"),
+]
+
+
+def put(manifest: dict[str, Any], where: str, value: Any) -> str:
+    *parents, last = where.split(".")
+    node = manifest
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    return yaml.safe_dump(manifest)
+
+
+def flags() -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["diff", "HEAD", "--output", "json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.fixture
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose Application applies plain files, which no program looks at before."""
+    root = tmp_path / "plain"
+    shutil.copytree(REVIEWS / "shapes/apps-of-apps", root)
+    (root / ".gitignore").write_text(".tools\n")
+    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.mark.parametrize(("where", "value"), FIELDS, ids=str)
+def test_an_object(where: str, value: Any, plain: Path) -> None:
+    web = yaml.safe_load((plain / "workloads/web/web.yaml").read_text())
+    (plain / "workloads/plain/web.yaml").write_text(yaml.safe_dump(web))
+    commit(plain, "before")
+    (plain / "workloads/plain/web.yaml").write_text(put(web, where, value))
+    items = [item["object"] for group in flags()["applications"] for item in group["items"]]
+    assert items == ["Deployment plain/web"]
+
+
+@pytest.mark.parametrize(("where", "value"), ORIGINS, ids=str)
+def test_an_application(where: str, value: Any, plain: Path) -> None:
+    commit(plain, "before")
+    file = plain / "argocd/more/plain.yaml"
+    file.write_text(put(yaml.safe_load(file.read_text()), where, value))
+    found = {(flag["rule"], flag["where"]) for flag in flags()["flags"]}
+    assert ("does-not-build", "Application plain") in found
+
+
+def test_a_rule_that_ends_early_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = repository(tmp_path / "clone")
+    (root / ".gitignore").write_text(".tools\n")
+    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
+    network = root / "base/store/network.yaml"
+    commit(root, "before")
+    (policy,) = yaml.safe_load_all(network.read_text())
+    network.write_text(put(policy, "spec.ingress", ["x"]))
+    monkeypatch.chdir(root)
+    assert [flag["where"] for flag in flags()["flags"] if flag["rule"].startswith("network")] == ["this rule"]
