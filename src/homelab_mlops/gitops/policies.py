@@ -66,7 +66,16 @@ def policy(function: Policy) -> Policy:
 
 def violations(repository: Repository) -> list[Violation]:
     """Every violation, policy by policy."""
-    return [Violation(name, where, what) for name, function in POLICIES.items() for where, what in function(repository)]
+    return [item for name, function in POLICIES.items() for item in _found(name, function, repository)]
+
+
+def _found(name: str, function: Policy, repository: Repository) -> Iterator[Violation]:
+    try:
+        for where, what in function(repository):
+            yield Violation(name, where, what)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # A manifest that is no manifest ends this policy, and fails the check.
+        yield Violation(name, "this policy", f"it ended early, at a field that is missing or of another form: {error}")
 
 
 def containers(repository: Repository) -> Iterator[tuple[str, Container]]:

@@ -14,7 +14,8 @@ import yaml
 
 from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops import tools
-from homelab_mlops.manifests.objects import Manifest
+from homelab_mlops.gitops.argo_cd.forms import well_formed
+from homelab_mlops.manifests.objects import Manifest, get
 
 ARGO_CD = "argo-cd"
 """The Application of Argo CD itself, which upstream writes."""
@@ -41,15 +42,16 @@ def applications(root: Path) -> list[Manifest]:
     """The Applications that the repository declares: the root first, then those of ``apps/`` in the order of files.
 
     Raises:
-        RepositoryError: there is none.
+        RepositoryError: there is none, or one has a field of another form than Argo CD's.
     """
-    found = [
-        manifest
-        for path in [root / ROOT_APPLICATION, *sorted((root / "apps").glob("*.yaml"))]
-        if path.is_file()
-        for manifest in read_yaml(path)
-        if manifest.get("kind") == "Application"
-    ]
+    found = []
+    for path in [root / ROOT_APPLICATION, *sorted((root / "apps").glob("*.yaml"))]:
+        for manifest in read_yaml(path) if path.is_file() else []:
+            if manifest.get("kind") == "Application":
+                _, wrong = well_formed(manifest)
+                if wrong or not get(manifest, "metadata", "name"):
+                    raise RepositoryError(wrong or "an Application has no metadata.name", where=str(path))
+                found.append(manifest)
     if not found:
         raise RepositoryError("no Application is declared", where=str(root / "apps"), fix="run inside the repository")
     return found
@@ -188,8 +190,9 @@ def _kustomize(folder: Path, *arguments: str) -> str:
 
 
 def _resources(folder: Path) -> list[str]:
-    (kustomization,) = read_yaml(folder / "kustomization.yaml")
-    return [str(item) for item in kustomization.get("resources", [])]
+    file = folder / "kustomization.yaml"
+    contents = read_yaml(file) if file.is_file() else []
+    return [str(item) for content in contents for item in content.get("resources") or []]
 
 
 class _Loader(yaml.CSafeLoader):
