@@ -109,8 +109,8 @@ _PLACES = (
     ),
     re.compile(r"--from-literal[=\s]+[\"']?[\w.-]+=(?P<value>[^\s\"']+)"),
     re.compile(r"^[^\s:]+:(?:\d+|\*):[^\s:]+:[^\s:]+:(?P<value>\S+)$", re.MULTILINE),
-    re.compile(r"\b(?:bearer|apikey)\s+(?P<value>(?=\S*[\d_=.+/A-Z-])[\w.~+/=-]{6,})", re.IGNORECASE),
-    re.compile(r"\b(?:basic|authorization:\s*\w+)\s+(?P<value>(?=[^\s\"']*[\d=A-Z])[\w.~+/=-]{8,})", re.IGNORECASE),
+    re.compile(r"\b(?i:bearer|apikey)\s+(?P<value>(?=\S*[\d_=.+/A-Z-])[\w.~+/=-]{6,})"),
+    re.compile(r"\b(?i:basic|authorization:\s*\w+)\s+(?P<value>(?=[^\s\"']*[\d=A-Z])[\w.~+/=-]{8,})"),
     re.compile(r"(?<![\w-])(?:-u|--user|--proxy-user)[\s=]+[\"']?[^\s:\"']+:(?P<value>[^\s\"']+)"),
     re.compile(r"\b(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)\b[^;|&\n]*?\s-p(?P<value>[^\s;|&\"']+)"),
     re.compile(
@@ -163,6 +163,9 @@ _LINE = re.compile(
 _OPENER = re.compile(r"^\s*(?:-\s+)?[\"']?(?P<name>[A-Za-z_][\w.-]*)[\"']?\s*:\s*(?:#.*)?$")
 _ITEM = re.compile(r"^(?P<start>\s*(?:-\s+)?(?:[\"']?(?P<name>[A-Za-z_][\w.-]*)[\"']?\s*:\s+)?)(?P<value>[^\s#].*)$")
 _MANY = ("credentials", "passwords", "secrets", "tokens")
+_CALL = re.compile(r"[A-Za-z_]+(\.[A-Za-z_]+)+[(\[].*[)\]]\s*(#.*)?$")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+$")
+_NUMBER_FIRST = re.compile(r"\d{1,6},\s*[\"']")
 _MARKS = re.compile(r"^(?:[&!]\S+\s+)+")
 _BLOCK = re.compile(r"^[|>][+-]?\d?\s*(#.*)?$")
 
@@ -269,9 +272,11 @@ def _mask_lines(lines: list[str]) -> list[str]:
         opener = _OPENER.match(line)
         if match and is_secret_name(match["name"]):
             value = _MARKS.sub("", match["value"])
-            if _BLOCK.match(value):
+            if _is_code(value):
+                pass
+            elif _BLOCK.match(value):
                 block = _Block(match["name"], indent, is_text=True)
-            elif value and not _is_inner(value) and _is_hidden(match["name"], value):
+            elif value and not _is_inner(value) and not _NUMBER_FIRST.match(value) and _is_hidden(match["name"], value):
                 ending = "," if value.endswith(",") else ""
                 line = f"{match['start']}{HIDDEN}{ending}"
                 quote = value[0] if value[0] in "\"'" and value.count(value[0]) == 1 else ""
@@ -279,6 +284,12 @@ def _mask_lines(lines: list[str]) -> list[str]:
             block = _Block(opener["name"], indent, is_text=False)
         found.append(line)
     return found
+
+
+def _is_code(value: str) -> bool:
+    """Whether a value is a call that takes the credential from elsewhere; only a variable or a prompt is in quotes."""
+    quoted = re.findall(r"[\"']([^\"']*)[\"']", value)
+    return _CALL.match(value) is not None and all(text.endswith(" ") or _VARIABLE.match(text) for text in quoted)
 
 
 def _is_inner(value: str) -> bool:
@@ -323,6 +334,8 @@ def _without_value(match: re.Match[str]) -> str:
 
 def _hide_named(match: re.Match[str]) -> str:
     if HIDDEN in match["value"] or not _is_hidden(match["name"], match["value"]):
+        return match[0]
+    if _is_code(match.string[match.start("value") :]):
         return match[0]
     return _without_value(match)
 
