@@ -223,8 +223,10 @@ def _with_options(tree: Tree, source: Source, origin: dict[str, Any], path: str,
         RepositoryError: the folder has no kustomization that can be changed.
         ToolError: kustomize refuses an option, as it refuses it to Argo CD.
     """
-    options = origin["kustomize"]
+    options = dict(origin["kustomize"])
     copy, file = _copied(tree, path, name)
+    if options.get("ignoreMissingComponents"):
+        options["components"] = [item for item in options.get("components") or [] if (copy / str(item)).is_dir()]
     for arguments in _edits(options, lambda text: substituted(source, origin, str(text))):
         render.edit(copy, *arguments)
     if options.get("patches"):
