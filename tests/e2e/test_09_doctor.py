@@ -941,8 +941,8 @@ def test_a_healthy_platform_is_never_found_fault_with(processes: int, lab: Lab, 
     beside = f"beside {processes} processes that use a core each"
     took(f"the slowest of {HEALTHY_RUNS} runs of the doctor on the healthy platform, {beside}", slowest)
     noted(f"of {HEALTHY_RUNS} runs there was no time for all checks, {beside}, in", str(incomplete))
-    assert slowest < HEALTHY_SECONDS
-    assert processes or not incomplete
+    # Beside other processes the time is a figure: how much else the machine has to do, a test does not know.
+    assert processes or (slowest < HEALTHY_SECONDS and not incomplete)
 
 
 def nodes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
