@@ -18,8 +18,8 @@ MISSING = frozenset(
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 # The way in which programs write numbers: 007, +49 and 1_000 are names.
-_PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
-_TRUTHS = {"true": "1", "false": "0"}
+PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
+TRUTHS = {"true": "1", "false": "0"}
 
 
 def is_missing(text: str, missing: frozenset[str] = MISSING) -> bool:
@@ -67,7 +67,7 @@ def boolean(text: str) -> float:
     Raises:
         ValueError: the text is neither.
     """
-    word = _TRUTHS.get(text.strip().lower(), text.strip())
+    word = TRUTHS.get(text.strip().lower(), text.strip())
     value = float(word) if _NUMBER.fullmatch(word) else math.nan
     if value not in (0.0, 1.0):
         raise ValueError(f"{text!r} is neither true nor false")
@@ -82,11 +82,11 @@ def spelled(text: str) -> str:
     text = text.strip()
     if text.isdigit():
         return text
-    if _PLAIN.fullmatch(text):
+    if PLAIN.fullmatch(text):
         exact = Decimal(text).normalize()
         return "0" if exact == 0 else f"{exact:f}"
     lower = text.lower()
-    return lower if lower in _TRUTHS else text
+    return lower if lower in TRUTHS else text
 
 
 def text_of(value: object) -> str:
@@ -109,7 +109,7 @@ class Names:
         for name in self.names:
             self._found.setdefault(spelled(name), name)
         known = dict(self._found)
-        for word, digit in _TRUTHS.items():
+        for word, digit in TRUTHS.items():
             for one, other in ((word, digit), (digit, word)):
                 if one not in known and other in known:
                     self._found[one] = known[other]

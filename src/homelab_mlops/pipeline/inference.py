@@ -34,7 +34,7 @@ EXAMPLES = 3
 MOST_LABELS = 0.5
 # A smaller share of texts among the numbers of a target are no labels, but faults.
 FAULTS = 0.05
-TRUTHS = {"true", "false", "1", "0"}
+TRUTHS = {*values.TRUTHS, *values.TRUTHS.values()}
 _CLOCK = r"^\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*$"
 
 

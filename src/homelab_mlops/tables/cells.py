@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from homelab_mlops.model import values
 from homelab_mlops.tables.arrays import is_all
 from homelab_mlops.tables.columns import Declared, cleaned
 from homelab_mlops.tables.spelling import Spelling
 
-_TRUTH = r"^(?i:true|false)$"
-# As `values.spelled`: 007 and +49 are names.
-_INTEGER = r"^-?(0|[1-9]\d*)$"
-_NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,2})?$"
+_TRUTH = rf"^(?i:{'|'.join(values.TRUTHS)})$"
+_NUMBER = rf"^(?:{values.PLAIN.pattern})$"
+_WHOLE = r"^-?\d+$"
 
 
 def with_types(table: pa.Table, columns: Iterable[Declared], spelling: Spelling) -> pa.Table:
@@ -34,9 +34,10 @@ def with_types(table: pa.Table, columns: Iterable[Declared], spelling: Spelling)
 def _typed(column: pa.ChunkedArray, *, number_only: bool) -> pa.ChunkedArray | None:
     if is_all(pc.match_substring_regex(column, _TRUTH)):
         return pc.equal(pc.utf8_lower(column), "true")
+    if not is_all(pc.match_substring_regex(column, _NUMBER)):
+        return None
     try:
-        if not number_only and is_all(pc.match_substring_regex(column, _INTEGER)):
-            return column.cast(pa.int64())
-        return column.cast(pa.float64()) if is_all(pc.match_substring_regex(column, _NUMBER)) else None
+        is_whole = not number_only and is_all(pc.match_substring_regex(column, _WHOLE))
+        return column.cast(pa.int64() if is_whole else pa.float64())
     except pa.ArrowInvalid:  # an integer of more than 64 bits stays as it is written
         return None

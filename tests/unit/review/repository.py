@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+from homelab_mlops.cli import app
 from homelab_mlops.review.report import Report, review
 from homelab_mlops.review.run import sides
-from tests.conftest import FIXTURES
+from tests.conftest import FIXTURES, ROOT
 
 REVIEWS = FIXTURES / "reviews"
 
@@ -31,6 +35,28 @@ def repository(root: Path) -> Path:
     shutil.copytree(REVIEWS / "base", root)
     git(root, "init", "--quiet", "--initial-branch", "main")
     return root
+
+
+def link_programs(root: Path) -> None:
+    """The repository finds the programs that the checks call, and does not track them."""
+    (root / ".gitignore").write_text(".tools\n")
+    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
+
+
+def of_shape(root: Path, shape: str) -> Path:
+    """A repository of somebody else's shape, which has the programs here, not committed yet."""
+    shutil.copytree(REVIEWS / "shapes" / shape, root)
+    link_programs(root)
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    return root
+
+
+def diffed() -> dict[str, Any]:
+    """What `homelab diff HEAD` reports, in the current folder."""
+    result = CliRunner().invoke(app, ["diff", "HEAD", "--output", "json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
 
 
 def edit(root: Path, edits: dict[str, Any]) -> None:

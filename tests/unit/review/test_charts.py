@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from homelab_mlops.cli import app
-from tests.conftest import ROOT
-from tests.unit.review.repository import REVIEWS, commit, edit, git
+from tests.unit.review.repository import commit, diffed, edit, of_shape
 
 pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not here")
 
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = tmp_path / "charts"
-    shutil.copytree(REVIEWS / "shapes/charts", root)
-    (root / ".gitignore").write_text(".tools\n")
-    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
-    git(root, "init", "--quiet", "--initial-branch", "main")
+    root = of_shape(tmp_path / "charts", "charts")
     commit(root, "before")
     monkeypatch.chdir(root)
     return root
-
-
-def review() -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["diff", "HEAD", "--output", "json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 @pytest.mark.parametrize(
@@ -48,7 +32,7 @@ def review() -> dict[str, Any]:
 )
 def test_a_version_that_another_chart_has(file: str, old: str, new: str, rule: str | None, tree: Path) -> None:
     edit(tree, {"replace": {file: {old: new}}})
-    found = review()
+    found = diffed()
     assert {flag["rule"] for flag in found["flags"]} == ({rule} if rule else set())
     assert found["applications"] == []
 
@@ -57,7 +41,7 @@ def test_a_packed_copy_comes_first(tree: Path) -> None:
     shutil.copytree(tree / "common", tree / "chart/charts/common")
     commit(tree, "packed")
     edit(tree, {"replace": {"common/templates/map.yaml": {"name: common": "name: beside"}}})
-    assert review()["applications"] == []
+    assert diffed()["applications"] == []
     edit(tree, {"replace": {"chart/charts/common/templates/map.yaml": {"name: common": "name: packed"}}})
-    names = {item["object"] for group in review()["applications"] for item in group["items"]}
+    names = {item["object"] for group in diffed()["applications"] for item in group["items"]}
     assert {"ConfigMap shop/packed", "ConfigMap stock/packed"} <= names

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from homelab_mlops.cli import app
-from tests.conftest import ROOT
-from tests.unit.review.repository import REVIEWS, commit, git
+from tests.unit.review.repository import REVIEWS, commit, diffed, of_shape
 
 SET = "sets/folders.yaml"
 KEEPING = "  syncPolicy:\n    preserveResourcesOnDeletion: true\n  template:"
@@ -22,11 +17,7 @@ GOES = "prune-application ApplicationSet argocd/folders"
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = tmp_path / "sets"
-    shutil.copytree(REVIEWS / "shapes/sets", root)
-    (root / ".gitignore").write_text(".tools\n")
-    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
-    git(root, "init", "--quiet", "--initial-branch", "main")
+    root = of_shape(tmp_path / "sets", "sets")
     monkeypatch.chdir(root)
     return root
 
@@ -45,9 +36,7 @@ def reported(root: Path, before: Callable[[str], str], after: Callable[[str], st
     (root / SET).write_text(text)
     commit(root, "before")
     (root / SET).write_text(after(text))
-    result = CliRunner().invoke(app, ["diff", "HEAD", "--output", "json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
+    found = diffed()
     flags = {f"{flag['rule']} {flag['where']}" for flag in found["flags"]}
     return flags, {f"{item['action']} {item['object']}" for group in found["applications"] for item in group["items"]}
 

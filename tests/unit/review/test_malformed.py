@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from homelab_mlops.cli import app
-from tests.conftest import ROOT
-from tests.unit.review.repository import REVIEWS, commit, git, repository
+from tests.unit.review.repository import commit, diffed, link_programs, of_shape, repository
 
 FIELDS = [
     ("spec", "x"),
@@ -51,21 +46,10 @@ def put(manifest: dict[str, Any], where: str, value: Any) -> str:
     return yaml.safe_dump(manifest)
 
 
-def flags() -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["diff", "HEAD", "--output", "json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
-
-
 @pytest.fixture
 def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose Application applies plain files, which no program looks at before."""
-    root = tmp_path / "plain"
-    shutil.copytree(REVIEWS / "shapes/apps-of-apps", root)
-    (root / ".gitignore").write_text(".tools\n")
-    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
-    git(root, "init", "--quiet", "--initial-branch", "main")
+    root = of_shape(tmp_path / "plain", "apps-of-apps")
     monkeypatch.chdir(root)
     return root
 
@@ -76,7 +60,7 @@ def test_an_object(where: str, value: Any, plain: Path) -> None:
     (plain / "workloads/plain/web.yaml").write_text(yaml.safe_dump(web))
     commit(plain, "before")
     (plain / "workloads/plain/web.yaml").write_text(put(web, where, value))
-    items = [item["object"] for group in flags()["applications"] for item in group["items"]]
+    items = [item["object"] for group in diffed()["applications"] for item in group["items"]]
     assert items == ["Deployment plain/web"]
 
 
@@ -85,17 +69,16 @@ def test_an_application(where: str, value: Any, plain: Path) -> None:
     commit(plain, "before")
     file = plain / "argocd/more/plain.yaml"
     file.write_text(put(yaml.safe_load(file.read_text()), where, value))
-    found = {(flag["rule"], flag["where"]) for flag in flags()["flags"]}
+    found = {(flag["rule"], flag["where"]) for flag in diffed()["flags"]}
     assert ("does-not-build", "Application plain") in found
 
 
 def test_a_rule_that_ends_early_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = repository(tmp_path / "clone")
-    (root / ".gitignore").write_text(".tools\n")
-    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
+    link_programs(root)
     network = root / "base/store/network.yaml"
     commit(root, "before")
     (policy,) = yaml.safe_load_all(network.read_text())
     network.write_text(put(policy, "spec.ingress", ["x"]))
     monkeypatch.chdir(root)
-    assert [flag["where"] for flag in flags()["flags"] if flag["rule"].startswith("network")] == ["this rule"]
+    assert [flag["where"] for flag in diffed()["flags"] if flag["rule"].startswith("network")] == ["this rule"]

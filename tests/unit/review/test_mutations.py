@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections.abc import Iterator
@@ -11,14 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from homelab_mlops.cli import app
 from homelab_mlops.gitops.render import render_all
 from homelab_mlops.manifests.objects import Manifest, identity
 from homelab_mlops.review.normalise import HASHED
 from tests.conftest import FIXTURES, ROOT
-from tests.unit.review.repository import commit, git
+from tests.unit.review.repository import commit, diffed, git, link_programs
 from tests.unit.review.rewrites import as_text, mutate, neutral
 
 SEEDS = range(20)
@@ -46,8 +43,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, objects: Objects) -> Path:
     root = tmp_path_factory.mktemp("mutations") / "clone"
     shutil.copytree(FIXTURES / "reviews/base/clusters", root / "clusters")
     (root / "apps").mkdir()
-    (root / ".gitignore").write_text(".tools\n")
-    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
+    link_programs(root)
     application = yaml.safe_load((FIXTURES / "reviews/base/apps/store.yaml").read_text())
     application["spec"]["source"]["path"] = "platform"
     (root / "apps/platform.yaml").write_text(yaml.safe_dump(application))
@@ -84,10 +80,7 @@ def write(root: Path, texts: dict[str, str], rng: random.Random) -> None:
 
 
 def reported() -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["diff", "HEAD", "--output", "json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return {item["object"]: item for group in found["applications"] for item in group["items"]}
+    return {item["object"]: item for group in diffed()["applications"] for item in group["items"]}
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -11,7 +11,7 @@ from pathlib import Path
 from homelab_mlops.review.rules.table import RULES, SUBJECTS
 from tests.conftest import ROOT, clean_environment
 from tests.unit.review.document import DOCUMENT, with_tables
-from tests.unit.review.repository import commit, repository
+from tests.unit.review.repository import commit, link_programs, repository
 
 PACKAGE = ROOT / "src/homelab_mlops"
 ONE_MORE = """
@@ -52,8 +52,7 @@ def test_one_more_rule_is_one_function_and_a_line_that_make_docs_writes(tmp_path
     with (tmp_path / "src/homelab_mlops/review/rules/data.py").open("a") as file:
         file.write(ONE_MORE)
     root = repository(tmp_path / "clone")
-    (root / ".gitignore").write_text(".tools\n")
-    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
+    link_programs(root)
     commit(root, "The tree before")
     (root / "base/store/new.yaml").write_text(NEW)
     kustomization = root / "base/store/kustomization.yaml"

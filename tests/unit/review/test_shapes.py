@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from homelab_mlops.cli import app
-from tests.conftest import ROOT
 from tests.unit.review.oracle import FAILED, built
-from tests.unit.review.repository import REVIEWS, commit, git
+from tests.unit.review.repository import REVIEWS, commit, diffed, git, of_shape
 
 # A folder for each shape: apps of apps, sets over folders, several clusters with bases, charts with values elsewhere.
 SHAPES = sorted(path.name for path in (REVIEWS / "shapes").iterdir() if path.is_dir())
@@ -26,11 +21,7 @@ EDITS = int(os.environ.get("EDITS", "25"))
 
 @pytest.fixture(scope="module", params=SHAPES)
 def shape(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("shapes") / str(request.param)
-    shutil.copytree(REVIEWS / "shapes" / request.param, root)
-    (root / ".gitignore").write_text(".tools\n")
-    (root / ".tools").symlink_to((ROOT / ".tools").resolve())
-    git(root, "init", "--quiet", "--initial-branch", "main")
+    root = of_shape(tmp_path_factory.mktemp("shapes") / str(request.param), request.param)
     commit(root, "The tree before")
     return root
 
@@ -45,13 +36,6 @@ def tree(shape: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def restore(root: Path) -> None:
     git(root, "checkout", "--quiet", "--", ".")
     git(root, "clean", "--quiet", "-d", "--force")
-
-
-def review() -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["diff", "HEAD", "--output", "json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 def edited(file: Path, rng: random.Random) -> str:
@@ -72,7 +56,7 @@ def edited(file: Path, rng: random.Random) -> str:
 def test_every_application_is_found(tree: Path) -> None:
     expected = (REVIEWS / "shapes" / f"{tree.name}.txt").read_text().split()
     (tree / "more.yaml").write_text("a: b\n")
-    found = review()
+    found = diffed()
     assert re.search(r"of (\d+) applications", found["summary"]), found["summary"]
     assert f"of {len(expected)} applications" in found["summary"]
 
@@ -89,7 +73,7 @@ def test_every_edit_is_reported_or_flagged(tree: Path) -> None:
     for _ in range(EDITS):
         file = rng.choice(files)
         what = edited(file, rng)
-        found = review()
+        found = diffed()
         # Silence is right where plain kustomize and helm build the same, as of a value that another one overrides.
         if not found["applications"] and not found["flags"] and built(tree, lines) != before:
             unsaid.append((str(file.relative_to(tree)), what))

@@ -40,6 +40,14 @@ def unseal(text: str, *, namespace: str, name: str, private: rsa.RSAPrivateKey) 
     return unseal_labelled(text, strict_label(namespace, name), private)
 
 
+def try_unseal(text: str, label: bytes, private: rsa.RSAPrivateKey) -> bytes | None:
+    """The value as `unseal_labelled` returns it; None where it refuses."""
+    try:
+        return unseal_labelled(text, label, private)
+    except RepositoryError:
+        return None
+
+
 def unseal_labelled(text: str, label: bytes, private: rsa.RSAPrivateKey) -> bytes:
     """The value that ``text`` holds under a label.
 

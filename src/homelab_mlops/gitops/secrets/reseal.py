@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.secrets.encrypt import seal_labelled, unseal_labelled
+from homelab_mlops.gitops.secrets.encrypt import seal_labelled, try_unseal
 from homelab_mlops.gitops.secrets.sealing_key import SealingKey, kept_keys, new_sealing_key, try_private
 from homelab_mlops.gitops.secrets.table import REFERENCE, Sealed, SecretTable, Values
 from homelab_mlops.gitops.secrets.unseal import label_of
@@ -35,7 +33,7 @@ def key_that_opens(root: Path, table: SecretTable) -> Path | None:
         for text, label in _values(document, spec.namespace)
     ]
     keys = {path: private for path in kept_keys() if (private := try_private(path)) is not None}
-    opened = {path: sum(_opens(*value, private) for value in texts) for path, private in keys.items()}
+    opened = {path: sum(try_unseal(*value, private) is not None for value in texts) for path, private in keys.items()}
     best = max(opened, key=lambda path: opened[path], default=None)
     return best if best is not None and opened[best] else None
 
@@ -112,16 +110,6 @@ def _values(document: dict[str, Any], namespace: str) -> Iterator[tuple[str, byt
 def _open(text: str, label: bytes, key: SealingKey) -> tuple[bytes | None, bool]:
     """The value, if a private key of this machine opens it, and whether that is the certificate's own."""
     for number, private in enumerate(key.privates()):
-        try:
-            return unseal_labelled(text, label, private), number == 0
-        except RepositoryError:
-            continue
+        if (value := try_unseal(text, label, private)) is not None:
+            return value, number == 0
     return None, False
-
-
-def _opens(text: str, label: bytes, private: RSAPrivateKey) -> bool:
-    try:
-        unseal_labelled(text, label, private)
-    except RepositoryError:
-        return False
-    return True

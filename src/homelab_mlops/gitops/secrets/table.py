@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops import names
-from homelab_mlops.gitops.secrets.encrypt import seal, strict_label, unseal, unseal_labelled
+from homelab_mlops.gitops.secrets.encrypt import seal, strict_label, try_unseal, unseal
 from homelab_mlops.gitops.secrets.sealing_key import SealingKey
 from homelab_mlops.gitops.secrets.unseal import label_of
 from homelab_mlops.gitops.settings import CLUSTER
@@ -448,26 +448,19 @@ def _read_back(value: str, text: str, key: str) -> str:
 
 def _opened(spec: SecretSpec, label: bytes, encrypted: dict[str, str], privates: list[rsa.RSAPrivateKey]) -> Sealed:
     strict = strict_label(spec.namespace, spec.name)
-    attempts = [(private, each) for private in privates for each in dict.fromkeys([strict, label])]
+    attempts = [(each, private) for private in privates for each in dict.fromkeys([strict, label])]
     sealed = Sealed({}, {}, {})
     for name, text in encrypted.items():
         found = next(
-            ((attempt, value) for attempt in attempts if (value := _value(str(text), *attempt)) is not None), None
+            ((attempt, value) for attempt in attempts if (value := try_unseal(str(text), *attempt)) is not None), None
         )
         if found is None:
             sealed.closed[name] = str(text)
             continue
         sealed.data[name] = as_text(found[1])
-        if found[0] == (privates[0], strict):
+        if found[0] == (strict, privates[0]):
             sealed.encrypted[name] = str(text)
     return sealed
-
-
-def _value(text: str, private: rsa.RSAPrivateKey, label: bytes) -> bytes | None:
-    try:
-        return unseal_labelled(text, label, private)
-    except RepositoryError:
-        return None
 
 
 def _random(alphabet: str, length: int) -> str:
