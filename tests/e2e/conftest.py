@@ -5,8 +5,9 @@ is another one; ``HOMELAB_E2E_DOMAIN`` and ``HOMELAB_E2E_INGRESS`` the domain of
 ingress controller; ``HOMELAB_E2E_ARGO_CD`` the release of Argo CD to pin, where that is not the tree's. Two shell
 commands say what only the owner of the machines can: ``HOMELAB_E2E_RESTART_NODE`` kills kubelet and containerd and
 starts them again, ``HOMELAB_E2E_NEW_CLUSTER`` replaces the cluster by an empty one. Pictures are left in
-``HOMELAB_E2E_PICTURES``. With ``HOMELAB_E2E_FORK``, a folder, a run goes on with the fork of an earlier one, and so
-with its cluster. The names of the tests that failed are written to the file ``HOMELAB_E2E_FAILED``.
+``HOMELAB_E2E_PICTURES``. The fork lies in the folder ``HOMELAB_E2E_FORK``, otherwise in ``.e2e``: the next run goes on
+with it, and so with its cluster. Its sealing key is there too, so a cluster is only as old as this folder. The names
+of the tests that failed are written to the file ``HOMELAB_E2E_FAILED``.
 """
 
 from __future__ import annotations
@@ -123,6 +124,16 @@ class Fork:
         self.homelab("init", "--yes", "--repository", self.repository, "--domain", self.domain, *pinned)
         self.push("Make it mine")
 
+    def go_on(self) -> None:
+        """Takes what the working tree has committed since, and makes the remote repository equal to this clone.
+
+        A test that was broken off may have left edits, and somebody may have pushed the working tree's own commit.
+        """
+        self.git("reset", "--quiet", "--hard")
+        self.git("clean", "--quiet", "--force", "-d")
+        self.git("pull", "--quiet", "--no-rebase", "--no-edit", str(ROOT), "HEAD")
+        self.git("push", "--quiet", "--force", self._push, "HEAD:refs/heads/main")
+
     def homelab(self, *arguments: str, timeout: float = 1800, expect: int | None = 0) -> str:
         """Runs the command line; returns what it printed, to standard output and then to standard error."""
         env = {**clean_environment(), "HOME": str(self.home), "XDG_CONFIG_HOME": ""}
@@ -144,7 +155,7 @@ class Fork:
             timeout=120,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
     def edit(self, file: str, old: str, new: str) -> None:
@@ -195,13 +206,10 @@ class Fork:
 
 
 @pytest.fixture(scope="session")
-def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
-    earlier = SETTINGS.get("HOMELAB_E2E_FORK")
-    fork = Fork(Path(earlier) if earlier else tmp_path_factory.mktemp("fork"))
+def fork() -> Fork:
+    fork = Fork(Path(setting("FORK", str(ROOT / ".e2e"))))
     if fork.root.is_dir():
-        # A test that was broken off may have left edits.
-        fork.git("reset", "--quiet", "--hard")
-        fork.git("clean", "--quiet", "--force", "-d")
+        fork.go_on()
         return fork
     try:
         fork.make()
@@ -220,14 +228,15 @@ def _no_edit_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         fork.git("reset", "--quiet", "--hard")
 
 
-@pytest.fixture(scope="session")
+# A file may replace the cluster, so that each asks anew what is there.
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """The cluster, asked again where its API server is coming up or has too much to do."""
     with Cluster(patience=900) as cluster:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def platform(fork: Fork, cluster: Cluster) -> Cluster:
     """A cluster with the platform on it; a file that runs first on an empty cluster brings it up."""
     if not applications(cluster):
@@ -237,7 +246,7 @@ def platform(fork: Fork, cluster: Cluster) -> Cluster:
     return cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def trained(fork: Fork, platform: Cluster) -> Cluster:
     """A cluster whose registry holds a version of churn."""
     if not versions(fork):

@@ -6,6 +6,8 @@ import re
 import subprocess
 import time
 
+import pytest
+
 from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.gitops.render import render_all
 from tests import readme
@@ -34,6 +36,7 @@ def test_an_empty_cluster_becomes_green(fork: Fork, cluster: Cluster) -> None:
     assert fork.homelab("status").count("Healthy") == len(applications(cluster))
 
 
+@pytest.mark.usefixtures("platform")
 def test_the_api_server_accepts_every_object_without_a_warning(fork: Fork) -> None:
     apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--filename=-"]
     for item in render_all(fork.root):
@@ -42,7 +45,8 @@ def test_the_api_server_accepts_every_object_without_a_warning(fork: Fork) -> No
         assert done.stdout.count("serverside-applied (server dry run)") == len(item.manifests) > 0
 
 
-def test_it_stays_green_for_three_reconciliations(fork: Fork, cluster: Cluster) -> None:
+def test_it_stays_green_for_three_reconciliations(fork: Fork, platform: Cluster) -> None:
+    cluster = platform
     commit = fork.git("rev-parse", "HEAD")
     before = applications(cluster)
     until = time.monotonic() + 3 * RECONCILIATION
@@ -52,7 +56,8 @@ def test_it_stays_green_for_three_reconciliations(fork: Fork, cluster: Cluster) 
     assert applications(cluster) == before
 
 
-def test_running_it_again_changes_nothing(fork: Fork, cluster: Cluster) -> None:
+def test_running_it_again_changes_nothing(fork: Fork, platform: Cluster) -> None:
+    cluster = platform
     generations = {pod["metadata"]["uid"] for pod in cluster.find("v1", "Pod", "argo-cd")}
     started = time.monotonic()
     printed = fork.homelab("bootstrap", "--yes", "--deadline", "900")

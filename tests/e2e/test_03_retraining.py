@@ -125,9 +125,11 @@ def test_the_run_is_in_mlflow(fork: Fork, retrained: dict[str, Any]) -> None:
     assert re.fullmatch("[0-9a-f]{64}", tags["homelab.data_sha256"]), tags
     assert "/training:" in tags["homelab.image"], tags
     assert name.startswith("churn-"), name
-    # Who leads, git says; until it names a version, each begins as a challenger.
+    # Who leads, git says: what the gate promotes begins as a challenger, and what it rejects has no alias.
+    promoted = [other["version"] for other, said in described if said["homelab.gate"] == "promote"]
+    assert tags["homelab.registered"] == ("challenger" if version["version"] in promoted else "none")
     challenger = fork.mlflow("registered-models/alias", name="churn", alias="challenger")["model_version"]
-    assert challenger["version"] == versions(fork)[-1]["version"]
+    assert challenger["version"] == promoted[-1]
     run = fork.mlflow("runs/get", run_id=version["run_id"])["run"]
     assert run["info"]["status"] == "FINISHED"
     assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:")
