@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from homelab_mlops.clients import git
 from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.cluster.branch import PushedBranch
 from homelab_mlops.cluster.pods import ARGO_CD_NAMESPACE
-from homelab_mlops.cluster.status import PlatformStatus, observe, table_of
+from homelab_mlops.cluster.status import PlatformStatus, observe, refresh, table_of
 from homelab_mlops.console import say, stderr, stdout
 from homelab_mlops.errors import ClusterError, RepositoryError
 from homelab_mlops.gitops.render import read_yaml, render
@@ -47,10 +48,10 @@ def bootstrap(context: str | None, *, key_file: Path | None, deadline: float, ye
         raise RepositoryError("the private sealing key is not on this machine", fix="name it with --key-file")
     if not everything_is_sealed(root, load_table(root)):
         raise RepositoryError("not every declared Secret is sealed", fix="homelab init, then commit and push")
-    revision = _pushed_revision(root, settings)
+    branch = _pushed_branch(root, settings)
     cluster = Cluster(context, patience=deadline)
     say(f"context {cluster.context}: {cluster.server}, Kubernetes {cluster.version}")
-    say(f"repository {settings.repository}, branch {settings.branch}, commit {revision[:8]}")
+    say(f"repository {settings.repository}, branch {branch.name}, commit {branch.commit[:8]}")
     if not yes:
         _confirm(cluster)
     started = time.monotonic()
@@ -61,7 +62,7 @@ def bootstrap(context: str | None, *, key_file: Path | None, deadline: float, ye
         for document in read_yaml(root / path):
             cluster.apply(document)
     say(f"root application: applied ({time.monotonic() - started:.0f} s)")
-    _wait_until_green(cluster, root, revision, until)
+    wait_until_green(cluster, root, branch, until)
     stdout().print(f"All applications are Synced and Healthy, after {time.monotonic() - started:.0f} s.")
 
 
@@ -75,20 +76,13 @@ def _confirm(cluster: Cluster) -> None:
     typer.confirm(f"Bootstrap the cluster of context {cluster.context}?", abort=True)
 
 
-def _pushed_revision(root: Path, settings: Settings) -> str:
-    """The commit that Argo CD will find."""
-    listed = git.run(root, "ls-remote", "--exit-code", settings.repository, f"refs/heads/{settings.branch}")
-    if listed.returncode:
-        raise RepositoryError(
-            f"the repository has no branch {settings.branch}, or cannot be read",
-            where=settings.repository,
-            fix="push first; `homelab init --repository … --branch …` corrects the address",
-        )
-    revision = listed.stdout.split()[0]
+def _pushed_branch(root: Path, settings: Settings) -> PushedBranch:
+    """The branch whose commit Argo CD will find."""
+    branch = PushedBranch(root, settings.repository, settings.branch)
     head = git.run(root, "rev-parse", "HEAD")
-    if not head.returncode and head.stdout.strip() != revision:
-        say(f"warning: your HEAD is {head.stdout[:8]}; the cluster follows what is pushed, {revision[:8]}")
-    return revision
+    if not head.returncode and head.stdout.strip() != branch.commit:
+        say(f"warning: your HEAD is {head.stdout[:8]}; the cluster follows what is pushed, {branch.commit[:8]}")
+    return branch
 
 
 def _apply_sealing_key(cluster: Cluster, key: SealingKey) -> None:
@@ -213,26 +207,42 @@ def _wait(until: float, what: str, waiting_for: Callable[[], list[str]]) -> None
     say(f"{what}: ready ({time.monotonic() - started:.0f} s)")
 
 
-def _wait_until_green(cluster: Cluster, root: Path, revision: str, until: float) -> None:
+def wait_until_green(cluster: Cluster, root: Path, branch: PushedBranch, until: float) -> None:
+    """Shows the applications until each that the clone ``root`` declares is green at the branch's commit.
+
+    Raises:
+        ClusterError: they are not, at the time ``until`` of the monotonic clock.
+    """
     expected = _expected_applications(root)
     console = stderr()
     if console.is_terminal:
         from rich.live import Live
 
         with Live(console=console, refresh_per_second=2) as live:
-            status = _follow(cluster, root, expected, revision, until, lambda status: live.update(table_of(status)))
+            status = _follow(cluster, root, expected, branch, until, lambda status: live.update(table_of(status)))
     else:
         printer = _LinePrinter()
-        status = _follow(cluster, root, expected, revision, until, printer)
-    missing = sorted(expected - {app.name for app in status.applications})
-    unfinished = [f"{app.name} is {app.sync} and {app.health}" for app in status.applications if not app.green]
-    if not _is_done(status, expected, revision):
-        waiting = [*unfinished, *(f"{name} does not exist" for name in missing)]
+        status = _follow(cluster, root, expected, branch, until, printer)
+    if not _is_done(status, expected, branch.commit):
+        waiting = _unfinished(status, expected, branch.commit)
         raise ClusterError(
             f"not all green within the deadline: {'; '.join(waiting) or 'pods are not ready'}",
             where=cluster.context,
             fix="`homelab status` says why; the same command runs again and repairs",
         )
+
+
+def _unfinished(status: PlatformStatus, expected: set[str], commit: str) -> list[str]:
+    missing = sorted(expected - {app.name for app in status.applications})
+    return [
+        *(f"{app.name} is {app.sync} and {app.health}" for app in status.applications if not app.green),
+        *(
+            f"{app.name} is at commit {app.revision[:8] or 'unknown'} and not at {commit[:8]}"
+            for app in status.applications
+            if app.green and app.name in expected and app.revision != commit
+        ),
+        *(f"{name} does not exist" for name in missing),
+    ]
 
 
 class _LinePrinter:
@@ -255,21 +265,25 @@ def _follow(
     cluster: Cluster,
     root: Path,
     expected: set[str],
-    revision: str,
+    branch: PushedBranch,
     until: float,
     report: Callable[[PlatformStatus], None],
 ) -> PlatformStatus:
     while True:
         status = observe(cluster, root)
         report(status)
-        if _is_done(status, expected, revision) or time.monotonic() > until:
+        if _is_done(status, expected, branch.commit) or time.monotonic() > until:
             return status
+        # Argo CD may have seen a push that was made meanwhile, and never goes back to the commit before it.
+        elsewhere = any(app.revision not in ("", branch.commit) for app in status.applications)
+        if elsewhere and branch.has_moved():
+            refresh(cluster)
         time.sleep(POLL)
 
 
-def _is_done(status: PlatformStatus, expected: set[str], revision: str) -> bool:
+def _is_done(status: PlatformStatus, expected: set[str], commit: str) -> bool:
     """Whether every expected application is green, at the pushed commit."""
-    current = {app.name for app in status.applications if app.revision == revision}
+    current = {app.name for app in status.applications if app.revision == commit}
     return status.green and expected <= current
 
 
