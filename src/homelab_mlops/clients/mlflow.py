@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from homelab_mlops.clients.patience import unresolved
 from homelab_mlops.errors import ClusterError, TrackingError
 
 if TYPE_CHECKING:
@@ -196,10 +197,14 @@ class ModelRegistry:
                 return self._client.get(path, params=content)
             return self._client.post(path, json=content)
         except httpx.HTTPError as error:
+            said, fix = str(error)[:200] or type(error).__name__, "wait for it, and look at `homelab status`"
+            if unresolved(error):
+                said = f"the name {urlsplit(self.uri).hostname} does not resolve: {said}"
+                fix = "check MLFLOW_TRACKING_URI"
             raise TrackingError(
-                f"MLflow cannot be reached: {str(error)[:200] or type(error).__name__}",
+                f"MLflow cannot be reached: {said}",
                 where=f"{self.uri}, for {where}",
-                fix="wait for it, and look at `homelab status`",
+                fix=fix,
                 transient=True,
             ) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -29,11 +30,15 @@ class UnknownKindError(NotYetError):
 
 
 class Patience:
-    """Waits for up to ``seconds`` over all calls together, and says once for each outage what it waits for."""
+    """Waits for up to ``seconds`` over all calls together, and says once for each outage what it waits for.
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    Args:
+        name_seconds: how long a call waits for a name server that has no answer, where that is less.
+    """
+
+    def __init__(self, seconds: float, name_seconds: float | None = None) -> None:
         self._until = time.monotonic() + seconds
+        self._name_seconds = name_seconds
 
     def call(self, attempt: Callable[[bool], Answer]) -> Answer:
         """What ``attempt`` returns; its argument is whether an earlier attempt failed, and may have had its effect.
@@ -48,11 +53,13 @@ class Patience:
                 answer = attempt(failed)
             except Exception as error:
                 reason = transient(error)
-                asked = _asked_for(error)
-                if reason is None or time.monotonic() + max(pause, asked) > self._until:
+                asked, until = _asked_for(error), self._until
+                if self._name_seconds is not None and unresolved(error):
+                    until = min(until, since + self._name_seconds)
+                if reason is None or time.monotonic() + max(pause, asked) > until:
                     raise
                 if not failed:
-                    say(f"waits for up to {self._until - since:.0f} s: {reason}")
+                    say(f"waits for up to {until - since:.0f} s: {reason}")
                     failed = True
                 time.sleep(max(pause, asked))
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -71,7 +78,9 @@ def transient(error: Exception) -> str | None:
         case NotYetError():
             return str(error)
         case HomelabError():
-            return error.what if error.transient else None
+            name = unresolved(error)
+            lasting = name is not None and name.errno != socket.EAI_AGAIN
+            return error.what if error.transient and not lasting else None
         case ApiException() if error.status in _TRANSIENT:
             return f"the API server answers {error.status}: {reason_of(error)}"
         case ApiException() if error.status:
@@ -80,6 +89,14 @@ def transient(error: Exception) -> str | None:
             said = reason_of(error)
             return None if any(words in said for words in _LASTING) else f"the API server does not answer: {said}"
     return None
+
+
+def unresolved(error: BaseException) -> socket.gaierror | None:
+    """What a name server said, where an error comes from a name that does not resolve."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, socket.gaierror):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def reason_of(error: Exception) -> str:

@@ -23,6 +23,8 @@ MODELS = "app.kubernetes.io/component=model"
 UNKNOWN = "unknown"
 # How many versions of each model are listed when all models are.
 NEWEST = 10
+# A commit without figures is better than a long wait for a name server.
+NAME_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +223,7 @@ def _evidence(model: str, version: str, context: str | None, deadline: float) ->
             return {item.version: item for item in registry.versions(model)}
 
     try:
-        versions = Patience(deadline).call(ask)
+        versions = Patience(deadline, NAME_SECONDS).call(ask)
     except HomelabError as error:
         say(f"the registry cannot be asked, so the commit has no figures: {error.what}")
         return ""
