@@ -6,8 +6,8 @@ ingress controller; ``HOMELAB_E2E_ARGO_CD`` the release of Argo CD to pin, where
 commands say what only the owner of the machines can: ``HOMELAB_E2E_RESTART_NODE`` kills kubelet and containerd and
 starts them again, ``HOMELAB_E2E_NEW_CLUSTER`` replaces the cluster by an empty one. Pictures are left in
 ``HOMELAB_E2E_PICTURES``. The fork lies in the folder ``HOMELAB_E2E_FORK``, otherwise in ``.e2e``: the next run goes on
-with it, and so with its cluster. Its sealing key is there too, so a cluster is only as old as this folder. The names
-of the tests that failed are written to the file ``HOMELAB_E2E_FAILED``.
+with it, on the same cluster or on an empty one. The fork's sealing key lies there too: who deletes the folder also
+replaces the cluster. The names of the tests that failed are written to the file ``HOMELAB_E2E_FAILED``.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class Fork:
 
 @pytest.fixture(scope="session")
 def fork() -> Fork:
-    fork = Fork(Path(setting("FORK", str(ROOT / ".e2e"))))
+    fork = Fork(Path(setting("FORK", str(ROOT / ".e2e"))).absolute())
     if fork.root.is_dir():
         fork.go_on()
         return fork
