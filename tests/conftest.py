@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import boto3
 import httpx
 import pytest
 
 from homelab_mlops.gitops import tools
-from homelab_mlops.pipeline.demo import mlflow_server
-from tests import command_line
+from tests import forks
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -107,7 +109,7 @@ def homelab() -> Homelab:
     def run(
         *arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
-        return command_line.run(arguments, clean_environment(env), ROOT, timeout)
+        return forks.run(arguments, clean_environment(env), ROOT, timeout)
 
     return run
 
@@ -115,8 +117,8 @@ def homelab() -> Homelab:
 @pytest.fixture(scope="session")
 def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real MLflow server that serves its artifacts."""
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")):
-        yield os.environ["MLFLOW_TRACKING_URI"]
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server.uri
 
 
 def refused(finished: subprocess.CompletedProcess[str], expected: str) -> None:
@@ -132,15 +134,20 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+class Server(Protocol):
+    """A process, as `subprocess.Popen` or `forks.Program`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
 @contextmanager
-def started(
-    command: list[str | Path], ready: str, log: Path, env: Mapping[str, str] | None = None, *, insecure: bool = False
-) -> Iterator[None]:
-    """Runs a server until the block ends, once ``ready``, an address, answers."""
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(env), start_new_session=True
-        )
+def answering(server: Server, ready: str, log: Path, *, insecure: bool = False) -> Iterator[None]:
+    """Keeps a server, the first of its process group, until the block ends, once ``ready``, an address, answers."""
     try:
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -153,8 +160,22 @@ def started(
                 time.sleep(0.1)
         yield
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+@contextmanager
+def started(
+    command: list[str | Path], ready: str, log: Path, env: Mapping[str, str] | None = None, *, insecure: bool = False
+) -> Iterator[None]:
+    """Runs a server until the block ends, once ``ready``, an address, answers."""
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(env), start_new_session=True
+        )
+    with answering(server, ready, log, insecure=insecure):
+        yield
 
 
 def free_port() -> int:
@@ -164,15 +185,50 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class MLflowServer:
+    """An MLflow server that runs."""
+
+    uri: str
+    program: forks.Program
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[MLflowServer]:
+    """An MLflow server with the demo's settings."""
+    port = free_port()
+    env = {"MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{port},localhost:{port}"}
+    with _mlflow(port, folder, ("--artifacts-destination", str(folder / "artifacts")), env) as server:
+        yield server
+
+
 @contextmanager
 def mlflow_with(folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
     """An MLflow server with other settings than the demo's."""
-    port = free_port()
-    command: list[str | Path] = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", *options]
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", **(env or {})}
-    with started(command, f"http://127.0.0.1:{port}/health", folder / "server.log", settings):
-        yield f"http://127.0.0.1:{port}"
+    with _mlflow(free_port(), folder, options, env or {}) as server:
+        yield server.uri
+
+
+@contextmanager
+def _mlflow(port: int, folder: Path, options: tuple[str, ...], env: Mapping[str, str]) -> Iterator[MLflowServer]:
+    folder.mkdir(parents=True, exist_ok=True)
+    database, log, uri = folder / "mlflow.db", folder / "server.log", f"http://127.0.0.1:{port}"
+    if not database.exists():
+        shutil.copyfile(_new_database(), database)
+    command = ["server", "--port", str(port), "--workers", "1", *options]
+    command += ["--backend-store-uri", f"sqlite:///{database}"]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", **env}
+    program = forks.mlflow(command, clean_environment(settings), folder, log)
+    with answering(program, f"{uri}/health", log):
+        yield MLflowServer(uri, program)
+
+
+@functools.cache
+def _new_database() -> Path:
+    """MLflow's tables without a row; a server that makes them itself takes ten times as long to start."""
+    database = Path(tempfile.mkdtemp(), "mlflow.db")
+    forks.migrated(database)
+    return database
 
 
 @dataclass(frozen=True)

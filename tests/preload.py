@@ -1,4 +1,4 @@
-"""What a command of the tests finds imported; tests/command_line.py says why."""
+"""What a command of the tests finds imported; tests/forks.py says why."""
 
 import importlib
 import os
@@ -13,8 +13,16 @@ for _name in (
     "homelab_mlops.pipeline.predict",
     "homelab_mlops.pipeline.retrain",
     "homelab_mlops.pipeline.sagemaker",
+    "homelab_mlops.serving.server",
     "matplotlib.backends.backend_agg",
     "mlflow.pyfunc",
+    # What an MLflow server imports, but for `mlflow.server`, which reads the environment as it is imported.
+    "alembic.command",
+    "fastapi",
+    "flask_cors",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "uvicorn.main",
     "sklearn.compose",
     "sklearn.impute",
     "sklearn.linear_model",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HOMELAB, ROOT, clean_environment, refused
+from tests import forks
+from tests.conftest import PATIENCE, ROOT, clean_environment, refused
 from tests.unit.review.repository import commit, git
 
 MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: equals}\ndata: {sign: =}\n"
@@ -30,9 +31,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def check(root: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [HOMELAB, "check"], cwd=root, env=clean_environment(), capture_output=True, text=True, check=False
-    )
+    return forks.run(["check"], clean_environment(), root, PATIENCE)
 
 
 def test_hostile_files_are_findings(tree: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.gitops.init import initialise
 from homelab_mlops.gitops.secrets.seal import reveal
-from tests.conftest import HOMELAB, ROOT, clean_environment, refused
+from tests import forks
+from tests.conftest import PATIENCE, ROOT, clean_environment, refused
 from tests.unit.clients import api_server
 
 Login = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,8 +45,7 @@ def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def login(fork: Path, tmp_path: Path) -> Login:
     def run(*arguments: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
         env = {**clean_environment(), "HOME": str(tmp_path), "KUBECONFIG": str(kubeconfig or tmp_path / "none")}
-        command: list[str | Path] = [HOMELAB, "login", *arguments]
-        return subprocess.run(command, cwd=fork, env=env, capture_output=True, text=True, check=False, timeout=120)
+        return forks.run(["login", *arguments], env, fork, PATIENCE)
 
     return run
 

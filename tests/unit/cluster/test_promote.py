@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from homelab_mlops.model.promotion import manifest_of
-from tests.conftest import HOMELAB, ROOT, clean_environment, refused
+from tests import forks
+from tests.conftest import PATIENCE, ROOT, clean_environment, refused
 
 URL = "https://github.com/homelab-mlops/homelab-mlops.git"
 FILES = ("apps/serving.yaml", "clusters/homelab/settings.yaml", str(manifest_of("churn")))
@@ -44,8 +45,7 @@ def commit(root: Path, message: str) -> None:
 def promote(root: Path) -> subprocess.CompletedProcess[str]:
     who = {f"GIT_{role}_{what}": "me@invalid" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     env = {**clean_environment(), **who, "KUBECONFIG": str(root / "none")}
-    command: list[str | Path] = [HOMELAB, "promote", "churn", "7", "--deadline", "0"]
-    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False, timeout=300)
+    return forks.run(["promote", "churn", "7", "--deadline", "0"], env, root, PATIENCE)
 
 
 def on_another_branch(root: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import HOMELAB, ROOT, clean_environment, refused
+from tests import forks
+from tests.conftest import PATIENCE, ROOT, clean_environment, refused
 
 NAMES = ["minio", "mlflow", "serving", "training"]
 PINS = "clusters/homelab/images/kustomization.yaml"
@@ -44,9 +45,7 @@ def run(tmp_path: Path) -> Run:
             (programs / name).write_text(PROGRAM)
             (programs / name).chmod(stat.S_IRWXU)
         env = {**clean_environment(), "PATH": str(programs)}
-        return subprocess.run(
-            [HOMELAB, "image", *arguments], cwd=root, env=env, capture_output=True, text=True, check=False, timeout=60
-        )
+        return forks.run(["image", *arguments], env, root, PATIENCE)
 
     return command
 

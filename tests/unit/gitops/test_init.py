@@ -18,7 +18,8 @@ from homelab_mlops.gitops.secrets.encrypt import seal
 from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, find_sealing_key
 from homelab_mlops.gitops.secrets.table import load_table, read_sealed
 from homelab_mlops.gitops.settings import load_settings
-from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment, listing, refused
+from tests import forks
+from tests.conftest import PATIENCE, ROOT, clean_environment, listing, refused
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -40,16 +41,7 @@ def run(fork: Path) -> Run:
 
     def command(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         env = {**clean_environment(), "HOME": str(home), "XDG_CONFIG_HOME": "", "PATH": str(empty)}
-        return subprocess.run(
-            [HOMELAB, *arguments],
-            cwd=fork,
-            env=env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
+        return forks.run(arguments, env, fork, PATIENCE, stdin)
 
     return command
 

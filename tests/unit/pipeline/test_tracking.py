@@ -20,8 +20,7 @@ import yaml
 
 from homelab_mlops.errors import EvaluationError, ReplayError, TrackingError
 from homelab_mlops.model.spec import ModelSpec, load_spec
-from homelab_mlops.pipeline import provenance, tracking
-from homelab_mlops.pipeline.demo import mlflow_server
+from homelab_mlops.pipeline import demo, provenance, tracking
 from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.register import register
@@ -30,7 +29,8 @@ from homelab_mlops.pipeline.retrain import retrain
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.sync import sync
 from homelab_mlops.pipeline.train import train
-from tests.conftest import HOMELAB, PATIENCE, ROOT, Homelab, clean_environment, listing, refused
+from tests import forks
+from tests.conftest import HOMELAB, PATIENCE, ROOT, Homelab, clean_environment, listing, mlflow_server, refused
 
 CHURN = load_spec(str(ROOT / "workflows/models/churn"))
 QUICK = {"num_round": "80", "eta": "0.1"}
@@ -253,17 +253,16 @@ def test_a_signal_ends_a_training(
     text = (ROOT / "workflows/models/churn/model.yaml").read_text()
     (folder / "model.yaml").write_text(text.replace("name: churn", f"name: {name}"))
     ingest(load_spec(str(folder)), tmp_path, "demo")
-    command: list[str | Path] = [HOMELAB, "train", folder, "--work", tmp_path, *ENDLESS]
+    log = tmp_path / "log"
     environment = clean_environment({"MLFLOW_TRACKING_URI": mlflow_uri})
-    training = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    training = forks.homelab(["train", folder, "--work", tmp_path, *ENDLESS], environment, ROOT, log)
     run_id = until(lambda: running(server, name))
     training.send_signal(number)
-    _, messages = training.communicate(timeout=PATIENCE)
-    assert training.returncode == code
-    assert "Traceback" not in messages
+    assert training.wait(PATIENCE) == code
+    assert "Traceback" not in log.read_text()
     assert server.get_run(run_id).info.status == "KILLED"
     assert versions(server, name) == []
-    assert {path.split("/")[0] for path in listing(tmp_path)} == {"ingest", "model"}
+    assert {path.split("/")[0] for path in listing(tmp_path)} == {"ingest", "log", "model"}
 
 
 def test_what_a_training_has_sent_is_not_there_twice(
@@ -279,34 +278,24 @@ def test_what_a_training_has_sent_is_not_there_twice(
     assert [metric.step for metric in server.get_metric_history(run_id, "validation/auc")] == list(range(20))
 
 
-def test_a_server_that_dies_costs_the_file_way_nothing(tmp_path: Path) -> None:
-    work, store = tmp_path / "work", tmp_path / "store"
+def test_a_server_that_dies_costs_the_file_way_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, store, log = tmp_path / "work", tmp_path / "store", tmp_path / "log"
     ingest(CHURN, work, "demo")
-    with mlflow_server(store) as process:
-        uri = os.environ["MLFLOW_TRACKING_URI"]
-        command: list[str | Path] = [
-            HOMELAB,
-            "train",
-            "churn",
-            "--work",
-            work,
-            "--tracking",
-            "both",
-            "--set",
-            "num_round=3000",
-        ]
-        command += ["--set", "early_stopping_rounds=3000"]
-        environment = clean_environment({"MLFLOW_TRACKING_URI": uri})
-        training = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    with mlflow_server(store) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        arguments: list[str | Path] = ["train", "churn", "--work", work, "--tracking", "both"]
+        arguments += ["--set", "num_round=3000", "--set", "early_stopping_rounds=3000"]
+        environment = clean_environment({"MLFLOW_TRACKING_URI": server.uri})
+        training = forks.homelab(arguments, environment, ROOT, log)
         run_id = until(lambda: running(tracking.client(), "churn"))
-        os.killpg(process.pid, signal.SIGKILL)
-        _, messages = training.communicate(timeout=PATIENCE)
-    assert training.returncode == 0, messages
-    assert "homelab sync" in messages
+        server.program.kill()
+        assert training.wait(PATIENCE) == 0, log.read_text()
+    assert "homelab sync" in log.read_text()
     assert not (work / "train" / "run.json").exists()
     rounds = json.loads((work / "train" / "metrics.json").read_text())["rounds"]
     assert rounds == 3000
-    with mlflow_server(store):
+    with mlflow_server(store) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         links = [sync(work / "train"), sync(work / "train")]
         client = tracking.client()
         experiment = client.get_experiment_by_name("churn")
@@ -318,19 +307,19 @@ def test_a_server_that_dies_costs_the_file_way_nothing(tmp_path: Path) -> None:
         assert len(client.get_metric_history(run_id, "validation/auc")) == rounds
 
 
-def test_a_server_that_dies_is_waited_for_and_then_an_error(tmp_path: Path) -> None:
+def test_a_server_that_dies_is_waited_for_and_then_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ingest(CHURN, tmp_path / "work", "demo")
-    with mlflow_server(tmp_path / "store") as process:
-        environment = clean_environment(
-            {"MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"], "HOMELAB_TRACKING_PATIENCE": "2"}
-        )
-        command: list[str | Path] = [HOMELAB, "train", "churn", "--work", tmp_path / "work", "--set", "num_round=2000"]
-        command += ["--set", "early_stopping_rounds=2000"]
-        training = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    log = tmp_path / "log"
+    with mlflow_server(tmp_path / "store") as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        environment = clean_environment({"MLFLOW_TRACKING_URI": server.uri, "HOMELAB_TRACKING_PATIENCE": "2"})
+        arguments: list[str | Path] = ["train", "churn", "--work", tmp_path / "work", "--set", "num_round=2000"]
+        arguments += ["--set", "early_stopping_rounds=2000"]
+        training = forks.homelab(arguments, environment, ROOT, log)
         until(lambda: running(tracking.client(), "churn"))
-        os.killpg(process.pid, signal.SIGKILL)
-        _, messages = training.communicate(timeout=PATIENCE)
-    assert training.returncode == os.EX_TEMPFAIL
+        server.program.kill()
+        assert training.wait(PATIENCE) == os.EX_TEMPFAIL
+    messages = log.read_text()
     assert messages.count("error: ") == 1
     assert "Traceback" not in messages
     assert not (tmp_path / "work" / "train").exists()
@@ -370,7 +359,7 @@ def test_the_demos_server_says_that_its_port_is_taken(tmp_path: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(TrackingError, match=f"something else listens on port {port}"):
-            mlflow_server(tmp_path, port).__enter__()
+            demo.mlflow_server(tmp_path, port).__enter__()
 
 
 def test_an_address_is_the_one_that_a_browser_reaches(monkeypatch: pytest.MonkeyPatch) -> None:

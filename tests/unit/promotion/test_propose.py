@@ -15,7 +15,8 @@ from homelab_mlops.clients.git_remote import Remote
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.model.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline.propose import propose
-from tests.conftest import HOMELAB, ROOT, Homelab, clean_environment, refused
+from tests import forks
+from tests.conftest import HOMELAB, PATIENCE, ROOT, Homelab, clean_environment, refused
 from tests.unit.promotion.git_server import TOKEN, USERNAME, Forge, serving
 
 CHURN = load_spec(str(ROOT / "workflows/models/churn"))
@@ -229,8 +230,7 @@ def test_a_person_promotes_by_one_commit(tmp_path: Path) -> None:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         env = clean_environment({"KUBECONFIG": "/nonexistent", "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"})
-        command: list[str | Path] = [HOMELAB, "promote", "--deadline", "1", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=clone, env=env, check=False)
+        return forks.run(["promote", "--deadline", "1", *arguments], env, clone, PATIENCE)
 
     assert run("churn", "7").returncode == 0
     assert git(clone, "diff", "--numstat", "HEAD~1", "HEAD") == f"1\t1\t{MANIFEST}"

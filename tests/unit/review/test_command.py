@@ -11,7 +11,8 @@ import pytest
 from homelab_mlops.review.markdown import LIMIT, markdown
 from homelab_mlops.review.page import page
 from homelab_mlops.review.text import plain
-from tests.conftest import HOMELAB, ROOT, clean_environment, refused
+from tests import forks
+from tests.conftest import PATIENCE, ROOT, clean_environment, refused
 from tests.unit.review.repository import commit, compared, edit, git, repository
 
 SECRET = "correct-horse-battery"
@@ -27,9 +28,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def diff(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [HOMELAB, "diff", *arguments], cwd=root, env=clean_environment(), capture_output=True, text=True, check=False
-    )
+    return forks.run(["diff", *arguments], clean_environment(), root, PATIENCE)
 
 
 def test_the_working_tree_and_nothing_of_it_is_touched(clone: Path) -> None:

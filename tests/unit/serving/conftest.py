@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,8 @@ from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.register import register
 from homelab_mlops.pipeline.train import train
-from tests.conftest import FIXTURES, HOMELAB, PATIENCE, ROOT, clean_environment, free_port
+from tests import forks
+from tests.conftest import FIXTURES, PATIENCE, ROOT, clean_environment, free_port
 
 MODELS = {
     "churn": ROOT / "workflows/models/churn",
@@ -48,7 +48,7 @@ class Served:
 
     url: str
     metrics: str
-    process: subprocess.Popen[bytes]
+    process: forks.Program
     log: Path
 
     def ask(self, path: str, **arguments: Any) -> httpx.Response:
@@ -67,21 +67,10 @@ def serving(name: str, version: str, folder: Path, env: Mapping[str, str], *, re
     """The service, until the block ends; with ``ready``, once it says so."""
     port, metrics_port = free_port(), free_port()
     log = folder / f"serving-{name}-{version}-{port}.log"
-    command: list[str | Path] = [
-        HOMELAB,
-        "serve",
-        name,
-        version,
-        "--port",
-        str(port),
-        "--metrics-port",
-        str(metrics_port),
-    ]
+    ports = ["--port", str(port), "--metrics-port", str(metrics_port)]
+    arguments = ["serve", name, version, "--host", "127.0.0.1", *ports]
     login = {"SERVING_USERNAME": LOGIN[0], "SERVING_PASSWORD": LOGIN[1]}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1"], stdout=output, stderr=output, env=clean_environment({**login, **env})
-        )
+    process = forks.homelab(arguments, clean_environment({**login, **env}), ROOT, log)
     served = Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}/metrics", process, log)
     try:
         deadline = time.monotonic() + PATIENCE

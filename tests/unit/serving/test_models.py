@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,15 @@ import pytest
 
 from homelab_mlops.clients.mlflow import ModelRegistry, Version
 from homelab_mlops.cluster.models import compared
-from tests.conftest import HOMELAB, ROOT, clean_environment
+from tests import forks
+from tests.conftest import PATIENCE, ROOT, clean_environment
 from tests.unit.serving.conftest import Registered
 
 
 def listed(root: Path, uri: str, *arguments: str) -> str:
     env = clean_environment({"MLFLOW_TRACKING_URI": uri, "KUBECONFIG": "/nonexistent", "COLUMNS": "200"})
-    command: list[str | Path] = [HOMELAB, "models", *arguments]
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=True)
+    done = forks.run(["models", *arguments], env, root, PATIENCE)
+    assert done.returncode == 0, done.stderr
     assert "the cluster cannot be asked" in done.stderr
     return done.stdout
 
@@ -44,8 +44,7 @@ def test_a_version_waits_until_git_names_it(registered: dict[str, Registered], m
     manifest.write_text(text.replace('version: "0"', 'version: "1"'))
     (found,) = models(tmp_path, mlflow_uri, model.name)
     assert (found["git"], found["registry"], found["drift"], found["waiting"]) == ("1", "1", "", [])
-    unknown: list[str | Path] = [HOMELAB, "models", "nope"]
-    done = subprocess.run(unknown, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False)
+    done = forks.run(["models", "nope"], clean_environment(), tmp_path, PATIENCE)
     assert done.returncode == 1
     assert "no model 'nope'" in done.stderr
 

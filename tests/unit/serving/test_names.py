@@ -18,7 +18,8 @@ from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.register import register
 from homelab_mlops.pipeline.train import Tracking, train
-from tests.conftest import HOMELAB, PATIENCE, Homelab, free_port, started
+from tests import forks
+from tests.conftest import PATIENCE, ROOT, Homelab, answering, clean_environment, free_port
 from tests.unit.serving.conftest import LOGIN, serving
 
 SPEC = parse_spec(
@@ -66,9 +67,10 @@ def trained(spec: ModelSpec, folder: Path, way: Tracking) -> Path:
 @contextmanager
 def from_files(folder: Path) -> Iterator[httpx.Client]:
     address = f"http://127.0.0.1:{free_port()}"
-    command: list[str | Path] = [HOMELAB, "serve", folder, "--port", address.rpartition(":")[2]]
+    arguments: list[str | Path] = ["serve", folder, "--port", address.rpartition(":")[2]]
+    program = forks.homelab(arguments, clean_environment(), ROOT, folder / "log")
     with (
-        started(command, f"{address}/ping", folder / "log"),
+        answering(program, f"{address}/ping", folder / "log"),
         httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE) as client,
     ):
         yield client

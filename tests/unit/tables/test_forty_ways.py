@@ -23,7 +23,8 @@ from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.predict import predict
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.train import train
-from tests.conftest import HOMELAB, PATIENCE, Homelab, Store, free_port, started
+from tests import forks
+from tests.conftest import PATIENCE, ROOT, Homelab, Store, answering, clean_environment, free_port
 from tests.unit.tables import ways
 
 SPEC = parse_spec(ways.MODEL, "forty-ways")
@@ -113,9 +114,9 @@ def service(expected: Expected, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """The running service on the trained model."""
     port = free_port()
     log = tmp_path_factory.mktemp("service") / "log"
-    command: list[str | Path] = [HOMELAB, "serve", expected.folder, "--port", str(port)]
+    program = forks.homelab(["serve", expected.folder, "--port", str(port)], clean_environment(), ROOT, log)
     with (
-        started(command, f"http://127.0.0.1:{port}/ping", log),
+        answering(program, f"http://127.0.0.1:{port}/ping", log),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE) as client,
     ):
         yield client
