@@ -28,6 +28,9 @@ ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
 HOMELAB = Path(sys.executable).with_name("homelab")
 
+# XGBoost's threads sleep while they wait for each other. Otherwise they keep the cores busy that other tests need.
+os.environ["OMP_WAIT_POLICY"] = "passive"
+
 # A deadline in seconds for what never ends; nothing fails because the machine is slow.
 PATIENCE = 300.0
 
