@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast, get_origin
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -45,7 +45,7 @@ class LazyGroup(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters of the group itself."""
-        return _left_as_typed(super().get_params(ctx), ctx)
+        return _converted(super().get_params(ctx), ctx)
 
     def build(self, name: str) -> Any:
         """The command with all its parameters."""
@@ -67,7 +67,7 @@ class PlainCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, with the one for help."""
-        return _left_as_typed(super().get_params(ctx), ctx)
+        return _converted(super().get_params(ctx), ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the parameters."""
@@ -81,11 +81,35 @@ class PlainCommand(TyperCommand):
         _write_sections(formatter, rows)
 
 
-def _left_as_typed(parameters: list[Any], ctx: Any) -> list[Any]:
-    """The parameters; while a shell completes a word, without their conversion, which loads Pydantic."""
-    if ctx.resilient_parsing:
-        for parameter in parameters:
+class _Conversion:
+    """Converts a parameter as Typer does, but loads Pydantic only for a value that has to change."""
+
+    def __init__(self, typers: Callable[[], Any]) -> None:
+        self._typers = typers
+
+    def __call__(self) -> _Conversion:
+        return self
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value; a text that stands for itself, and what nobody gave, at once."""
+        described = param.type_descriptor
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        is_text = described.annotation is str or (
+            get_origin(described.annotation) is Literal and value in described.choices
+        )
+        if is_text and type(value) is str and value.isascii() and not (param.multiple or param.nargs != 1):
+            return value
+        return self._typers().coerce(value, param=param, ctx=ctx)
+
+
+def _converted(parameters: list[Any], ctx: Any) -> list[Any]:
+    """The parameters, with a conversion that avoids Pydantic; without any while a shell completes a word."""
+    for parameter in parameters:
+        if ctx.resilient_parsing:
             parameter.process_value = lambda _ctx, value: value
+        elif not isinstance(parameter.get_runtime_param, _Conversion):
+            parameter.get_runtime_param = _Conversion(parameter.get_runtime_param)
     return parameters
 
 

@@ -1,12 +1,15 @@
 """How long `homelab diff` takes, against `kustomize build` of both sides one after the other. Warm; medians.
 
-Two changes: of one overlay, as most pull requests are, and of every Application. For the first time, with nothing kept
-from earlier runs, and again.
+This repository after a change of one overlay, as most pull requests are, and of every Application; a repository of a
+hundred Applications after the same two changes; and a ConfigMap of a megabyte that is rewritten. For the first time,
+with nothing kept from earlier runs, and again. The runs of a round follow each other, so that both sides of a ratio see
+the same machine.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -20,7 +23,113 @@ from homelab_mlops.gitops.tools import find
 
 ROOT = Path(__file__).parents[2]
 HOMELAB = Path(sys.executable).with_name("homelab")
-PAIRS = 7
+KUSTOMIZE = str(find("kustomize", ROOT))
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+MANY = 100
+PARTS = ("serviceaccount.yaml", "volume.yaml", "statefulset.yaml", "services.yaml", "networkpolicy.yaml")
+
+APPLICATION = """\
+apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata: {{name: app-{0}, namespace: argo-cd}}
+spec:
+  project: default
+  source: {{repoURL: https://git.example.org/many.git, targetRevision: main, path: overlays/app-{0}}}
+  destination: {{name: in-cluster, namespace: app-{0}}}
+  syncPolicy: {{automated: {{prune: true, selfHeal: true}}}}
+"""
+OVERLAY = """\
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: app-{0}
+resources: [../../base]
+labels: [{{pairs: {{part-of: homelab-mlops, instance: app-{0}}}, includeSelectors: false}}]
+configMapGenerator: [{{name: settings, literals: [number={0}]}}]
+patches:
+  - target: {{kind: PersistentVolumeClaim}}
+    patch: |-
+      - op: replace
+        path: /spec/resources/requests/storage
+        value: 20Gi
+"""
+FORTY_BECOMES_OF_TWENTY = ("storage: 20Gi", "storage: 40Gi"), ("value: 20Gi", "value: 40Gi")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {ROUNDS} rounds")
+        own = clone(Path(folder))
+        paths = [application["spec"]["source"]["path"] for application in applications(own)]
+        measure("this repository", own, paths, own / "overlays/homelab/minio/volume.yaml")
+        many = hundred(Path(folder) / "many")
+        paths = ["apps", *(f"overlays/app-{number}" for number in range(MANY))]
+        measure(f"a repository of {MANY} applications", many, paths, many / "overlays/app-7/kustomization.yaml")
+        megabyte(own)
+
+
+def measure(name: str, root: Path, paths: list[str], overlay: Path) -> None:
+    """Prints the times of the two changes of a repository."""
+    before = root.with_name(f"{root.name}-before")
+    shutil.copytree(root, before, symlinks=True)
+    usable = [path for path in paths if built(root, path)]
+    builds = [[KUSTOMIZE, "build", str(side / path)] for side in (before, root) for path in usable]
+    everywhere = [path for part in ("base", "overlays", "workflows") for path in (root / part).rglob("*.yaml")]
+    print(f"{name}: {len(usable)} of {len(paths)} applications can be rendered here")
+    for change, files in (("one overlay", [overlay]), ("every application", everywhere)):
+        subprocess.run(["git", "checkout", "--quiet", "."], cwd=root, check=True)
+        for path in files:
+            text = path.read_text().replace("part-of: homelab-mlops", "part-of: another")
+            for old, new in FORTY_BECOMES_OF_TWENTY:
+                text = text.replace(old, new)
+            path.write_text(text)
+        review = [[str(HOMELAB), "diff", "HEAD"]]
+        seconds(builds + review, root)
+        rounds = []
+        for _ in range(ROUNDS):
+            base = seconds(builds, root)
+            forget()
+            rounds.append((base, seconds(review, root), seconds(review, root)))
+        print(f"  {change}: kustomize build of both sides {statistics.median(item[0] for item in rounds):.2f} s")
+        for what, index in (("for the first time", 1), ("again", 2)):
+            ratios = [item[index] / item[0] for item in rounds]
+            taken = statistics.median(item[index] for item in rounds)
+            print(
+                f"    homelab diff {what}: {taken:.2f} s; "
+                f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+            )
+
+
+def megabyte(root: Path) -> None:
+    """Prints how much longer a review takes where a ConfigMap of a megabyte is rewritten."""
+    words, chance = ["minio", "bucket", "policy", "lifecycle", "tenant", "object", "rule"], random.Random(7)
+    overlay = root / "overlays/homelab/minio"
+
+    def rewritten() -> str:
+        lines = (" ".join(chance.choices(words, k=6)) for _ in range(25_000))
+        return "\n".join(lines)[:1_000_000] + "\n"
+
+    subprocess.run(["git", "checkout", "--quiet", "."], cwd=root, check=True)
+    kustomization = overlay / "kustomization.yaml"
+    kustomization.write_text(
+        f"{kustomization.read_text()}\nconfigMapGenerator:\n  - {{name: big, namespace: minio, files: [big.txt]}}\n"
+    )
+    one, other = rewritten(), rewritten()
+    (overlay / "big.txt").write_text(one)
+    identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.org", "-c", "commit.gpgSign=false"]
+    subprocess.run(["git", "add", "--all"], cwd=root, check=True)
+    subprocess.run(["git", *identity, "commit", "--quiet", "--message", "A large ConfigMap"], cwd=root, check=True)
+    review = [[str(HOMELAB), "diff", "HEAD"]]
+    rounds = []
+    for _ in range(ROUNDS):
+        taken = []
+        for text in (f"{one}one more line\n", other):
+            (overlay / "big.txt").write_text(text)
+            forget()
+            taken.append(seconds(review, root))
+        rounds.append((taken[0], taken[1], taken[1] - taken[0]))
+    line, whole, more = (statistics.median(values) for values in zip(*rounds, strict=True))
+    print(f"a ConfigMap of 1 MB: one line {line:.2f} s, rewritten {whole:.2f} s; {more:.2f} s more")
 
 
 def seconds(commands: list[list[str]], root: Path) -> float:
@@ -28,6 +137,14 @@ def seconds(commands: list[list[str]], root: Path) -> float:
     for command in commands:
         subprocess.run(command, cwd=root, capture_output=True, check=True)
     return time.perf_counter() - started
+
+
+def built(root: Path, path: str) -> bool:
+    return subprocess.run([KUSTOMIZE, "build", path], cwd=root, capture_output=True).returncode == 0
+
+
+def forget() -> None:
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def clone(folder: Path) -> Path:
@@ -41,50 +158,28 @@ def clone(folder: Path) -> Path:
     return root
 
 
-def main() -> None:
-    kustomize = str(find("kustomize", ROOT))
-    with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder) / "cache"
-        os.environ["XDG_CACHE_HOME"] = str(cache)
-        root = clone(Path(folder))
-        before = Path(folder) / "before"
-        shutil.copytree(root, before, symlinks=True)
-        paths = [application["spec"]["source"]["path"] for application in applications(root)]
-        usable = [
-            path
-            for path in paths
-            if subprocess.run([kustomize, "build", path], cwd=root, capture_output=True).returncode == 0
-        ]
-        builds = [[kustomize, "build", str(side / path)] for side in (before, root) for path in usable]
-        review = [[str(HOMELAB), "diff", "HEAD"]]
-        print(f"{os.cpu_count()} cores, {len(usable)} of {len(paths)} applications can be rendered here")
-        changes = {
-            "one overlay": [root / "overlays/homelab/minio/volume.yaml"],
-            "every application": [
-                path for name in ("base", "overlays", "workflows") for path in (root / name).rglob("*.yaml")
-            ],
-        }
-        for name, files in changes.items():
-            subprocess.run(["git", "checkout", "--quiet", "."], cwd=root, check=True)
-            for path in files:
-                text = path.read_text()
-                path.write_text(
-                    text.replace("part-of: homelab-mlops", "part-of: another").replace("storage: 20Gi", "storage: 40Gi")
-                )
-            seconds(builds + review, root)
-            rounds = []
-            for _ in range(PAIRS):
-                built = seconds(builds, root)
-                shutil.rmtree(cache, ignore_errors=True)
-                rounds.append((built, seconds(review, root), seconds(review, root)))
-            built, first, again = (statistics.median(values) for values in zip(*rounds, strict=True))
-            print(f"{name}: kustomize build of both sides {built:.2f} s")
-            for what, index, taken in (("for the first time", 1, first), ("again", 2, again)):
-                ratios = [values[index] / values[0] for values in rounds]
-                print(
-                    f"  homelab diff {what}: {taken:.2f} s; "
-                    f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-                )
+def hundred(root: Path) -> Path:
+    """A repository of many Applications, each an overlay of what this repository's MinIO is made of."""
+    (root / "base").mkdir(parents=True)
+    for name in PARTS:
+        shutil.copy(ROOT / "base/minio" / name, root / "base" / name)
+    parts = "".join(f"  - {name}\n" for name in PARTS)
+    (root / "base/kustomization.yaml").write_text(f"resources:\n{parts}")
+    for number in range(MANY):
+        overlay, application = root / f"overlays/app-{number}", root / f"apps/app-{number}.yaml"
+        for path, text in ((overlay / "kustomization.yaml", OVERLAY), (application, APPLICATION)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.format(number))
+    resources = "".join(f"  - app-{number}.yaml\n" for number in range(MANY))
+    (root / "apps/kustomization.yaml").write_text(f"resources:\n{resources}")
+    tool = [root / ".tools"] if (ROOT / ".tools").exists() else []
+    for link in tool:
+        link.symlink_to((ROOT / ".tools").resolve())
+    (root / ".gitignore").write_text(".tools\n")
+    identity = ["-c", "user.name=bench", "-c", "user.email=bench@example.org", "-c", "commit.gpgSign=false"]
+    for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "--message", "Many"]):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    return root
 
 
 if __name__ == "__main__":

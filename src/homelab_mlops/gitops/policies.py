@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from homelab_mlops.errors import HomelabError
+from homelab_mlops.gitops.budgets import load_budgets
 from homelab_mlops.gitops.render import ARGO_CD, Rendered, applications, origins, read_yaml
+from homelab_mlops.location import SETTINGS
 from homelab_mlops.manifests.objects import SERVERS, WORKLOADS, Container, Manifest, identity, is_workflow, pod_specs
 from homelab_mlops.manifests.objects import containers as containers_of
 from homelab_mlops.manifests.quantities import Requests, say_quantity, sum_requests
@@ -311,8 +313,6 @@ def jobs(repository: Repository) -> Problems:
 
 @policy
 def budgets(repository: Repository) -> Problems:
-    from homelab_mlops.gitops.settings import SETTINGS, load_budgets
-
     requested = vars(requests(repository))
     for resource, budget in load_budgets(repository.root).items():
         if requested[resource] > budget:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -64,11 +63,6 @@ class Budgets(BaseModel):
     memory: Amount
     cpu: Amount
     storage: Amount
-
-    @property
-    def amounts(self) -> dict[str, Decimal]:
-        """Bytes of memory, cores of CPU and bytes of storage."""
-        return {name: quantity(value) or Decimal(0) for name, value in self}
 
 
 class Settings(BaseModel):
@@ -132,23 +126,6 @@ class Settings(BaseModel):
         if self.ingress_labels == ANY:
             return {}
         return dict(label.split("=") for label in self.ingress_labels.split(","))
-
-
-class _BudgetSettings(BaseModel):
-    """The budgets of the settings; an older or a newer file may hold any other keys."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-    budgets: Budgets
-
-
-def load_budgets(root: Path) -> dict[str, Decimal]:
-    """What all Applications of the repository in ``root`` may request: bytes of memory, cores, bytes of storage.
-
-    Raises:
-        RepositoryError: the settings have no budgets, or a budget is no amount.
-    """
-    return read_model(root / SETTINGS, _BudgetSettings, RepositoryError).budgets.amounts
 
 
 def load_settings(root: Path) -> Settings:

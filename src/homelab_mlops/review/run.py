@@ -9,14 +9,20 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.argo_cd.trees import WORKING_TREE, Git, Tree
 from homelab_mlops.location import SETTINGS, find_root
-from homelab_mlops.review.report import Report, review
 from homelab_mlops.review.visible import visible
+
+if TYPE_CHECKING:
+    from homelab_mlops.review.report import Report
 
 _FETCH = "fetch it (`git fetch --unshallow origin`), or name a commit: `homelab diff BASE`"
 
@@ -31,21 +37,31 @@ def sides(root: Path, base: str | None, head: str | None) -> Iterator[tuple[Tree
     base, head, is_forked = split_range(base, head)
     with tempfile.TemporaryDirectory(prefix="homelab-diff-", dir=_fast_folder()) as folder:
         git = Git(root, Path(folder).resolve())
-        if head is None:
-            last, tip = git.commit("HEAD"), None
-            new = git.tree(WORKING_TREE, git.snapshot(), None)
-        else:
-            last = tip = _commit(git, head)
-            new = git.tree(_label(head, tip), tip, tip)
+        last = tip = git.commit("HEAD") if head is None else _commit(git, head)
         if base is None:
             base_commit = _merge_base(git, root, last)
-            old = git.tree(_label("merge base", base_commit), base_commit, base_commit)
         else:
             base_commit = _commit(git, base)
             if is_forked and last is not None:
                 base_commit = git.merge_base(base_commit, last) or base_commit
-            old = git.tree(_label(base, base_commit), base_commit, base_commit)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            label = "merge base" if base is None else base
+            writing = pool.submit(_written, git, _label(label, base_commit), base_commit, base_commit)
+            if head is None or tip is None:
+                new = _written(git, WORKING_TREE, git.snapshot(), None)
+            elif tip == base_commit:
+                new = replace(writing.result(), label=_label(head, tip))
+            else:
+                new = _written(git, _label(head, tip), tip, tip)
+            old = writing.result()
         yield old, new
+
+
+def _written(git: Git, label: str, name: str, commit: str | None) -> Tree:
+    """A tree whose files lie in a folder of their own."""
+    tree = git.tree(label, name, commit)
+    _ = tree.folder
+    return tree
 
 
 def _root() -> Path:
@@ -118,8 +134,11 @@ def diff_command(
 ) -> bool:
     """Prints or writes the review, and returns whether no flag is as bad as ``fail_on``."""
     gc.disable()  # the command ends before a garbage collection pays
-    with sides(_root(), base, head) as (old, new):
-        report = review(old, new, roots)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        # The review is loaded while git writes the files of both sides.
+        loading = pool.submit(import_module, "homelab_mlops.review.report")
+        with sides(_root(), base, head) as (old, new):
+            report = loading.result().review(old, new, roots)
     _write(report, output, file, rest)
     return not report.fails(fail_on)
 

@@ -12,7 +12,7 @@ from homelab_mlops.review.markdown import LIMIT, markdown
 from homelab_mlops.review.page import page
 from homelab_mlops.review.text import plain
 from tests import forks
-from tests.conftest import PATIENCE, ROOT, clean_environment, refused
+from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment, refused
 from tests.unit.review.repository import commit, compared, edit, git, repository
 
 SECRET = "correct-horse-battery"
@@ -29,6 +29,22 @@ def clone(tmp_path: Path) -> Path:
 
 def diff(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return forks.run(["diff", *arguments], clean_environment(), root, PATIENCE)
+
+
+def test_a_review_does_not_load_what_takes_longer_than_itself(clone: Path) -> None:
+    edit(clone, {"replace": {"overlays/homelab/store/volume.yaml": {"10Gi": "20Gi"}}})
+    shown = subprocess.run(
+        [HOMELAB, "diff", "HEAD", "--output", "markdown", "--fail-on", "danger"],
+        cwd=clone,
+        env=clean_environment({"PYTHONPROFILEIMPORTTIME": "1"}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.split("|")[-1].strip().partition(".")[0] for line in shown.stderr.splitlines()}
+    assert "of 100 GiB" in shown.stdout
+    assert "yaml" in loaded
+    assert not loaded & {"pydantic", "rich"}
 
 
 def test_the_working_tree_and_nothing_of_it_is_touched(clone: Path) -> None:

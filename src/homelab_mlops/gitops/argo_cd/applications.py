@@ -180,8 +180,7 @@ def find_roots(side: Side, named: tuple[str, ...]) -> list[tuple[str, Manifest]]
 
 
 def _candidates(tree: Tree) -> tuple[str, ...]:
-    files = [path for path in tree.containing("argoproj.io/") if path.endswith((".yaml", ".yml", ".json"))]
-    return tuple(path for path in files if not _EXAMPLES.search(path))
+    return tuple(path for path in tree.declaring("argoproj.io/") if not _EXAMPLES.search(path))
 
 
 def _declared(tree: Tree, files: tuple[str, ...]) -> list[tuple[str, Manifest]]:
@@ -213,7 +212,7 @@ def _find_home(side: Side, declared: list[Manifest]) -> None:
             if "path" in origin and ("{{" in path or path in side.tree.entries or path == "."):
                 addresses[same_address(origin.get("repoURL"))] += 1
                 revisions[branch(origin.get("targetRevision"))] += 1
-    side.home = {name for name, _ in addresses.most_common(1)} | {same_address(side.tree.git.origin())} - {"/"}
+    side.home = {name for name, _ in addresses.most_common(1)} | {same_address(side.tree.git.origin)} - {"/"}
     side.revisions = {name for name, _ in revisions.most_common(1)} | {"HEAD"}
 
 

@@ -77,6 +77,7 @@ class Git:
         """The newest commit that both build on, or None where there is none here."""
         return self("merge-base", one, other, ok=1).strip() or None
 
+    @cached_property
     def origin(self) -> str:
         """The address that the clone fetches from; empty where it has none."""
         return self("config", "--get", "remote.origin.url", ok=1).strip()
@@ -151,12 +152,12 @@ class Tree:
         linked = any(self.entries[part].mode == SYMLINK for part in _prefixes(path) if part in self.entries)
         return linked and not (self.folder / path).resolve().is_relative_to(self.folder.resolve())
 
-    def containing(self, text: str) -> list[str]:
-        """The needed files that contain a text."""
-        found = self.git("grep", "-l", "-z", "-F", "-e", text, self.id, index=self.git.work / "index", ok=1)
-        paths = (item.partition(":")[2] for item in found.split("\0") if item)
-        inside = (path.removeprefix(self.git.prefix) for path in paths if path.startswith(self.git.prefix))
-        return [path for path in inside if self.is_needed(path)]
+    def declaring(self, text: str) -> list[str]:
+        """The needed YAML and JSON files that contain a text."""
+        mark = text.encode()
+        files = (path for path, entry in self.entries.items() if entry.kind == "blob" and entry.mode != SYMLINK)
+        wanted = (path for path in files if path.endswith((".yaml", ".yml", ".json")) and self.is_needed(path))
+        return [path for path in wanted if mark in (self.folder / path).read_bytes()]
 
     def below(self, folder: str) -> Iterator[str]:
         """The files below a folder."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from homelab_mlops.gitops.argo_cd.applications import Side, Source
 from homelab_mlops.gitops.argo_cd.owners import Unread, unread
 from homelab_mlops.gitops.argo_cd.trees import changed
+from homelab_mlops.gitops.budgets import load_budgets
 from homelab_mlops.location import SETTINGS
 from homelab_mlops.manifests.objects import Container, containers
 from homelab_mlops.manifests.quantities import Requests
@@ -49,8 +50,6 @@ class Review:
         """
         if self.head.tree.read(str(SETTINGS)) is None:
             return {}
-        from homelab_mlops.gitops.settings import load_budgets
-
         return load_budgets(self.head.tree.folder)
 
     @cached_property
