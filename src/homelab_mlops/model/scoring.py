@@ -86,10 +86,10 @@ def matrix(frame: pd.DataFrame, inputs: tuple[Input, ...]) -> pd.DataFrame:
 
 
 def _column(series: pd.Series[Any], item: Input) -> Any:
-    if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        raise ValueError(f"column {item.name} holds times, not a {item.type}")
     if item.type == "category":
         return _categories(series, item.categories)
+    if pd.api.types.is_datetime64_any_dtype(series.dtype):
+        raise ValueError(f"column {item.name} holds times, not a {item.type}")
     parse = values.boolean if item.type == "boolean" else values.number
     try:
         return _parsed(series, parse).astype("float32")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 
 # What pandas reads as missing, and its word for a missing time.
@@ -20,6 +21,12 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", 
 # The way in which programs write numbers: 007, +49 and 1_000 are names.
 PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
 TRUTHS = {"true": "1", "false": "0"}
+# A point in time as programs write it; the space before a zone is PostgreSQL's and BigQuery's.
+TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(\.\d+)?(?: ?(Z|UTC|[+-]\d\d(?::?\d\d)?))?"
+    r"|(\d\d:\d\d:\d\d)(\.\d+)?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def is_missing(text: str, missing: frozenset[str] = MISSING) -> bool:
@@ -75,13 +82,16 @@ def boolean(text: str) -> float:
 
 
 def spelled(text: str) -> str:
-    """A text as it is compared: without space around it, numbers by value (`1.0` and `1e0` are `1`), `True` as `true`.
+    """A text as it is compared: without space around it, numbers by value (`1.0` and `1e0` are `1`), `True` as `true`,
+    a time as `2026-01-31 05:30:00+00:00`.
 
     Texts that only look like numbers (`007`, `+49`) stay as they are.
     """
     text = text.strip()
     if text.isdigit():
         return text
+    if match := TIME.fullmatch(text):
+        return _time_spelled(match) or text
     if PLAIN.fullmatch(text):
         exact = Decimal(text).normalize()
         return "0" if exact == 0 else f"{exact:f}"
@@ -89,8 +99,27 @@ def spelled(text: str) -> str:
     return lower if lower in TRUTHS else text
 
 
+def _time_spelled(match: re.Match[str]) -> str | None:
+    """A time in UTC, or without a zone as it is written; there a midnight is its day. None where there is no such
+    time."""
+    written, fraction, zone, clock, clock_fraction = match.groups()
+    digits = (fraction or clock_fraction or "").rstrip("0").rstrip(".")
+    if clock:
+        return clock + digits
+    try:
+        if not zone:
+            text = str(datetime.fromisoformat(written))
+            return text + digits if digits else text.removesuffix(" 00:00:00")
+        offset = "+00:00" if zone.upper() in ("Z", "UTC") else zone
+        moment = datetime.fromisoformat(written + offset).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return str(moment).replace("+", f"{digits}+")
+
+
 def text_of(value: object) -> str:
-    """The text of a scalar: ``True`` is ``true``, ``1.0`` is ``1``; a text stays as it is."""
+    """The text of a scalar: ``True`` is ``true``, ``1.0`` is ``1``, a time as `spelled` writes it; a text stays as it
+    is."""
     if isinstance(value, str):
         return value
     return spelled(str(value))

@@ -32,6 +32,7 @@ from homelab_mlops.tables.categories import Notes
 from homelab_mlops.tables.columns import Declared, cleaned, declared, typed
 from homelab_mlops.tables.fingerprint import content_sha256
 from homelab_mlops.tables.frames import frame_of, table_of
+from homelab_mlops.tables.rounding import rounding_lines
 from homelab_mlops.tables.spelling import Spelling
 
 MOST_LINES = 100
@@ -150,7 +151,7 @@ def _frame(table: pa.Table, spec: ModelSpec, where: str, spelling: Spelling, *, 
     weights."""
     table, notes = named(table, spec, where), Notes()
     found = typed(equally_weighted(table, spec) if rest else table, declared(spec), where, spelling, notes)
-    _say_lines(tuple(notes.lines()))
+    _say_lines((*notes.lines(), *rounding_lines(found)))
     return frame_of(found)
 
 

@@ -113,6 +113,8 @@ def _feature_checks(pa: Any, feature: Feature) -> list[Any]:
     name = "an integer" if feature.type == "integer" else "a number"
     checks.append(pa.Check(lambda s: _is_number(s, feature.type), error=f"is {name}", ignore_na=False))
     checks.append(pa.Check(lambda s: ~np.isinf(_numbers(s)), error="is finite", ignore_na=False))
+    if feature.type == "integer":
+        checks.append(pa.Check(_has_64_bits, error="has at most 64 bits (an identifier is a category)"))
     if feature.min is not None:
         checks.append(
             pa.Check(lambda s, least=feature.min: ~(_numbers(s) < least), error=f"is at least {feature.min:g}")
@@ -201,6 +203,13 @@ def _is_number(series: pd.Series[Any], kind: str) -> pd.Series[Any]:
     numbers = _numbers(series)
     good = numbers.notna() | series.isna()
     return good & (numbers.isna() | (np.floor(numbers) == numbers)) if kind == "integer" else good
+
+
+def _has_64_bits(series: pd.Series[Any]) -> pd.Series[bool]:
+    if pd.api.types.is_integer_dtype(series.dtype):
+        return series.notna()
+    size = _numbers(series).abs()
+    return ~size.between(2**63, np.inf, inclusive="left")
 
 
 def _violations(errors: list[Any], frame: pd.DataFrame, spec: ModelSpec) -> list[dict[str, Any]]:

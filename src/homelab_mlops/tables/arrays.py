@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 TIME = pa.timestamp("us", "UTC")
+# Up to this number, floating point of 64 bits tells all whole numbers apart.
+EXACT = 2.0**53
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

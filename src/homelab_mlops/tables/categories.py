@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from homelab_mlops.model import values
-from homelab_mlops.tables.arrays import is_any, strings
+from homelab_mlops.tables.arrays import EXACT, is_any, strings
 from homelab_mlops.tables.spelling import Spelling, without_missing
 
 # Up to this many different texts are each looked at; of more, only those that match this pattern.
 FEW = 2000
-_TO_SPELL = r"^\s|\s$|^-?\d+(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)$|^-0$|^(?i:true|false)$"
+_TO_SPELL = (
+    r"^\s|\s$|^-?\d+(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)$|^-0$|^(?i:true|false)$|^(?i:" + values.TIME.pattern + ")$"
+)
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Notes:
 
     missing: dict[str, dict[str, int]] = field(default_factory=dict)
     merged: dict[str, dict[str, str]] = field(default_factory=dict)
+    inexact: set[str] = field(default_factory=set)
 
     def lines(self) -> list[str]:
         """One line a column."""
@@ -32,7 +34,12 @@ class Notes:
             found.append(f"column {name!r}: read as missing: {texts}; a name that model.yaml lists is none of these")
         for name, pairs in self.merged.items():
             texts = ", ".join(f"{text!r} as {spelled!r}" for text, spelled in list(pairs.items())[:4])
-            found.append(f"column {name!r}: numbers are equal by value: {texts}")
+            found.append(f"column {name!r}: equal by value: {texts}")
+        found += [
+            f"warning: column {name!r}: the file holds whole numbers beyond 2^53 as floating point, which cannot tell "
+            "all of them apart; write integers or text"
+            for name in sorted(self.inexact)
+        ]
         return found
 
 
@@ -46,6 +53,8 @@ def as_text(chunk: pa.Array, name: str, names: values.Names | None, spelling: Sp
     elif pa.types.is_null(kind):
         return chunk.cast(pa.string())
     elif not from_file:
+        if pa.types.is_floating(kind) and is_any(pc.greater_equal(pc.abs(chunk), EXACT)):
+            notes.inexact.add(name)
         chunk = _texts_of(chunk)
     if names is None and not from_file:
         return chunk
@@ -86,28 +95,22 @@ def _count(words: dict[str, int], encoded: pa.DictionaryArray) -> None:
 
 
 def _texts_of(chunk: pa.Array) -> pa.Array:
-    """Fractions, decimals and times as text: `1.0` is `1`, a midnight without a zone is its day."""
+    """Fractions, decimals and times as text, as `values.spelled` writes them."""
     encoded = chunk.dictionary_encode()
     kind = chunk.type
     if pa.types.is_floating(kind):
         # NumPy prints a 32-bit number with its own digits, not with those of 64 bits.
         numbers = encoded.dictionary.to_numpy(zero_copy_only=False)
         texts = [None if value != value else values.text_of(value) for value in numbers]
-    elif pa.types.is_timestamp(kind):
-        texts = [
-            _time_text(value) for value in encoded.dictionary.cast(pa.timestamp("us", kind.tz), safe=False).to_pylist()
-        ]
+    elif pa.types.is_temporal(kind):
+        times = encoded.dictionary
+        if pa.types.is_timestamp(kind) and kind.tz is not None:
+            times = times.cast(pa.timestamp(kind.unit, "UTC"))
+        # By Arrow, since Python knows no year after 9999.
+        texts = [None if text is None else values.spelled(text) for text in times.cast(pa.string()).to_pylist()]
     else:
         texts = [None if value is None else values.text_of(value) for value in encoded.dictionary.to_pylist()]
     return strings(texts).take(encoded.indices)
-
-
-def _time_text(value: datetime | None) -> str | None:
-    if value is None:
-        return None
-    if value.tzinfo is not None:
-        return str(value.astimezone(UTC))
-    return str(value.date()) if value == datetime.combine(value.date(), datetime.min.time()) else str(value)
 
 
 def shown(chunk: pa.Array, spelling: Spelling) -> pa.Array:

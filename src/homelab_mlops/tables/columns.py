@@ -106,7 +106,7 @@ def fitted(array: pa.ChunkedArray, column: Declared, where: str, spelling: Spell
         fits.append(fit)
     kinds = {chunk.type for chunk in fits}
     default = {"integer": pa.int64(), "time": TIME}.get(column.kind, pa.float64())
-    if len(kinds) > 1:  # int64, and float64 where a number is too large or has a fraction
+    if len(kinds) > 1:  # int64, and float64 where a number has a fraction
         return pa.chunked_array([chunk.cast(pa.float64(), safe=False) for chunk in fits])
     return pa.chunked_array(fits, kinds.pop() if kinds else default)
 

@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from homelab_mlops.model import values
-from homelab_mlops.tables.arrays import TIME, floats, has_nan, is_all, is_any
+from homelab_mlops.tables.arrays import EXACT, TIME, floats, has_nan, is_all, is_any
 from homelab_mlops.tables.spelling import Spelling, without_missing
 
-_EXACT = 2**53
 _NULL_NUMBER = pa.nulls(1, pa.float64())[0]
 _TRUTHS = floats([0.0, 1.0, None])
 
@@ -32,38 +31,38 @@ def as_number(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
 
 
 def as_integer(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
-    """As int64, or as float64 where a number has a fraction or is too large."""
+    """As int64, or as float64 where a number has a fraction or is infinite; None, too, where one has more than 64
+    bits."""
     if pa.types.is_string(chunk.type):
-        cleaned = without_missing(chunk, spelling)
-        if spelling.is_plain and not is_any(pc.match_substring(cleaned, "x", ignore_case=True)):
-            try:
-                return cleaned.cast(pa.int64())
-            except pa.ArrowInvalid:
-                pass
-        return _whole(
-            as_number(chunk, spelling), lambda: _parsed(chunk, spelling, pa.int64(), values.whole_number, fast=False)
-        )
-    if pa.types.is_boolean(chunk.type):
+        return _integers_of(chunk, spelling)
+    if pa.types.is_boolean(chunk.type) or pa.types.is_null(chunk.type) or pa.types.is_signed_integer(chunk.type):
         return chunk.cast(pa.int64())
-    if pa.types.is_null(chunk.type) or pa.types.is_signed_integer(chunk.type):
-        return chunk.cast(pa.int64())
-    if pa.types.is_floating(chunk.type):
-        return _whole(as_number(chunk, spelling), lambda: None)
+    numbers = as_number(chunk, spelling)
+    if numbers is None or not _are_whole(numbers):
+        return numbers
     try:
-        return chunk.cast(pa.int64())
+        return (numbers if pa.types.is_floating(chunk.type) else chunk).cast(pa.int64())
     except pa.ArrowInvalid:
-        return as_number(chunk, spelling)
+        return None
 
 
-def _whole(numbers: pa.Array | None, exactly: Callable[[], pa.Array | None]) -> pa.Array | None:
-    """``numbers`` as int64 where all are whole; those beyond 2^53 are read ``exactly``, or stay float64."""
-    if numbers is None or not is_all(pc.equal(pc.floor(numbers), numbers)):
+def _integers_of(texts: pa.Array, spelling: Spelling) -> pa.Array | None:
+    if spelling.is_plain and not is_any(pc.match_substring(texts, "x", ignore_case=True)):
+        try:
+            return without_missing(texts, spelling).cast(pa.int64())
+        except pa.ArrowInvalid:
+            pass
+    numbers = as_number(texts, spelling)
+    if numbers is None or not _are_whole(numbers):
         return numbers
     largest = pc.max(pc.abs(numbers)).as_py()
-    if largest is None or largest < _EXACT:
+    if largest is None or largest < EXACT:
         return numbers.cast(pa.int64())
-    exact = exactly()
-    return numbers if exact is None else exact
+    return _parsed(texts, spelling, pa.int64(), values.whole_number, fast=False)
+
+
+def _are_whole(numbers: pa.Array) -> bool:
+    return is_all(pc.and_(pc.is_finite(numbers), pc.equal(pc.floor(numbers), numbers)))
 
 
 def as_boolean(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
@@ -90,7 +89,7 @@ def as_time(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
 
 
 def _moment(text: str) -> datetime:
-    text = re.sub(r"(\.\d{6})\d+", r"\1", text.strip())
+    text = re.sub(r"(\.\d{6})\d+", r"\1", values.spelled(text))
     if re.fullmatch(r"\d{9,}", text) or not re.match(r"\d{4}", text):
         raise ValueError(text)
     moment = datetime.fromisoformat(text)

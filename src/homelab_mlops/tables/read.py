@@ -27,6 +27,7 @@ from homelab_mlops.tables.csv_dialect import Dialect, Needed
 from homelab_mlops.tables.fingerprint import content_sha256
 from homelab_mlops.tables.identifiers import CELLS, ROWS, RowSplit
 from homelab_mlops.tables.libsvm import read_libsvm
+from homelab_mlops.tables.rounding import rounding_lines
 from homelab_mlops.tables.spelling import PLAIN, Spelling
 
 MAX_COLUMNS = 2000
@@ -107,7 +108,8 @@ def read(
             for part in opening.parts_in_turn()
         ]
         warnings = by_row.lines(opening.beginning()) if by_row else []
-    return opening.reading(columns.joined(tables), [*opening.copies(tables), *notes.lines(), *warnings])
+        table = columns.joined(tables)
+    return opening.reading(table, [*opening.copies(tables), *notes.lines(), *rounding_lines(table), *warnings])
 
 
 def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = None) -> Reading:

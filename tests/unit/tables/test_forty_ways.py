@@ -175,7 +175,7 @@ def request_of(path: Path, number: int) -> tuple[bytes, str]:
     if number % 2:
         content = pl.read_parquet(path).write_json()
         return f'{{"instances": {content}}}'.encode(), "application/json"
-    content = pd.read_parquet(path).to_json(orient="split", index=False)
+    content = pd.read_parquet(path).to_json(orient="split", index=False, date_format="iso")
     return f'{{"dataframe_split": {content}}}'.encode(), "application/json"
 
 
@@ -241,3 +241,15 @@ def test_the_service_takes_the_rows_that_predict_wrote(
         answer = service.post("/invocations", json={"dataframe_records": content})
         assert answer.status_code == httpx.codes.OK, answer.text
         np.testing.assert_array_equal(expected.answers, np.array(answer.json()["predictions"], dtype=np.float32))
+
+
+def test_predict_says_how_many_categories_the_training_did_not_see(
+    expected: Expected, rows: pa.Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = ways.frame_of(rows)
+    frame["tag"] = [day.strftime("%d.%m.%Y") for day in frame["tag"]]
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    predicted(expected.folder, tmp_path / "in.csv", tmp_path / "out.parquet")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "no such category" in line]
+    assert "column 'tag': 260 of 260 cells count as missing" in line
+    assert frame["tag"][0] in line

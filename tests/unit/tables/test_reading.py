@@ -53,6 +53,7 @@ def one(kind: Any, *names: str) -> Declared:
     return Declared("v", kind, names)
 
 
+MOMENT = datetime(2026, 1, 1, 5, 30, tzinfo=UTC)
 X, C = one("number"), one("text")
 
 
@@ -66,6 +67,12 @@ X, C = one("number"), one("text")
         ("integer", ["9007199254740993", "", "9007199254740995"], [2**53 + 1, None, 2**53 + 3]),
         ("integer", ["9007199254740993.0", "1"], [2**53 + 1, 1]),
         ("integer", ["1", "1.5"], [1, 1.5]),
+        ("integer", ["1", "inf"], [1, float("inf")]),
+        ("integer", ["18446744073709551615", "1"], ["18446744073709551615", "1"]),
+        ("text", ["2026-01-01T05:30Z", "2026-01-01 11:15:00.000000+0545", "2026-01-01 05:30:00.5 UTC"],
+         ["2026-01-01 05:30:00+00:00", "2026-01-01 05:30:00+00:00", "2026-01-01 05:30:00.5+00:00"]),
+        ("text", ["2026-01-01T05:30", "2026-01-01 00:00:00", "2026-13-01 05:30:00", "05:30", "05:30:00.000"],
+         ["2026-01-01 05:30:00", "2026-01-01", "2026-13-01 05:30:00", "05:30", "05:30:00"]),
         ("boolean", ["True", "false", "TRUE", "1", "0.0", "1e0", " 1 ", ""], [1, 0, 1, 1, 0, 1, 1, None]),
         ("text", ["red", " red", "None", "", "007", "1.0", "1e0", "1234567", "True"],
          ["red", "red", None, None, "007", "1", "1", "1234567", "true"]),
@@ -98,9 +105,6 @@ def test_texts_of_another_kind_stay_text(kind: Any, texts: list[str], reading: R
     assert texts == column(found, "v")
 
 
-MOMENT = datetime(2026, 1, 1, 5, 30, tzinfo=UTC)
-
-
 @pytest.mark.parametrize(
     "text",
     ["2026-01-01T05:30:00Z", "2026-01-01 05:30", "2026-01-01T11:15:00+05:45", "20260101T053000",
@@ -121,6 +125,11 @@ def test_times_are_understood(text: str, reading: Read) -> None:
         ("text", pa.array([b"a", b"\xc3\xa9"]), ["a", "é"]),
         ("text", pa.array([date(2026, 1, 1)]), ["2026-01-01"]),
         ("text", pa.array([datetime(2026, 1, 1)]), ["2026-01-01"]),  # noqa: DTZ001
+        ("text", pa.array([MOMENT, None]), ["2026-01-01 05:30:00+00:00", None]),
+        ("text", pa.array([19_800_000_000_001], pa.time64("ns")), ["05:30:00.000000001"]),
+        ("integer", pa.array([2**64 - 1, 1], pa.uint64()), ["18446744073709551615", "1"]),
+        ("integer", pa.array([1e19, None]), ["10000000000000000000", None]),
+        ("integer", pa.array([2.0**60, None]), [2**60, None]),
         ("number", pa.array(["113.359", "0.1"]).cast(pa.decimal128(9, 3)), [113.359, 0.1]),
         ("number", pa.array([None, None]), [None, None]),
         ("number", pa.array([2**64 - 1, 1], pa.uint64()), [float(2**64), 1.0]),
@@ -169,7 +178,25 @@ def test_a_listed_name_is_never_missing(reading: Read) -> None:
 def test_what_is_taken_for_missing_or_for_one_name_is_said(reading: Read) -> None:
     found = reading("v,w\nNone,1\nNone,1\n1.10,1\n1.1,1\n", C)
     assert "column 'v': read as missing: 'None' (2); a name that model.yaml lists is none of these" in found.said
-    assert "column 'v': numbers are equal by value: '1.10' as '1.1'" in found.said
+    assert "column 'v': equal by value: '1.10' as '1.1'" in found.said
+
+
+def test_a_listed_time_is_that_category_as_it_is_listed(reading: Read) -> None:
+    listed = one("text", "2026-01-01T05:30Z", "2026-01-01")
+    written = pa.table({"v": pa.array([MOMENT]), "w": [1]})
+    assert column(reading(written, listed), "v") == ["2026-01-01T05:30Z"]
+    text = "v,w\n2026-01-01T05:30Z,1\n2026-01-01 05:30:00+00:00,1\n2026-01-01,1\n"
+    assert column(reading(text, listed), "v") == ["2026-01-01T05:30Z", "2026-01-01T05:30Z", "2026-01-01"]
+
+
+def test_numbers_that_cannot_be_told_apart_are_said(reading: Read) -> None:
+    (line,) = reading("v,w\n1767225601,1\n1767225602,1\n", one("integer")).said[:-1]
+    assert "column 'v': 2 different numbers are 1 to XGBoost" in line
+    assert len(reading("v,w\n17672256.5,1\n17672256.6,1\n", X).said) == 1
+    for kind in (C, one("integer")):
+        assert len(reading("v,w\n9007199254740993,1\n1,1\n", kind).said) == 1
+    (line,) = reading(pa.table({"v": [2.0**53 + 2, 1.0]}), C).said[:-1]
+    assert "beyond 2^53 as floating point" in line
 
 
 def test_a_pandas_index_is_a_column_like_any_other(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,10 @@ features:
   code: {type: category, values: ["1", "2", "10"]}
   belag: {type: category, values: ["None", "NA", "Ziegel, rot"]}
   stadt: {type: category}
+  abfahrt: {type: category}
+  schicht: {type: category, missing: 0.2}
+  tag: {type: category}
+  uhrzeit: {type: category}
 split: {method: time, column: zeitpunkt, train: 9 days, holdout: 2 days}
 gate: {metric: auc}
 """
@@ -42,7 +46,10 @@ WAYS: dict[str, Way] = {}
 
 
 def table() -> pa.Table:
-    """Numbers, integers with missing ones, truths, names that look like numbers or like missing, times, umlauts."""
+    """Numbers, integers with missing ones, truths, names that look like numbers or like missing, times, umlauts.
+
+    Times are categories, too: with a zone, without one, days and clock times.
+    """
     random = np.random.default_rng(18)
 
     def some(values: list[Any], share: float = 0.1) -> list[Any]:
@@ -51,10 +58,13 @@ def table() -> pa.Table:
     sizes = [round(float(value), 3) for value in random.normal(0, 40, ROWS)]
     counts = [int(value) for value in random.integers(0, 3000, ROWS)]
     codes = [int(value) for value in random.choice([1, 2, 10], ROWS)]
+    numbers = random.integers(0, 4, ROWS).tolist()
     labels = [
-        int(size + 30 * (code == 2) + noise > 0)
-        for size, code, noise in zip(sizes, codes, random.normal(0, 20, ROWS), strict=True)
+        int(size + 30 * (code == 2) + 60 * (number == 3) - 60 * (number == 1) + noise > 0)
+        for size, code, number, noise in zip(sizes, codes, numbers, random.normal(0, 20, ROWS), strict=True)
     ]
+    departures = [FIRST + timedelta(minutes=330 * number) for number in numbers]
+    shifts = [datetime(2026, 3, 1, 8 * (number % 3)) for number in numbers]  # noqa: DTZ001 - a time without a zone
     times = [FIRST + timedelta(hours=number, minutes=int(random.integers(0, 60))) for number in range(ROWS)]
     return pa.table(
         {
@@ -66,6 +76,10 @@ def table() -> pa.Table:
             "code": pa.array(codes, pa.int64()),
             "belag": pa.array([str(value) for value in random.choice(["None", "NA", "Ziegel, rot"], ROWS)]),
             "stadt": pa.array([str(value) for value in random.choice(["Köln", "Århus", "Łódź"], ROWS)]),
+            "abfahrt": pa.array(departures, pa.timestamp("us", "UTC")),
+            "schicht": pa.array(some(shifts), pa.timestamp("us")),
+            "tag": pa.array([date(2026, 1, 1 + number) for number in numbers]),
+            "uhrzeit": pa.array([time(5, 30, number) for number in numbers]),
             "gekündigt": pa.array(labels, pa.int64()),
         }
     )
@@ -221,7 +235,8 @@ def pandas_parquet_nullable(rows: pa.Table, folder: Path) -> None:
 @way
 def pandas_parquet_another_zone(rows: pa.Table, folder: Path) -> None:
     frame = frame_of(rows)
-    frame["zeitpunkt"] = frame["zeitpunkt"].dt.tz_convert("Asia/Kolkata")
+    for name in ("zeitpunkt", "abfahrt"):
+        frame[name] = frame[name].dt.tz_convert("Asia/Kolkata")
     frame.to_parquet(folder / "data.parquet")
 
 
@@ -240,6 +255,10 @@ def pyarrow_parquet_other_types(rows: pa.Table, folder: Path) -> None:
         "belag": pa.large_string(),
         "stadt": pa.dictionary(pa.int8(), pa.string()),
         "zeitpunkt": pa.timestamp("ns", "Europe/Berlin"),
+        "abfahrt": pa.timestamp("ms", "America/New_York"),
+        "schicht": pa.timestamp("ns"),
+        "tag": pa.timestamp("ms"),
+        "uhrzeit": pa.time64("ns"),
         "gekündigt": pa.bool_(),
     }
     columns = []
@@ -325,7 +344,8 @@ def in_another_zone(moment: datetime) -> str:
 @way
 def csv_times_of_other_zones(rows: pa.Table, folder: Path) -> None:
     frame = frame_of(rows)
-    frame["zeitpunkt"] = [in_another_zone(moment.to_pydatetime()) for moment in frame["zeitpunkt"]]
+    for name in ("zeitpunkt", "abfahrt"):
+        frame[name] = [in_another_zone(moment.to_pydatetime()) for moment in frame[name]]
     frame.to_csv(folder / "data.csv", index=False)
 
 
