@@ -118,6 +118,13 @@ def homelab() -> Homelab:
 
 
 @pytest.fixture(scope="session")
+def homelab_on_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A `PATH` with `homelab`, for what a shell runs."""
+    with forks.on_path(tmp_path_factory.mktemp("bin")) as folder:
+        yield f"{folder}{os.pathsep}{HOMELAB.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.fixture(scope="session")
 def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real MLflow server that serves its artifacts."""
     with mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:

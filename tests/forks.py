@@ -6,20 +6,39 @@ said of the start of a program is tested with the program itself, as in tests/un
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import runpy
+import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.preload"])
+
+# The program `homelab` that asks for a fork, and ends as that one does.
+_CALLER = """\
+#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    request = json.dumps([["homelab", *sys.argv[1:]], dict(os.environ), os.getcwd()]).encode()
+    socket.send_fds(server, [b"-"], [0, 1, 2])
+    server.sendall(request)
+    server.shutdown(socket.SHUT_WR)
+    code = int(server.recv(8))
+sys.exit(code if code >= 0 else 128 - code)
+"""
 
 Arguments = Sequence[str | Path]
 
@@ -75,6 +94,26 @@ def run(
         return subprocess.CompletedProcess([*map(str, arguments)], code, out.read_text(), errors.read_text())
 
 
+@contextmanager
+def on_path(folder: Path) -> Iterator[Path]:
+    """A folder for `PATH` whose `homelab` runs in a fork, for what a shell runs, until the block ends."""
+    address = Path(tempfile.mkdtemp(), "socket")  # The path of a socket has 107 bytes at most.
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(address))
+        listening.listen()
+        process = _FORKS.Process(target=_listen, args=(listening,))
+        process.start()
+    program = folder / "homelab"
+    program.write_text(_CALLER.format(python=sys.executable, address=str(address)))
+    program.chmod(stat.S_IRWXU)
+    try:
+        yield folder
+    finally:
+        process.kill()
+        process.join()
+        shutil.rmtree(address.parent)
+
+
 def migrated(database: Path) -> None:
     """Makes ``database``, an SQLite file, with MLflow's tables."""
     process = _FORKS.Process(target=_migrate, args=(database,))
@@ -97,8 +136,38 @@ def _become(
     program: Callable[[], None], command: list[str], env: dict[str, str], folder: Path, streams: tuple[Path, ...]
 ) -> None:
     os.setsid()
-    for descriptor, path in enumerate(streams):
-        file = os.open(path, os.O_RDWR | os.O_APPEND)
+    _settle(command, env, folder, [os.open(path, os.O_RDWR | os.O_APPEND) for path in streams])
+    program()
+
+
+def _listen(listening: socket.socket) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        caller, _ = listening.accept()
+        if os.fork() == 0:
+            _answer(caller)
+        caller.close()
+
+
+def _answer(caller: socket.socket) -> NoReturn:
+    """Runs the command of a caller in a fork of this fork, and tells the caller how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, streams, _, _ = socket.recv_fds(caller, 1, 3)
+    with caller.makefile("rb") as request:
+        command, env, folder = json.load(request)
+    program = os.fork()
+    if program == 0:
+        caller.close()
+        _settle(command, env, folder, streams)
+        _homelab()
+    _, status = os.waitpid(program, 0)
+    caller.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def _settle(command: list[str], env: dict[str, str], folder: str | Path, streams: list[int]) -> None:
+    """Gives this process what belongs to another."""
+    for descriptor, file in enumerate(streams):
         os.dup2(file, descriptor)
         os.close(file)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -106,7 +175,6 @@ def _become(
     os.environ.clear()
     os.environ.update(env)
     sys.argv = command
-    program()
 
 
 def _homelab() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import readme
-from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment
+from tests.conftest import PATIENCE, ROOT, clean_environment
 from tests.unit.promotion import git_server
 
 HERE = {"init", "seal", "diff"}
@@ -35,7 +34,7 @@ ON_A_CLUSTER = {
 class Person:
     """Someone with a clone and an empty home."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, path: str) -> None:
         self.clone, self.home = folder / "clone", folder / "home"
         self.home.mkdir()
         login = base64.b64encode(f"{git_server.USERNAME}:{git_server.TOKEN}".encode()).decode()
@@ -45,7 +44,7 @@ class Person:
             "HOME": str(self.home),
             "XDG_CONFIG_HOME": "",
             "XDG_CACHE_HOME": str(folder / "cache"),
-            "PATH": f"{HOMELAB.parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": path,
             "GIT_CONFIG_COUNT": str(len(settings)),
             **{f"GIT_CONFIG_KEY_{number}": key for number, key in enumerate(settings)},
             **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(settings.values())},
@@ -90,8 +89,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield forge.url
 
 
-def test_a_fork_is_made_pushed_sealed_and_reviewed(server: str, tmp_path: Path) -> None:
-    me = Person(tmp_path, server)
+def test_a_fork_is_made_pushed_sealed_and_reviewed(server: str, tmp_path: Path, homelab_on_path: str) -> None:
+    me = Person(tmp_path, server, homelab_on_path)
     typed, shown = readme.blocks("**1. Make the fork yours.**")[:2]
     assert typed.splitlines()[-1] == "homelab init"
     printed = me.types(f"homelab init --yes --repository {server} --domain home.example.org")
@@ -127,9 +126,9 @@ def test_a_fork_is_made_pushed_sealed_and_reviewed(server: str, tmp_path: Path) 
     assert "secret@far" not in said
 
 
-def test_a_fork_follows_upstream(server: str, tmp_path: Path) -> None:
+def test_a_fork_follows_upstream(server: str, tmp_path: Path, homelab_on_path: str) -> None:
     """docs/upkeep.md: a file that is new upstream gets the fork's domain, and nothing else changes."""
-    me = Person(tmp_path, server)
+    me = Person(tmp_path, server, homelab_on_path)
     upstream = tmp_path / "upstream.git"
     me.types(f"git clone --quiet --bare {server} {upstream}")
     me.types("homelab init --yes --domain home.example.org && git add --all && git commit --quiet --message mine")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment
+from tests.conftest import PATIENCE, ROOT, clean_environment
 
 DOCUMENTS = sorted(
     path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("requirements/*.md")] if path.is_file()
@@ -29,17 +29,17 @@ def sections(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     "section", ["A retraining, step by step", "The file way", "The tracked way", "Add a model", "When something fails"]
 )
-def test_the_commands_run(section: str, tmp_path: Path, mlflow_uri: str) -> None:
+def test_the_commands_run(section: str, tmp_path: Path, mlflow_uri: str, homelab_on_path: str) -> None:
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
     for model in tmp_path.glob("workflows/models/*/model.yaml"):
         model.write_text(re.sub(r"num_round: \d+", f"num_round: {FEW_ROUNDS}", model.read_text()))
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     (block,) = BLOCK.findall(sections(ROOT / "README.md")[section])
-    path = f"{HOMELAB.parent}:{clean_environment()['PATH']}"
+    environment = {"PATH": homelab_on_path, "HOMELAB_GIT_COMMIT": "0" * 40, "KUBECONFIG": "", "HOME": str(tmp_path)}
     finished = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.replace("http://127.0.0.1:5000", mlflow_uri)],
         cwd=tmp_path,
-        env=clean_environment({"PATH": path, "HOMELAB_GIT_COMMIT": "0" * 40, "KUBECONFIG": "", "HOME": str(tmp_path)}),
+        env=clean_environment(environment),
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ import pytest
 import xgboost as xgb
 
 from homelab_mlops.pipeline.job import reported
-from tests.conftest import HOMELAB, ROOT, Homelab, clean_environment, listing, refused
+from tests.conftest import ROOT, Homelab, clean_environment, listing, refused
 
 
 def shells(rows: int) -> pd.DataFrame:
@@ -397,14 +397,13 @@ def inputs(folder: Path) -> None:
     (folder / "taxi" / "model.yaml").write_text(specification)
 
 
-def test_the_three_public_jobs_of_the_document_are_brought_over(tmp_path: Path) -> None:
+def test_the_three_public_jobs_of_the_document_are_brought_over(tmp_path: Path, homelab_on_path: str) -> None:
     inputs(tmp_path)
-    path = f"{HOMELAB.parent}:{clean_environment()['PATH']}"
     for block in re.findall(r"^```sh\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL):
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=tmp_path,
-            env=clean_environment({"PATH": path}),
+            env=clean_environment({"PATH": homelab_on_path}),
             capture_output=True,
             text=True,
             check=False,
