@@ -218,7 +218,7 @@ def as_text(manifest: Manifest, rng: random.Random) -> str:
     if rng.random() < 0.5:
         manifest = _shared(manifest, shared)
 
-    class Dumper(yaml.SafeDumper):
+    class Dumper(yaml.CSafeDumper):
         """Of this text alone."""
 
     Dumper.add_representer(str, _quoted(rng))
@@ -237,8 +237,8 @@ def _shared(node: Any, seen: dict[str, Any]) -> Any:
     return seen.setdefault(repr(node), node) if node else node
 
 
-def _quoted(rng: random.Random) -> Callable[[yaml.SafeDumper, str], yaml.ScalarNode]:
-    def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _quoted(rng: random.Random) -> Callable[[yaml.CSafeDumper, str], yaml.ScalarNode]:
+    def represent(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
         style = "|" if "\n" in text else rng.choice([None, '"', "'"])
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
