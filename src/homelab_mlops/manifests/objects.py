@@ -20,6 +20,11 @@ def identity(manifest: Manifest) -> str:
     return f"{manifest['kind']} {f'{namespace}/' if namespace else ''}{metadata.get('name')}"
 
 
+def has_kind(document: Any) -> bool:
+    """Whether a document of YAML is an object that Kubernetes may know."""
+    return isinstance(document, dict) and bool(document.get("kind"))
+
+
 def group(manifest: Manifest) -> str:
     """The API group of an object; empty for the core."""
     return str(manifest.get("apiVersion", "")).rpartition("/")[0]

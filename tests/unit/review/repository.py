@@ -52,8 +52,8 @@ def of_shape(root: Path, shape: str) -> Path:
 
 
 def diffed() -> dict[str, Any]:
-    """What `homelab diff HEAD` reports, in the current folder."""
-    result = CliRunner().invoke(app, ["diff", "HEAD", "--output", "json"], catch_exceptions=False)
+    """What `homelab diff` reports, in the current folder."""
+    result = CliRunner().invoke(app, ["diff", "--output", "json"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
     return found

@@ -19,7 +19,7 @@ from tests.unit.review.repository import REVIEWS, commit, edit, git
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     target = tmp_path / "reads"
-    shutil.copytree(REVIEWS / "reads", target)
+    shutil.copytree(REVIEWS / "shapes" / "kustomizations", target)
     git(target, "init", "--quiet", "--initial-branch", "main")
     return target
 

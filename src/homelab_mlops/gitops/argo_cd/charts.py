@@ -18,7 +18,7 @@ from homelab_mlops.gitops.argo_cd.applications import Source
 from homelab_mlops.gitops.argo_cd.kustomizations import REMOTE
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
 from homelab_mlops.gitops.render import parse
-from homelab_mlops.manifests.objects import entries
+from homelab_mlops.manifests.objects import entries, has_kind
 
 SECONDS = 60.0
 _FILES = ("Chart.yaml", "Chart.lock", "requirements.yaml", "requirements.lock", "values.yaml", "values.schema.json")
@@ -155,6 +155,8 @@ def render_chart(tree: Tree, source: Source, origin: dict[str, Any], path: str) 
             source.unrendered = f"{path} is a Helm chart whose dependencies are not in the repository"
             return ""
         raise RepositoryError(reason)
+    if not all(has_kind(item) for item in parse(done.stdout)):
+        raise RepositoryError(f"{path} renders a document without kind, which Argo CD refuses")
     return re.sub(r"^# Source: .*\n", "", done.stdout, flags=re.MULTILINE)
 
 

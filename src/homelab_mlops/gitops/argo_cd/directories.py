@@ -12,9 +12,12 @@ import yaml
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.argo_cd.applications import Source
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
-from homelab_mlops.gitops.render import read_yaml
+from homelab_mlops.gitops.render import parse
+from homelab_mlops.manifests.objects import has_kind
 
 _APPLIED = (".yaml", ".yml", ".json", ".jsonnet")
+_SKIPPED = "+argocd:skip-file-rendering"
+_MANIFEST = ("apiVersion:", "kind:", "metadata:")
 
 
 def read_of_directory(tree: Tree, path: str, options: dict[str, Any]) -> tuple[set[str], bool]:
@@ -50,11 +53,33 @@ def documents_of_directory(tree: Tree, source: Source, origin: dict[str, Any], p
             continue
         if tree.is_outside(file):
             raise RepositoryError(f"{file} is a link out of the repository")
-        documents = [item for item in read_yaml(tree.folder / file) if item.get("kind")]
+        documents = _objects(tree, file)
         found += [yaml.dump(item, Dumper=yaml.CSafeDumper, sort_keys=True) for item in documents]
     if not found and not source.unrendered:
         raise RepositoryError(f"{path} renders nothing")
     return found
+
+
+def _objects(tree: Tree, file: str) -> list[dict[str, Any]]:
+    """The objects of a file. Argo CD passes over a file that says so, and over one that holds no manifest.
+
+    Raises:
+        RepositoryError: the file holds a manifest, and something else or what is no YAML.
+    """
+    text = tree.read(file) or ""
+    if _SKIPPED in text:
+        return []
+    is_manifest = all(word in text for word in _MANIFEST)
+    try:
+        documents = parse(text)
+    except yaml.YAMLError as error:
+        if is_manifest:
+            raise RepositoryError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+        return []
+    objects = [item for item in documents if has_kind(item)]
+    if len(objects) < len(documents) and (is_manifest or objects):
+        raise RepositoryError(f"{file} has a document without kind, which Argo CD refuses")
+    return objects
 
 
 def _is_included(file: str, options: dict[str, Any]) -> bool:

@@ -21,6 +21,21 @@ _RESOURCES = ("resources", "bases", "components", "generators", "transformers", 
 _FILES = ("crds", "configurations", "patchesStrategicMerge")
 _WITH_A_PATH = ("patches", "patchesJson6902", "replacements", "openapi")
 _GENERATED = ("configMapGenerator", "secretGenerator")
+# kustomize takes a field in any case: `Resources` is `resources`.
+_IN_ANY_CASE = {
+    name.lower(): name
+    for name in (
+        *(*_RESOURCES, *_FILES, *_WITH_A_PATH, *_GENERATED, "path", "files", "env", "envs", "values", "valuesFile"),
+        *(
+            "helmCharts",
+            "helmChartInflationGenerator",
+            "additionalValuesFiles",
+            "helmGlobals",
+            "chartHome",
+            "chartName",
+        ),
+    )
+}
 # The fields by which the configuration of a built-in generator or transformer names files.
 _OF_PLUGINS = ("path", "paths", "files", "env", "envs", "valuesFile", "additionalValuesFiles", "chartHome")
 
@@ -83,9 +98,15 @@ def _patches(options: dict[str, Any]) -> dict[str, Any]:
 def _contents(text: str) -> list[dict[str, Any]] | None:
     """The mappings of a kustomization; None where it is not valid YAML. The caller must not change them."""
     try:
-        return [item for item in parse(text) if isinstance(item, dict)]
+        return [_named_as_usual(item) for item in parse(text) if isinstance(item, dict)]
     except yaml.YAMLError:
         return None
+
+
+def _named_as_usual(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {_IN_ANY_CASE.get(str(key).lower(), key): _named_as_usual(value) for key, value in node.items()}
+    return [_named_as_usual(item) for item in node] if isinstance(node, list) else node
 
 
 def _named(tree: Tree, found: Reading, folder: str, content: dict[str, Any]) -> list[str]:
