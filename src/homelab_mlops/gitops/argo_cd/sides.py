@@ -168,8 +168,28 @@ def _is_rendered(side: Side, manifest: Manifest) -> None:
     ]
 
 
+def _with_those_below(side: Side, sources: list[Source]) -> list[Source]:
+    """Applications, and all that they render, in turn."""
+    found: list[Source] = []
+    waiting = list(sources)
+    while waiting:
+        source = waiting.pop()
+        if source not in found:
+            found.append(source)
+            children = [met.manifest for met in _children(0, source, "")]
+            waiting += [below for item in children if (below := side.of(item)) is not None]
+            sets = {item["metadata"]["name"] for item in children if item["kind"] == "ApplicationSet"}
+            waiting += [below for below in side.sources.values() if below.generator in sets]
+    return found
+
+
 def _leave_out_what_one_side_lacks(sides: tuple[Side, Side]) -> None:
     """Where one side is not known, leaves the other out too: all its objects would look new or gone."""
+    for side, other in (sides, sides[::-1]):
+        generated = [source for source in other.sources.values() if source.generator in side.unexpanded]
+        for source in _with_those_below(other, generated):
+            if source.key not in side.sources:
+                source.documents = []
     for name, source in sides[1].sources.items():
         twin = sides[0].sources.get(name)
         if twin is None or not (source.unrendered or twin.unrendered):

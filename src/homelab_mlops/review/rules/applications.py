@@ -115,13 +115,23 @@ def remote_missing(review: Review) -> Said:
 )
 def not_rendered(review: Review) -> Said:
     yield from _unknown(review, missing=False)
-    for name, (why, _) in review.head.unexpanded.items():
-        before = review.base.unexpanded.get(name)
-        if before is None or any(change.id.name == name for change in review.of("ApplicationSet")):
-            yield f"ApplicationSet {name}", f"its Applications are not known: {why}"
+    yield from _unexpanded(review)
     for item in review.unread:
         who = f"; the ApplicationSet {item.reader} may read it" if item.reader else ""
         yield item.file, f"{item.reason}{who}"
+
+
+def _unexpanded(review: Review) -> Said:
+    """The ApplicationSets whose Applications are not known at a side, with those of the other side."""
+    for name in sorted({*review.base.unexpanded, *review.head.unexpanded}):
+        why = [side.unexpanded[name][0] for side in (review.head, review.base) if name in side.unexpanded]
+        if len(why) == 2 and not any(change.id.name == name for change in review.of("ApplicationSet")):
+            continue
+        known = review.head if name not in review.head.unexpanded else review.base
+        names = [key for key, source in known.sources.items() if source.generator == name and not source.documents]
+        when = "before the change " if known is review.head else ""
+        fate = f"; what becomes of the objects of {', '.join(names)} is not known" if names else ""
+        yield f"ApplicationSet {name}", f"{when}its Applications are not known: {why[0]}{fate}"
 
 
 @rule(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from homelab_mlops.gitops.argo_cd.applications import Side
 from homelab_mlops.manifests.objects import Manifest, get, group
-from homelab_mlops.review.compare import Change
+from homelab_mlops.review.compare import Change, Object, everything
 from homelab_mlops.review.masking import is_reference, is_secret_name, is_secret_value
 from homelab_mlops.review.rules.rule import Review, Said, rule
+
+_CERTIFICATE = re.compile(r"clusters/([^/]+)/sealing-certificate\.pem")
 
 
 @rule(
@@ -95,6 +99,51 @@ def _scope(manifest: Manifest) -> str:
         if str(annotations.get(f"sealedsecrets.bitnami.com/{name}")) == "true"
     ]
     return names[-1] if names else ""
+
+
+@rule(
+    "sealing-certificate",
+    "danger",
+    looks_for="another sealing certificate of a cluster",
+    reason="The controller opens a value only with the private key of the certificate that it was sealed for.",
+    action="Seal every value anew with `homelab init --new-key`, and bring the key to the cluster: `homelab bootstrap`.",
+)
+def sealing_certificate(review: Review) -> Said:
+    for file in review.files:
+        cluster = _CERTIFICATE.fullmatch(file)
+        if cluster is None or file not in review.base.tree.entries:
+            continue
+        if file not in review.head.tree.entries:
+            yield file, "it leaves git; `homelab seal` can no longer seal for this cluster"
+            continue
+        old = {
+            item.id: get(item.raw, "spec", "encryptedData") or {} for item in _sealed(review, review.base, cluster[1])
+        }
+        new = {
+            item.id: get(item.raw, "spec", "encryptedData") or {} for item in _sealed(review, review.head, cluster[1])
+        }
+        lost = [
+            f"{name.namespace}/{name.name}"
+            for name, values in new.items()
+            if any(value and value == old.get(name, {}).get(key) for key, value in values.items())
+        ]
+        if lost:
+            more = f" and {len(lost) - 8} more" if len(lost) > 8 else ""
+            yield file, f"the new key cannot open what is not sealed anew: {', '.join(lost[:8])}{more}"
+        else:
+            yield file, "every SealedSecret is sealed anew; the key that is in the cluster cannot open them"
+
+
+def _sealed(review: Review, side: Side, cluster: str) -> list[Object]:
+    """The SealedSecrets of a cluster."""
+    other = review.base if side is review.head else review.head
+    found = everything(side, other, re.compile(r"^kind: SealedSecret$", re.MULTILINE))
+    several = any(key.startswith(f"{cluster}/") for key in side.sources)
+    return [
+        item
+        for item in found
+        if item.application.startswith(f"{cluster}/") or (not several and "/" not in item.application)
+    ]
 
 
 @rule(
