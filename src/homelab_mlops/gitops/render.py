@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ ARGO_CD = "argo-cd"
 ROOT_APPLICATION = Path("clusters/homelab/root.yaml")
 SECONDS = 60.0
 MOST_VALUES = 2_000_000
+LONGEST_PATH = 256
+KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _ALIAS = re.compile(r"[\[\s,:]\*\w")
 # Builds run at the same time, and end before a garbage collection pays, unless a tree is very large.
 _ALONE = {"GOGC": "off", "GOMEMLIMIT": "512MiB", "GOMAXPROCS": "1"}
@@ -109,6 +113,7 @@ def _render_origins(root: Path, application: Manifest) -> list[Rendered]:
 
 def render_application(root: Path, name: str, path: str) -> Rendered:
     """Renders one source; a remote base that cannot be reached is reported, not raised."""
+    _refuse_deep_aliases(root, path)
     try:
         text = build(root / path)
     except ToolError as error:
@@ -117,6 +122,38 @@ def render_application(root: Path, name: str, path: str) -> Rendered:
             return Rendered(name, path, [], unreachable=remote[0])
         raise RepositoryError(f"the Application {name} does not build: {error.what}", where=path) from error
     return Rendered(name, path, parse(text), text)
+
+
+def _refuse_deep_aliases(root: Path, path: str) -> None:
+    """Looks into every file that the kustomization of a folder names, and those of the folders that it names."""
+    waiting, known = [root / path], set[Path]()
+    while waiting:
+        folder = waiting.pop().resolve()
+        if folder in known:
+            continue
+        known.add(folder)
+        for file in (folder / name for name in KUSTOMIZATIONS):
+            if file.is_file():
+                refuse_deep_aliases(file, os.path.relpath(file, root))
+                named = [folder / text for text in _named_texts(file)]
+                waiting += [item for item in named if item.is_dir()]
+                for item in (item for item in named if item.is_file()):
+                    refuse_deep_aliases(item, os.path.relpath(item, root))
+
+
+def _named_texts(file: Path) -> list[str]:
+    try:
+        return [text for content in read_yaml(file) for text in _paths(content)]
+    except RepositoryError:
+        return []  # kustomize says what is wrong with it
+
+
+def _paths(node: Any) -> Iterator[str]:
+    """The texts that may be the path of a file."""
+    if isinstance(node, str) and "\n" not in node and len(node) < LONGEST_PATH:
+        yield node.partition("=")[2] or node
+    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _paths(item)
 
 
 def render(folder: Path) -> list[Manifest]:
@@ -138,6 +175,20 @@ def parse(text: str) -> list[Manifest]:
     if _ALIAS.search(text) and _size(documents, {}) > MOST_VALUES:
         raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values")
     return [document for document in documents if document]
+
+
+def refuse_deep_aliases(path: Path, name: str) -> None:
+    """Refuses a file for which kustomize would take minutes and all memory.
+
+    Raises:
+        RepositoryError: its aliases make it larger than any real manifest.
+    """
+    content = path.read_bytes()
+    if b"&" in content and b"*" in content:
+        text = content.decode(errors="replace")
+        with contextlib.suppress(yaml.YAMLError):
+            if _ALIAS.search(text) and _size(list(yaml.load_all(text, Loader=_Loader)), {}) > MOST_VALUES:
+                raise RepositoryError(f"the aliases of {name} stand for more than {MOST_VALUES:,} values", where=name)
 
 
 def _size(node: Any, known: dict[int, int]) -> int:

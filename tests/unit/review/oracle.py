@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from homelab_mlops.gitops.argo_cd.kustomizations import KUSTOMIZATIONS
+from homelab_mlops.gitops.render import KUSTOMIZATIONS
 from homelab_mlops.gitops.tools import find
 from homelab_mlops.manifests.objects import get
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops import render
 from homelab_mlops.review.markdown import LIMIT, markdown
 from homelab_mlops.review.page import page
 from homelab_mlops.review.text import plain
@@ -179,3 +181,21 @@ def test_nothing_hostile_ends_the_review(clone: Path, tmp_path: Path) -> None:
     flagged = {flag["where"] for flag in json.loads(found.stdout)["flags"]}
     names = ("bomb.yaml", "equals.yaml", "outside.yaml", "\\xff.yaml")
     assert {f"overlays/homelab/store/{name}" for name in names} <= flagged
+
+
+def test_deep_aliases_are_refused_before_kustomize_reads_them(clone: Path) -> None:
+    aliases = "".join(f"a{depth}: &a{depth} [{', '.join([f'*a{depth - 1}'] * 9)}]\n" for depth in range(1, 12))
+    bomb = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: bomb}\na0: &a0 [x]\n" + aliases
+    kustomization = "overlays/homelab/store/kustomization.yaml"
+    edit(
+        clone,
+        {
+            "write": {"overlays/homelab/store/bomb.yaml": bomb},
+            "replace": {kustomization: {"resources:\n": "resources:\n  - bomb.yaml\n"}},
+        },
+    )
+    why = "the aliases of overlays/homelab/store/bomb.yaml stand for more than 2,000,000 values"
+    flags = {(flag.rule, flag.where): flag.what for flag in compared(clone, "HEAD").flags}
+    assert flags["does-not-build", "Application store"] == f"it does not build: {why}"
+    with pytest.raises(RepositoryError, match=why):
+        render.render_all(clone)

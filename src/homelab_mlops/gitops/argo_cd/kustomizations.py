@@ -12,9 +12,8 @@ from typing import Any
 import yaml
 
 from homelab_mlops.gitops.argo_cd.trees import SUBMODULE, SYMLINK, Tree, normal
-from homelab_mlops.gitops.render import parse
+from homelab_mlops.gitops.render import KUSTOMIZATIONS, parse
 
-KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 REMOTE = re.compile(r"^(https?://|file://|ssh://|git@|git::|oci://|github\.com/)|\?(ref|version)=|\.git(/|$|\?)")
 # Each entry is a file, a folder, an address, or YAML written in place.
 _RESOURCES = ("resources", "bases", "components", "generators", "transformers", "validators")

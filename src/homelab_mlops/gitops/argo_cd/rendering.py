@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,9 +19,9 @@ from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
 from homelab_mlops.gitops.argo_cd.applications import Side, Source
 from homelab_mlops.gitops.argo_cd.charts import read_by_helm, render_chart, substituted, value_files
 from homelab_mlops.gitops.argo_cd.directories import documents_of_directory, read_of_directory
-from homelab_mlops.gitops.argo_cd.kustomizations import KUSTOMIZATIONS, REMOTE, read_by_kustomize
+from homelab_mlops.gitops.argo_cd.kustomizations import REMOTE, read_by_kustomize
 from homelab_mlops.gitops.argo_cd.trees import SUBMODULE, SYMLINK, Tree, normal
-from homelab_mlops.gitops.render import parse, read_yaml
+from homelab_mlops.gitops.render import KUSTOMIZATIONS, parse, read_yaml
 
 UNREACHABLE = re.compile(
     r"dial tcp|no such host|git fetch|exit status 128|timed? ?out|took more than|connection re|TLS|unable to access"
@@ -48,6 +49,7 @@ def declare(side: Side, source: Source) -> None:
             source.unrendered, source.is_broken = f"the path {path} is outside the repository", True
             continue
         reading = _reading(tree, source, origin, path)
+        _refuse_deep_aliases(tree, source, reading.files)
         identities |= reading.identities
         is_known = is_known and reading.is_known
         source.remotes += reading.remotes
@@ -59,6 +61,21 @@ def declare(side: Side, source: Source) -> None:
     own = f"{source.name} {source.namespace} {source.spec.get('project')}"
     parts = [repr(source.origins), own, *(f"{name} {identities[name]}" for name in sorted(identities))]
     source.inputs = "\n".join(parts) if is_known else ""
+
+
+def _refuse_deep_aliases(tree: Tree, source: Source, files: set[str]) -> None:
+    try:
+        for file in files:
+            if file in tree.entries and tree.entries[file].kind == "blob" and not tree.is_outside(file):
+                _looked_at(tree.folder / file, file, tree.entries[file].id)
+    except RepositoryError as error:
+        source.unrendered, source.is_broken = f"it does not build: {error.what}", True
+
+
+@functools.cache
+def _looked_at(path: Path, name: str, _id: str) -> None:
+    if path.is_file():
+        render.refuse_deep_aliases(path, name)
 
 
 @dataclass

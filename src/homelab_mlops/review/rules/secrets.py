@@ -106,7 +106,7 @@ def _scope(manifest: Manifest) -> str:
     "danger",
     looks_for="another sealing certificate of a cluster",
     reason="The controller opens a value only with the private key of the certificate that it was sealed for.",
-    action="Seal every value anew with `homelab init --new-key`, and bring the key to the cluster: `homelab bootstrap`.",
+    action="Run `homelab init --new-key`, which seals every value anew, and `homelab bootstrap` after the push.",
 )
 def sealing_certificate(review: Review) -> Said:
     for file in review.files:
