@@ -11,7 +11,7 @@ from homelab_mlops.review.visible import visible
 
 SUBJECTS = (
     "data", "immutable", "rights", "network", "security", "secrets", "images", "resources", "crds", "schedules",
-    "applications", "models",
+    "rendering", "applications", "models",
 )  # fmt: skip
 """The modules, in the order in which their flags of one level are listed."""
 
