@@ -2,9 +2,10 @@
 
 ``HOMELAB_E2E_REPOSITORY`` is the address that Argo CD clones; ``HOMELAB_E2E_PUSH`` the address to push to, where that
 is another one; ``HOMELAB_E2E_DOMAIN`` and ``HOMELAB_E2E_INGRESS`` the domain of the services and the address of the
-ingress controller; ``HOMELAB_E2E_ARGO_CD`` the release of Argo CD to pin, where that is not the tree's. Two shell
+ingress controller; ``HOMELAB_E2E_ARGO_CD`` the release of Argo CD to pin, where that is not the tree's. Three shell
 commands say what only the owner of the machines can: ``HOMELAB_E2E_RESTART_NODE`` kills kubelet and containerd and
-starts them again, ``HOMELAB_E2E_NEW_CLUSTER`` replaces the cluster by an empty one. Pictures are left in
+starts them again, ``HOMELAB_E2E_KILL_API_SERVER`` does so with the API server, and ``HOMELAB_E2E_NEW_CLUSTER`` replaces
+the cluster by an empty one. Pictures are left in
 ``HOMELAB_E2E_PICTURES``. The fork lies in the folder ``HOMELAB_E2E_FORK``, otherwise in ``.e2e``: the next run goes on
 with it, on the same cluster or on an empty one. The fork's sealing key lies there too: who deletes the folder also
 replaces the cluster. The names of the tests that failed are written to the file ``HOMELAB_E2E_FAILED``.
@@ -42,7 +43,7 @@ def setting(name: str, default: str | None = None) -> str:
 
 
 def command_of_the_owner(name: str) -> None:
-    """Runs one of the two shell commands that the module's text names; skips the test where it is not given."""
+    """Runs one of the shell commands that the module's text names; skips the test where it is not given."""
     command = SETTINGS.get(f"HOMELAB_E2E_{name}")
     if command is None:
         pytest.skip(f"HOMELAB_E2E_{name} is not set: nobody said how")

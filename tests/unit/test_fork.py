@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests import readme
-from tests.conftest import PATIENCE, ROOT, clean_environment
+from tests.conftest import ROOT
+from tests.person import Person
 from tests.unit.promotion import git_server
 
 HERE = {"init", "seal", "diff"}
@@ -31,39 +32,10 @@ ON_A_CLUSTER = {
 }
 
 
-class Person:
-    """Someone with a clone and an empty home."""
-
-    def __init__(self, folder: Path, url: str, path: str) -> None:
-        self.clone, self.home = folder / "clone", folder / "home"
-        self.home.mkdir()
-        login = base64.b64encode(f"{git_server.USERNAME}:{git_server.TOKEN}".encode()).decode()
-        settings = {"http.extraHeader": f"Authorization: Basic {login}", "user.name": "me", "user.email": "me@invalid"}
-        self.env = {
-            **clean_environment(),
-            "HOME": str(self.home),
-            "XDG_CONFIG_HOME": "",
-            "XDG_CACHE_HOME": str(folder / "cache"),
-            "PATH": path,
-            "GIT_CONFIG_COUNT": str(len(settings)),
-            **{f"GIT_CONFIG_KEY_{number}": key for number, key in enumerate(settings)},
-            **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(settings.values())},
-        }
-        subprocess.run(["git", "clone", "--quiet", url, self.clone], env=self.env, check=True)
-
-    def types(self, command: str, stdin: str = "") -> str:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
-            cwd=self.clone,
-            env=self.env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+def person(folder: Path, url: str, path: str) -> Person:
+    """Someone who may push to the git server."""
+    login = base64.b64encode(f"{git_server.USERNAME}:{git_server.TOKEN}".encode()).decode()
+    return Person(folder, url, path, {"http.extraHeader": f"Authorization: Basic {login}"})
 
 
 @pytest.fixture
@@ -90,12 +62,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_fork_is_made_pushed_sealed_and_reviewed(server: str, tmp_path: Path, homelab_on_path: str) -> None:
-    me = Person(tmp_path, server, homelab_on_path)
+    me = person(tmp_path, server, homelab_on_path)
     typed, shown = readme.blocks("**1. Make the fork yours.**")[:2]
     assert typed.splitlines()[-1] == "homelab init"
     printed = me.types(f"homelab init --yes --repository {server} --domain home.example.org")
-    for line in shown.replace("~", str(me.home)).splitlines():
-        assert line.removesuffix("...") in printed
+    assert readme.first_missing(printed, shown, {"~": str(me.home)}) == ""
 
     push, *then = readme.blocks("**3. Push, then bootstrap.**")[0].splitlines()
     assert then == ["homelab bootstrap"]
@@ -128,7 +99,7 @@ def test_a_fork_is_made_pushed_sealed_and_reviewed(server: str, tmp_path: Path, 
 
 def test_a_fork_follows_upstream(server: str, tmp_path: Path, homelab_on_path: str) -> None:
     """docs/upkeep.md: a file that is new upstream gets the fork's domain, and nothing else changes."""
-    me = Person(tmp_path, server, homelab_on_path)
+    me = person(tmp_path, server, homelab_on_path)
     upstream = tmp_path / "upstream.git"
     me.types(f"git clone --quiet --bare {server} {upstream}")
     me.types("homelab init --yes --domain home.example.org && git add --all && git commit --quiet --message mine")

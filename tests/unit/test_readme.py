@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import readme
 from tests.conftest import PATIENCE, ROOT, clean_environment
 
 DOCUMENTS = sorted(
@@ -63,3 +64,32 @@ def test_links_lead_somewhere(path: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
             assert anchor in {re.sub(r"[^a-z0-9 -]", "", text.lower()).replace(" ", "-") for text in headings}, anchor
+
+
+SHOWN = """workflow training/churn-x7k2p
+  train: Succeeded in 41 s
+...
+churn version 1 is the champion: http://mlflow.homelab.example/...
+"""
+PRINTED = """what comes before
+workflow training/churn-abcde
+  train: Succeeded in 7.5 s
+  evaluate: Succeeded in 3 s
+churn version 1 is the champion: http://mlflow.home.arpa/#/models
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        ("", "", ""),
+        ("train: Succeeded", "train: Failed", "  train: Succeeded in 41 s"),
+        ("version 1", "version 2", "churn version 1 is the champion: http://mlflow.homelab.example/..."),
+        ("home.arpa", "other.arpa", "churn version 1 is the champion: http://mlflow.homelab.example/..."),
+        ("training/churn-abcde", "training/churn", "workflow training/churn-x7k2p"),
+    ],
+)
+def test_what_is_printed_is_held_to_what_is_shown(old: str, new: str, missing: str) -> None:
+    printed = PRINTED.replace(old, new) if old else PRINTED
+    assert readme.first_missing(printed, SHOWN, {"homelab.example": "home.arpa"}) == missing
+    assert readme.first_missing("\n".join(reversed(PRINTED.splitlines())), SHOWN, {}) != ""

@@ -1,0 +1,101 @@
+"""The README's way to a cluster, stage by stage: someone with a fresh clone, an empty home and no Go types each of its
+blocks, and sees what the README shows. It replaces the cluster and what is pushed, so that no other file goes on.
+
+Beside the settings of conftest.py: ``HOMELAB_E2E_CONTROLLER`` is the preset of ``homelab init --ingress`` where the
+ingress controller is not as k3s has it; ``HOMELAB_E2E_PROGRAMS`` a folder of programs that go first on PATH, such as
+a ``docker`` that brings images to where the cluster finds them. Without it the images have to be there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.gitops.settings import load_settings
+from tests import readme
+from tests.conftest import ROOT
+from tests.e2e.conftest import SETTINGS, command_of_the_owner, green_at, setting
+from tests.person import Person
+
+HOUR = 3600.0
+STAGES = ("**1. Make the fork yours.**", "**2. Build the images.**", "**3. Push, then bootstrap.**", "**4. Retrain.**")
+PROGRAMS = SETTINGS.get("HOMELAB_E2E_PROGRAMS", "")
+
+
+@pytest.fixture(scope="module")
+def me(tmp_path_factory: pytest.TempPathFactory) -> Person:
+    """Someone with an empty cluster, and a fresh clone of a fork of this tree's commit."""
+    command_of_the_owner("NEW_CLUSTER")
+    folder = tmp_path_factory.mktemp("first-hour")
+    fork = setting("PUSH", setting("REPOSITORY"))
+    git = ["git", "-C", str(ROOT), "-c", "safe.directory=*"]
+    subprocess.run([*git, "push", "--quiet", "--force", fork, "HEAD:refs/heads/main"], check=True)
+    folders = [str(folder / "clone/.venv/bin"), PROGRAMS, without_go(folder / "programs")]
+    made = Person(folder, fork, os.pathsep.join(filter(None, folders)), {})
+    # The one thing that an administrator gives to someone new.
+    made.env["KUBECONFIG"] = os.environ.get("KUBECONFIG", str(Path.home() / ".kube/config"))
+    return made
+
+
+def without_go(folder: Path) -> str:
+    """PATH, without the program go."""
+    found = []
+    for number, place in enumerate(os.environ["PATH"].split(os.pathsep)):
+        programs = sorted(Path(place).iterdir()) if (Path(place) / "go").exists() else []
+        for program in programs:
+            if program.name not in {"go", "gofmt"}:
+                (folder / str(number)).mkdir(parents=True, exist_ok=True)
+                (folder / str(number) / program.name).symlink_to(program)
+        found.append(str(folder / str(number)) if programs else place)
+    return os.pathsep.join(found)
+
+
+def holds(me: Person, stage: str, answers: Sequence[str] = (), **options: str) -> None:
+    """Types the block of a stage, with more options where this cluster needs them, and looks at what is printed."""
+    typed, shown = readme.blocks(stage)[:2]
+    for command, more in options.items():
+        typed = typed.replace(f"homelab {command}", f"homelab {command} {more}")
+    printed = me.sees(typed, answers, seconds=HOUR)
+    settings = load_settings(me.clone)
+    names = {"~": str(me.home), "ghcr.io/me": settings.image_registry, "homelab.example": settings.domain}
+    assert readme.first_missing(printed, shown, names) == ""
+
+
+def test_the_way_has_these_stages() -> None:
+    text = readme.README.read_text(encoding="utf-8").partition("## On a cluster")[2].partition("\n### ")[0]
+    assert tuple(line for line in STAGES if line in text) == STAGES
+    assert text.count("\n```\n") == 4 * len(STAGES)
+
+
+def test_there_is_no_go(me: Person) -> None:
+    assert shutil.which("go", path=me.env["PATH"]) is None
+    assert not list(me.home.iterdir())
+
+
+def test_the_fork_becomes_mine(me: Person) -> None:
+    controller, release = SETTINGS.get("HOMELAB_E2E_CONTROLLER"), SETTINGS.get("HOMELAB_E2E_ARGO_CD")
+    options = [f"--ingress {controller}"] if controller else []
+    options += [f"--argo-cd-version {release}"] if release else []
+    # Whatever is asked after the domain is as the README's reader has it, too.
+    answers = [setting("REPOSITORY"), "", setting("DOMAIN", "homelab.test"), *[""] * 10]
+    holds(me, STAGES[0], answers, init=" ".join(options))
+
+
+@pytest.mark.skipif(not PROGRAMS, reason="HOMELAB_E2E_PROGRAMS is not set: no engine brings images to the cluster")
+def test_the_images_are_built(me: Person) -> None:
+    holds(me, STAGES[1])
+
+
+def test_the_cluster_becomes_green(me: Person, cluster: Cluster) -> None:
+    holds(me, STAGES[2], ["y"])
+    assert green_at(cluster, me.types("git rev-parse HEAD").strip())
+
+
+def test_a_model_is_retrained(me: Person) -> None:
+    holds(me, STAGES[3])
