@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -83,11 +84,13 @@ def boolean(text: str) -> float:
 
 def spelled(text: str) -> str:
     """A text as it is compared: without space around it, numbers by value (`1.0` and `1e0` are `1`), `True` as `true`,
-    a time as `2026-01-31 05:30:00+00:00`.
+    a time as `2026-01-31 05:30:00+00:00`, an accent within its letter.
 
     Texts that only look like numbers (`007`, `+49`) stay as they are.
     """
     text = text.strip()
+    if not text.isascii():
+        return unicodedata.normalize("NFC", text)
     if text.isdigit():
         return text
     if match := TIME.fullmatch(text):

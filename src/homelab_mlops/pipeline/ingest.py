@@ -22,6 +22,7 @@ from homelab_mlops.tables.columns import declared, positions, typed
 from homelab_mlops.tables.fingerprint import content_sha256
 from homelab_mlops.tables.frames import frame_of
 from homelab_mlops.tables.identifiers import RowSplit
+from homelab_mlops.tables.quantities import is_time
 from homelab_mlops.tables.read import Reading, read
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _window(table: pa.Table, split: TimeSplit, as_of: str | None, source: str) -
 
     times = table.column(split.column)
     if not pa.types.is_timestamp(times.type):
-        example = pc.drop_null(times)[0].as_py() if times.null_count < len(times) else ""
+        example = next((text for text in times.unique().to_pylist() if text and not is_time(text)), "")
         raise DataError(
             f"the column {split.column!r} is not a time: {example!r}", where=source, fix="use ISO 8601 times"
         )
@@ -160,9 +161,16 @@ def _window(table: pa.Table, split: TimeSplit, as_of: str | None, source: str) -
         raise DataError(f"{times.null_count:,} rows lack the time {split.column!r}", where=source)
     oldest, newest = moment_of(pc.min(times)), moment_of(pc.max(times))
     midnight = newest.replace(hour=0, minute=0, second=0, microsecond=0)
-    end = _parsed(as_of) if as_of else midnight + timedelta(days=1)
-    holdout = end - relativedelta(**period_parts(split.holdout))
-    start = holdout - relativedelta(**period_parts(split.train))
+    try:
+        end = _parsed(as_of) if as_of else midnight + timedelta(days=1)
+        holdout = end - relativedelta(**period_parts(split.holdout))
+        start = holdout - relativedelta(**period_parts(split.train))
+    except (OverflowError, ValueError):
+        raise DataError(
+            f"a window that ends with {as_of or f'{newest:%Y-%m-%d}'} leaves the calendar",
+            where=source,
+            fix="leave rows out whose time stands for none, such as 9999-12-31, or end the window with --as-of",
+        ) from None
     inside = table.filter(_between(times, start, end))
     inside = inside.take(pc.sort_indices(inside, [(split.column, "ascending")]))
     for period, first, last in (("training", start, holdout), ("holdout", holdout, end)):

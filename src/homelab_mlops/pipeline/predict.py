@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from homelab_mlops.clients import s3
@@ -17,14 +16,13 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, StorageError
 from homelab_mlops.model.spec import Csv
 from homelab_mlops.pipeline.model_registry import model_for_scoring
-from homelab_mlops.tables.arrays import strings
+from homelab_mlops.pipeline.unknown import unknown_lines
 from homelab_mlops.tables.cells import with_types
-from homelab_mlops.tables.columns import Declared, declared_inputs, typed
+from homelab_mlops.tables.columns import declared_inputs, typed
 from homelab_mlops.tables.csv_dialect import Needed
 from homelab_mlops.tables.frames import frame_of
 from homelab_mlops.tables.read import read_as_it_is
 
-EXAMPLES = 3
 PREDICTION, VERSION = "prediction", "model_version"
 
 
@@ -57,11 +55,11 @@ def predict(model: str, source: str, target: str, csv: Csv | None = None, work: 
     table = reading.table
     names = [f"probability_{label}" for label in labels] or [PREDICTION]
     _refuse_taken([*names, VERSION], table, source)
-    rows = typed(table, inputs, source, reading.spelling)
-    for item in inputs:
-        _say_unknown(item, rows.column(item.name))
+    rows = frame_of(typed(table, inputs, source, reading.spelling))
+    for line in unknown_lines(rows, champion.scorer.description.inputs):
+        say(f"predict: {line}")
     try:
-        predicted = champion.scorer.predict(frame_of(rows))
+        predicted = champion.scorer.predict(rows)
     except ValueError as error:
         raise DataError(f"the {champion.name} does not take these rows: {error}", where=source) from error
     if reading.untyped:
@@ -69,19 +67,6 @@ def predict(model: str, source: str, target: str, csv: Csv | None = None, work: 
     _write(_beside(table, names, predicted, str(champion.version)), target)
     say(f"predict: {table.num_rows:,} rows of {source} by the {champion.name}: {target}")
     return {"model": model, "version": champion.version, "rows": table.num_rows, "target": target}
-
-
-def _say_unknown(column: Declared, cells: pa.ChunkedArray) -> None:
-    """Says how many cells are no category of the model, and so count as missing."""
-    if column.kind != "text":
-        return
-    unknown = cells.filter(pc.invert(pc.or_(pc.is_in(cells, strings(column.names)), pc.is_null(cells))))
-    if len(unknown):
-        names = ", ".join(repr(name[:40]) for name in pc.unique(unknown.slice(0, EXAMPLES)).to_pylist())
-        say(
-            f"predict: column {column.name!r}: {len(unknown):,} of {len(cells):,} cells count as missing, since the "
-            f"training saw no such category: {names}"
-        )
 
 
 def _refuse_taken(names: list[str], table: pa.Table, source: str) -> None:

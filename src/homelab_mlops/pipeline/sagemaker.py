@@ -27,6 +27,7 @@ from homelab_mlops.pipeline.inference import MIN_ROWS, infer_spec
 from homelab_mlops.pipeline.job import Folders, job_environment
 from homelab_mlops.pipeline.split import groups_of, row_ids, split_rows
 from homelab_mlops.pipeline.train import Tracking, labelled, train_result
+from homelab_mlops.pipeline.unknown import unknown_lines
 from homelab_mlops.pipeline.validate import refuse, validate_table
 from homelab_mlops.tables.categories import Notes
 from homelab_mlops.tables.columns import Declared, cleaned, declared, typed
@@ -67,8 +68,7 @@ def train_from_channels(
         ids_split = split_rows(frame, spec, None)
         frame, validation = frame[~ids_split.holdout], frame[ids_split.holdout]
     else:
-        few = spec.model_copy(update={"data": spec.data.model_copy(update={"min_rows": MIN_ROWS})})
-        refuse(validate_table(validation, few), str(folders.validation))
+        refuse(validate_table(validation, _for_validation(spec, validation)), str(folders.validation))
         validation = labelled(validation, spec)
         _warn_of_overlap(frame, validation, spec)
     manifest = {
@@ -83,11 +83,23 @@ def train_from_channels(
     folders.model.mkdir(parents=True, exist_ok=True)
     folders.data.mkdir(parents=True, exist_ok=True)
     prepared = prepare(spec, frame, validation, parameters)
+    _say_lines(tuple(f"validation: {line}" for line in unknown_lines(validation, prepared.description.inputs)))
     with tempfile.TemporaryDirectory(prefix=".result-", dir=folders.model) as temporary:
         record = train_result(Path(temporary), spec, manifest, parameters, prepared, tracking)
         _place(Path(temporary), folders)
     say(f"train: {folders.model / result.MODEL}")
     return record
+
+
+def _for_validation(spec: ModelSpec, validation: pd.DataFrame) -> ModelSpec:
+    """The rules of the validation channel: few rows are enough, and a feature may lack all values where it may lack
+    any, as one of libsvm that no row names."""
+    empty = [name for name, feature in spec.features.items() if feature.missing == 1 and validation[name].isna().all()]
+    if empty:
+        say(f"train: validation: no row has a value of {', '.join(empty[:8])}" + (", ..." if len(empty) > 8 else ""))
+    features = {name: feature for name, feature in spec.features.items() if name not in empty}
+    data = spec.data.model_copy(update={"min_rows": MIN_ROWS})
+    return spec.model_copy(update={"data": data, "features": features})
 
 
 def _parameters(

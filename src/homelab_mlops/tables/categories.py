@@ -14,7 +14,9 @@ from homelab_mlops.tables.spelling import Spelling, without_missing
 # Up to this many different texts are each looked at; of more, only those that match this pattern.
 FEW = 2000
 _TO_SPELL = (
-    r"^\s|\s$|^-?\d+(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)$|^-0$|^(?i:true|false)$|^(?i:" + values.TIME.pattern + ")$"
+    r"[^\x00-\x7F]|^\s|\s$|^-?\d+(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)$|^-0$|^(?i:true|false)$|^(?i:"
+    + values.TIME.pattern
+    + ")$"
 )
 
 

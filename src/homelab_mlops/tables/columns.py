@@ -84,6 +84,8 @@ def typed(
     """
     columns = list(columns)
     positions(table.column_names, [column.name for column in columns], where)
+    for column in columns:
+        _refuse_made_types(table.schema.field(column.name), where)
     arrays = [fitted(table.column(column.name), column, where, spelling, notes or Notes()) for column in columns]
     return pa.table(arrays, names=[column.name for column in columns])
 
@@ -194,7 +196,7 @@ def positions(names: Sequence[str], wanted: Iterable[str], where: str) -> list[i
 def _plain(chunk: pa.Array, name: str, where: str) -> pa.Array:
     """The array without encodings: no dictionaries, run lengths, extensions or other text types."""
     if isinstance(chunk, pa.ExtensionArray):
-        chunk = chunk.storage
+        chunk = _texts_of_uuids(chunk) if chunk.type.extension_name == "arrow.uuid" else chunk.storage
     if pa.types.is_dictionary(chunk.type):
         chunk = chunk.dictionary_decode()
     if pa.types.is_run_end_encoded(chunk.type):
@@ -222,6 +224,22 @@ def _plain(chunk: pa.Array, name: str, where: str) -> pa.Array:
             fix="store numbers, text, truths or times",
         )
     return chunk
+
+
+def _refuse_made_types(column: pa.Field, where: str) -> None:
+    """Refuses a type that a library made of another one, such as pandas' periods, which the file holds as numbers."""
+    kind = column.type.extension_name if isinstance(column.type, pa.BaseExtensionType) else ""
+    kind = kind or (column.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
+    if kind and not kind.startswith("arrow."):
+        raise DataError(
+            f"the column {column.name!r} holds values of a type that is not read: {kind}",
+            where=where,
+            fix="store numbers, text, truths or times",
+        )
+
+
+def _texts_of_uuids(chunk: pa.ExtensionArray) -> pa.Array:
+    return strings([None if value is None else str(value) for value in chunk.to_pylist()])
 
 
 def _refuse_type(kind: pa.DataType, column: Declared, where: str) -> None:

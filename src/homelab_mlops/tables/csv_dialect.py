@@ -27,7 +27,7 @@ SAMPLE = 1000
 NUMBERED = 4
 # So many numbers like 1.234, and no other with a mark, may be thousands.
 EITHER = 5
-_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?", re.ASCII)
 _GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}", re.ASCII)
 _POINT = re.compile(r"[+-]?\d*\.\d*([eE][+-]?\d+)?", re.ASCII)
@@ -101,6 +101,13 @@ def first_rows(file: Content, dialect: Dialect, most: int) -> Rows:
     rows = _parsed(text, dialect.delimiter, dialect.quote, most)
     rows = rows[int(dialect.header) : None if file.whole else -1]
     return [row for row in rows if len(row) == len(dialect.names[0])]
+
+
+def is_header_only(file: Content, dialect: Dialect) -> bool:
+    """Whether a header is all that the file holds, which Arrow refuses where no end of line follows it."""
+    if not (dialect.header and file.whole):
+        return False
+    return len(_parsed(_start(file, dialect.quote, dialect.comment), dialect.delimiter, dialect.quote, 1)) <= 1
 
 
 def above_first_row(file: Content, dialect: Dialect) -> int:

@@ -5,6 +5,8 @@ A value that a row does not name is missing; an index that no row names is no co
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,27 @@ from homelab_mlops.errors import DataError
 from homelab_mlops.tables.content import Readable
 
 MAX_INDEX = 100_000
+
+
+def is_index(name: str) -> bool:
+    """Whether a column's name is that of an index."""
+    return re.fullmatch(r"f\d+", name, re.ASCII) is not None
+
+
+def with_columns(table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """The table with a missing value in each column that none of its rows names."""
+    for name in names:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.float64()))
+    return table
+
+
+def with_same_columns(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """The tables of several files, each with the indices of all."""
+    names = {name for table in tables for name in table.column_names if is_index(name)}
+    ordered = sorted(names, key=lambda name: int(name[1:]))
+    all_of = [with_columns(table, ordered) for table in tables]
+    return [table.select([*(name for name in table.column_names if not is_index(name)), *ordered]) for table in all_of]
 
 
 def read_libsvm(stream: Readable, where: str) -> pa.Table:

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from homelab_mlops.model import values
-from homelab_mlops.tables.arrays import EXACT, TIME, floats, has_nan, is_all, is_any
-from homelab_mlops.tables.spelling import Spelling, without_missing
+from homelab_mlops.tables.arrays import EXACT, TIME, floats, has_nan, is_all, is_any, moment, strings
+from homelab_mlops.tables.spelling import PLAIN, Spelling, without_missing
 
 _NULL_NUMBER = pa.nulls(1, pa.float64())[0]
+FIRST, LAST = moment(datetime.min.replace(tzinfo=UTC)), moment(datetime.max.replace(tzinfo=UTC))
 _TRUTHS = floats([0.0, 1.0, None])
 
 
@@ -74,7 +75,14 @@ def as_boolean(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
 
 
 def as_time(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
-    """As `TIME`; a time without a zone is UTC."""
+    """As `TIME`; a time without a zone is UTC. None, too, where a year is not one of Python's."""
+    times = _times_of(chunk, spelling)
+    if times is None:
+        return None
+    return times if is_all(pc.and_(pc.greater_equal(times, FIRST), pc.less_equal(times, LAST))) else None
+
+
+def _times_of(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
     if pa.types.is_null(chunk.type):
         return chunk.cast(TIME)
     if pa.types.is_integer(chunk.type):  # 20130101 may be a day; the number of a second is not
@@ -85,7 +93,15 @@ def as_time(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
         chunk = chunk.cast(pa.timestamp("s"))
     if chunk.type.tz is None:
         chunk = chunk.cast(pa.timestamp(chunk.type.unit, "UTC"))
-    return chunk.cast(TIME, safe=False)
+    try:
+        return pc.cast(chunk, options=pc.CastOptions(TIME, allow_time_truncate=True))
+    except pa.ArrowInvalid:
+        return None
+
+
+def is_time(text: str) -> bool:
+    """Whether a text is read as a time."""
+    return as_time(strings([text]), PLAIN) is not None
 
 
 def _moment(text: str) -> datetime:

@@ -26,7 +26,7 @@ from homelab_mlops.tables.content import Content
 from homelab_mlops.tables.csv_dialect import Dialect, Needed
 from homelab_mlops.tables.fingerprint import content_sha256
 from homelab_mlops.tables.identifiers import CELLS, ROWS, RowSplit
-from homelab_mlops.tables.libsvm import read_libsvm
+from homelab_mlops.tables.libsvm import is_index, read_libsvm, with_columns, with_same_columns
 from homelab_mlops.tables.rounding import rounding_lines
 from homelab_mlops.tables.spelling import PLAIN, Spelling
 
@@ -124,6 +124,8 @@ def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = N
     with files.opened(source, folder) as found:
         opening = _Opening(found, needed, csv or Csv(), source)
         tables = [opening.table(part, None) for part in opening.parts_in_turn()]
+    if all(part.content.format == "libsvm" for part in opening.parts):
+        tables = with_same_columns(tables)
     names = tables[0].column_names
     for table, part in zip(tables, opening.parts, strict=True):
         if set(table.column_names) != set(names):
@@ -279,6 +281,7 @@ class _Opening:
                 table = read_libsvm(stream, part.content.where)
             if self.needed.in_order:
                 table = _renamed(table, self.needed.in_order)
+            table = with_columns(table, filter(is_index, self.needed.names))
             names = tuple(table.column_names)
             _refuse_wide(names, part.content.where)
         from_folders = {name: value for name, value in part.partition.items() if name not in names}
@@ -373,6 +376,8 @@ def _read_csv(
     held: Content, dialect: Dialect, width: int, where: list[int], names: list[str], numbers: set[str]
 ) -> pa.Table:
     """The columns that stand at ``where``, as text; ``numbers`` as float64 where all cells of all of them are such."""
+    if csv_dialect.is_header_only(held, dialect):
+        return pa.table({name: pa.array([], pa.string()) for name in names})
     quotes = _quotes(held, dialect)
     texts = {str(index): pa.string() for index in where}
     floats = {str(index): pa.float64() for index, name in zip(where, names, strict=True) if name in numbers}

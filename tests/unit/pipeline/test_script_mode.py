@@ -279,6 +279,27 @@ def test_the_weights_of_libsvm_weigh_the_rows(tmp_path: Path, homelab: Homelab) 
     assert (spec["data"]["weight"], list(spec["features"])) == ("weight", ["f0", "f1"])
 
 
+def test_files_of_libsvm_may_name_other_indices(tmp_path: Path, homelab: Homelab) -> None:
+    """A column of which a file has only zeros is in none of its rows."""
+    lines = {index: "".join(f"{n % 2} 0:{n / 7:.3f} {index}:{n % 5}\n" for n in range(60)) for index in (3, 12)}
+    env = job(tmp_path, lines[3])
+    (tmp_path / "in" / "more").write_text(lines[12])
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "validation" / "part").write_text(lines[12])
+    done = homelab("train", env={**env, "SM_CHANNEL_VALIDATION": str(tmp_path / "validation")})
+    assert done.returncode == 0, done.stderr
+    assert record_of(tmp_path)["rows"] == {"train": 120, "validation": 60, "holdout": 0}
+    assert "validation: no row has a value of f3" in done.stderr
+
+
+def test_validation_categories_that_are_not_in_training_are_said(tmp_path: Path, homelab: Homelab) -> None:
+    env = job(tmp_path, offers(300).assign(where="home"))
+    (tmp_path / "validation").mkdir()
+    offers(90).assign(where="work").to_csv(tmp_path / "validation" / "part", index=False)
+    done = homelab("train", env={**env, "SM_CHANNEL_VALIDATION": str(tmp_path / "validation")})
+    assert "validation: column 'where': 90 of 90 cells count as missing" in done.stderr
+
+
 def test_csv_weights_are_the_second_column_and_a_validation_channel_needs_none(
     tmp_path: Path, homelab: Homelab
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from homelab_mlops.errors import DataError
-from homelab_mlops.model.spec import load_spec
+from homelab_mlops.model.spec import TimeSplit, load_spec
+from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.split import row_ids, split_rows
 from homelab_mlops.tables.columns import declared, typed
 from homelab_mlops.tables.frames import frame_of, table_of
@@ -70,6 +73,22 @@ def test_a_time_split_follows_the_window() -> None:
     assert table[split.holdout]["time"].min() == pd.Timestamp("2013-04-01", tz="UTC")
     assert table[split.train]["time"].max() < table[split.validation]["time"].min()
     assert table[split.validation]["time"].max() < table[split.holdout]["time"].min()
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (["2026-01-01", "9999-12-31"], "a window that ends with 9999-12-31 leaves the calendar"),
+        (["2026-01-01", "01/02/2026"], "the column 't' is not a time: '01/02/2026'"),
+    ],
+)
+def test_a_time_that_is_none_is_named(times: list[str], expected: str, tmp_path: Path) -> None:
+    split = TimeSplit(method="time", column="t", train="10 days", holdout="1 day")
+    spec = SPEC.model_copy(update={"split": split})
+    penguins(20).assign(t=times * 10).to_csv(tmp_path / "in.csv", index=False)
+    with pytest.raises(DataError) as refusal:
+        ingest(spec, tmp_path / "work", str(tmp_path / "in.csv"))
+    assert expected in refusal.value.what
 
 
 def test_too_few_rows_are_refused() -> None:
