@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,36 @@ STRANGER = """
 import sys
 sys.modules["homelab_mlops"] = None
 import mlflow, numpy, pandas
-model = mlflow.pyfunc.load_model(sys.argv[1])
-numpy.save(sys.argv[3], numpy.asarray(model.predict(pandas.read_csv(sys.argv[2]))))
+for line in sys.stdin:
+    name, rows, answers = line.rstrip().split(",")
+    model = mlflow.pyfunc.load_model(name)
+    numpy.save(answers, numpy.asarray(model.predict(pandas.read_csv(rows))))
+    print("answered", flush=True)
 """
+Stranger = Callable[[str, Path, Path], None]
+
+
+@pytest.fixture(scope="module")
+def stranger(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
+    log = tmp_path_factory.mktemp("stranger") / "log"
+    environment = clean_environment({"MLFLOW_TRACKING_URI": mlflow_uri})
+    command = [sys.executable, "-c", STRANGER]
+    pipe = subprocess.PIPE
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=errors) as process,
+    ):
+        asked, said = process.stdin, process.stdout
+        assert asked is not None
+        assert said is not None
+
+        def answer(model: str, rows: Path, answers: Path) -> None:
+            asked.write(f"{model},{rows},{answers}\n")
+            asked.flush()
+            assert said.readline() == "answered\n", log.read_text()
+
+        yield answer
+        asked.close()
 
 
 def raw_rows(spec: ModelSpec) -> pd.DataFrame:
@@ -54,7 +82,7 @@ def raw_rows(spec: ModelSpec) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_memory_file_and_mlflow_agree(
-    name: str, tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, mlflow_uri: str, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
     spec = load_spec(str(MODELS[name]))
@@ -72,12 +100,7 @@ def test_memory_file_and_mlflow_agree(
     file = Scorer.load(tmp_path / "train" / "xgboost-model").predict(rows)
     run = tracking.load_run(tmp_path / "train")
     rows.to_csv(tmp_path / "rows.csv", index=False)
-    arguments: list[str | Path] = [f"models:/{run['model_id']}", tmp_path / "rows.csv", tmp_path / "predicted.npy"]
-    environment = clean_environment({"MLFLOW_TRACKING_URI": mlflow_uri})
-    stranger = subprocess.run(
-        [sys.executable, "-c", STRANGER, *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    assert stranger.returncode == 0, stranger.stderr
+    stranger(f"models:/{run['model_id']}", tmp_path / "rows.csv", tmp_path / "predicted.npy")
     np.testing.assert_array_equal(memory, file)
     np.testing.assert_allclose(np.load(tmp_path / "predicted.npy"), file, rtol=0, atol=1e-6)
     assert len(np.unique(file.round(4), axis=0)) > 50
