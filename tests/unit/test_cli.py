@@ -21,7 +21,7 @@ from homelab_mlops.model.parameters import resolve
 from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline import demo
 from homelab_mlops.pipeline.train import _show
-from tests.conftest import HOMELAB, ROOT, clean_environment, refused
+from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment, refused
 
 # What takes longer to import than a shell should wait, and nobody needs for help.
 HEAVY = {"boto3", "kubernetes", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "rich", "xgboost", "yaml"}
@@ -69,7 +69,9 @@ def run(desk: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[
         **env,
     }
     command: list[str | Path] = [HOMELAB, *arguments]
-    return subprocess.run(command, cwd=desk, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        command, cwd=desk, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
 
 
 def test_help_names_no_type_of_what_is_there_or_not() -> None:

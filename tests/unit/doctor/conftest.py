@@ -23,7 +23,7 @@ from werkzeug.security import generate_password_hash
 from homelab_mlops.cli import main
 from homelab_mlops.doctor import visit
 from homelab_mlops.gitops import tools
-from tests.conftest import ROOT, Store, clean_environment, free_port, mlflow_with
+from tests.conftest import PATIENCE, ROOT, Store, clean_environment, free_port, mlflow_with
 from tests.unit.doctor.lab import BEHIND, EVERYTHING, MLFLOW_USER, PARTS, PASSWORD, Lab
 
 
@@ -146,7 +146,7 @@ def _disk(folder: Path) -> Iterator[tuple[Store | None, Callable[[str], None]]]:
         assert done.returncode == 0, done.stderr
 
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while server.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{store.endpoint}/minio/health/ready", trust_env=False, timeout=2).is_success:

@@ -23,7 +23,7 @@ from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
 
 from homelab_mlops.doctor.visit import Model
-from tests.conftest import Store
+from tests.conftest import PATIENCE, Store
 from tests.unit.doctor import network
 from tests.unit.doctor.network import Answer, Request, xml
 
@@ -930,7 +930,7 @@ def a_disk_that_is_full(lab: Lab) -> Scenes:
 def _until_written(lab: Lab) -> None:
     """Waits until the store has noticed that there is space again: it looks once in a while."""
     assert lab.disk is not None
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             lab.disk.client().put_object(Bucket="mlflow", Key="space", Body=b"")

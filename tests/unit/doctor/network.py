@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.conftest import PATIENCE
+
 
 @dataclass(frozen=True)
 class Request:
@@ -84,7 +86,7 @@ def proxy(
                 if 300 <= status < 400:
                     self.send_header("Location", content.decode())
             else:
-                connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=30)
+                connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=PATIENCE)
                 connection.putrequest(
                     self.command, path(request) if path else self.path, skip_host=True, skip_accept_encoding=True
                 )

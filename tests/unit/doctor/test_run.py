@@ -352,10 +352,10 @@ class Slow:
         self.quick_ended.set()
 
     def hangs(self, visit: Visit) -> None:
-        self.quick_ended.wait(60)
+        self.quick_ended.wait(PATIENCE)
         with visit.removing(lambda: self.removed.append(visit.probe)):
             visit.deadline = time.monotonic()
-            self.never.wait(60)
+            self.never.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -368,7 +368,7 @@ def slow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def test_the_doctor_ends_though_a_check_does_not_and_says_how_far_it_came(
     slow: Slow, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    visit = Visit()
+    visit = Visit(deadline=math.inf)
     report = examine(visit, ("tracking",))
     assert (report.findings, report.status, exit_code(report)) == ([], "incomplete", 0)
     assert not slow.never.is_set()
@@ -388,7 +388,7 @@ def test_the_doctor_ends_though_a_check_does_not_and_says_how_far_it_came(
 @pytest.mark.parametrize("slow", [[Finding("TRACKING_DNS", "http://nowhere.invalid")]], indirect=True)
 @pytest.mark.usefixtures("slow")
 def test_a_fault_is_told_beside_what_there_was_no_time_for() -> None:
-    report = examine(Visit(), ("tracking",))
+    report = examine(Visit(deadline=math.inf), ("tracking",))
     assert ([finding.code for finding in report.findings], exit_code(report)) == (["TRACKING_DNS"], 2)
     assert report.out_of_time == ["tracking.hangs", "tracking.later"]
 

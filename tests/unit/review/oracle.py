@@ -15,6 +15,7 @@ import yaml
 from homelab_mlops.gitops.render import KUSTOMIZATIONS
 from homelab_mlops.gitops.tools import find
 from homelab_mlops.manifests.objects import get
+from tests.conftest import PATIENCE
 
 FAILED = "it does not build"
 # The kinds that a template asks the cluster for: what depends on them counts as present.
@@ -108,7 +109,7 @@ def _helm(root: Path, chart: str, command: list[str]) -> list[str]:
 
 
 def _output(command: list[str], root: Path) -> str:
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=PATIENCE)
     return done.stdout if done.returncode == 0 else FAILED
 
 

@@ -17,7 +17,7 @@ from homelab_mlops.model.scoring import Scorer
 from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.ingest import ingest
 from homelab_mlops.pipeline.train import train
-from tests.conftest import HOMELAB, ROOT, Homelab, clean_environment, free_port, refused
+from tests.conftest import HOMELAB, PATIENCE, ROOT, Homelab, clean_environment, free_port, refused
 from tests.unit.model.test_scoring import raw_rows
 
 CHURN = load_spec(str(ROOT / "workflows/models/churn"))
@@ -68,7 +68,7 @@ def test_serve(work: Path) -> None:
     port = free_port()
     command: list[str | Path] = [HOMELAB, "serve", work / "train", "--port", str(port)]
     service = subprocess.Popen(command, env=clean_environment(), stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    watchdog = threading.Timer(120, service.kill)
+    watchdog = threading.Timer(PATIENCE, service.kill)
     watchdog.start()
     try:
         assert service.stderr is not None
@@ -77,7 +77,7 @@ def test_serve(work: Path) -> None:
         records = json.loads(rows.to_json(orient="records"))
         address = f"http://127.0.0.1:{port}/invocations"
         transport = httpx.HTTPTransport(retries=5)
-        with httpx.Client(transport=transport, trust_env=False, timeout=60) as client:
+        with httpx.Client(transport=transport, trust_env=False, timeout=PATIENCE) as client:
             answer = client.post(address, json={"dataframe_records": records})
         np.testing.assert_allclose(answer.json()["predictions"], expected, rtol=0, atol=1e-6)
     finally:
