@@ -30,7 +30,7 @@ class Tool:
     """A program of a Go module.
 
     ``module`` is the path that Go downloads it from, ``package`` the program's path inside, and ``declares`` the path
-    in its go.mod, where that differs.
+    in its go.mod, where that differs. Where the program is not ``pinned``, any version on PATH will do.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Tool:
     version: str
     package: str = ""
     declares: str = ""
+    pinned: bool = True
 
     @property
     def path(self) -> str:
@@ -60,6 +61,8 @@ TOOLS = {
         Tool("argo", "github.com/argoproj/argo-workflows/v4", "v4.1.4", "/cmd/argo"),
         Tool("kube-score", "github.com/zegl/kube-score", "v1.20.0", "/cmd/kube-score"),
         Tool("actionlint", "github.com/rhysd/actionlint", "v1.7.12", "/cmd/actionlint"),
+        # Argo CD renders with the helm of its release, which this repository does not choose.
+        Tool("helm", "helm.sh/helm/v3", "v3.22.0", "/cmd/helm", pinned=False),
         Tool("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"),
     )
 }
@@ -101,7 +104,7 @@ def find(name: str, root: Path | None = None) -> Path:
 def _here(tool: Tool, root: Path) -> Path | None:
     own, on_path = root / FOLDER / "bin" / tool.name, shutil.which(tool.name)
     for candidate in (own, Path(on_path) if on_path else None):
-        if candidate is not None and candidate.is_file() and is_built_from(candidate, tool):
+        if candidate is not None and candidate.is_file() and (not tool.pinned or is_built_from(candidate, tool)):
             return candidate
     return None
 

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from homelab_mlops.errors import RepositoryError, ToolError
+from homelab_mlops.gitops import tools
 from homelab_mlops.gitops.argo_cd.applications import Source
 from homelab_mlops.gitops.argo_cd.kustomizations import REMOTE
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
@@ -119,9 +121,9 @@ def render_chart(tree: Tree, source: Source, origin: dict[str, Any], path: str) 
     Raises:
         RepositoryError: helm refuses the chart.
     """
-    program = shutil.which("helm")
-    if program is None:
-        source.unrendered = f"{path} is a Helm chart, and helm is not here"
+    program, why = _program()
+    if not program:
+        source.unrendered = f"{path} is a Helm chart, and {why}"
         return ""
     helm = origin.get("helm") or {}
     if any(REMOTE.search(str(file)) for file in helm.get("valueFiles") or []):
@@ -158,6 +160,15 @@ def render_chart(tree: Tree, source: Source, origin: dict[str, Any], path: str) 
     if not all(has_kind(item) for item in parse(done.stdout)):
         raise RepositoryError(f"{path} renders a document without kind, which Argo CD refuses")
     return re.sub(r"^# Source: .*\n", "", done.stdout, flags=re.MULTILINE)
+
+
+@cache
+def _program() -> tuple[str, str]:
+    """The program helm, or why there is none. It is looked for, and built, once for all charts."""
+    try:
+        return str(tools.find("helm").absolute()), ""
+    except ToolError as error:
+        return "", error.what
 
 
 def _files(source: Source, origin: dict[str, Any]) -> list[str] | None:
