@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from homelab_mlops.gitops.argo_cd.go_templates import filled_by_helm
 from homelab_mlops.gitops.argo_cd.templates import Parameters, UnknownTemplateError, filled
 from homelab_mlops.gitops.argo_cd.trees import Tree
 from homelab_mlops.gitops.render import parse
@@ -33,16 +34,44 @@ def generated(application_set: Manifest, tree: Tree, is_here: Any) -> list[Manif
     go = spec.get("goTemplate") is True
     found = []
     for generator in entries(spec.get("generators")):
-        for parameters in _parameters(generator, tree, is_here, go=go):
-            template = _merged(spec.get("template") or {}, get(generator, *_kind(generator), "template") or {})
-            try:
-                application = filled(template, parameters, go=go)
-            except UnknownTemplateError as error:
-                raise UnknownGeneratorError(f"{error} is not understood here") from error
-            if spec.get("templatePatch"):
-                raise UnknownGeneratorError("templatePatch is not understood here")
-            found.append(_as_application(application, application_set))
+        all_parameters = _parameters(generator, tree, is_here, go=go)
+        template = _merged(spec.get("template") or {}, get(generator, *_kind(generator), "template") or {})
+        applications = _filled(template, all_parameters, go=go)
+        patch = spec.get("templatePatch")
+        for number, text in enumerate(_filled(str(patch), all_parameters, go=go) if patch else []):
+            applications[number] = _patched(applications[number], _loaded(text))
+        found += [_as_application(application, application_set) for application in applications]
     return found
+
+
+def _filled(node: Any, all_parameters: list[Parameters], *, go: bool) -> list[Any]:
+    """A template with each of the parameters filled in.
+
+    Raises:
+        UnknownGeneratorError: it uses what is not understood here.
+    """
+    try:
+        return [filled(node, parameters, go=go) for parameters in all_parameters]
+    except UnknownTemplateError as error:
+        found = filled_by_helm(node, all_parameters) if go else None
+        if found is None:
+            raise UnknownGeneratorError(f"{error} is not understood here") from error
+        return found
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return (parse(text) or [{}])[0]
+    except yaml.YAMLError as error:
+        raise UnknownGeneratorError("its templatePatch is not valid YAML") from error
+
+
+def _patched(node: Any, patch: Any) -> Any:
+    """A mapping with the fields of a patch; null takes a field away, and a list comes whole."""
+    if not isinstance(node, dict) or not isinstance(patch, dict):
+        return patch
+    merged = {key: _patched(node.get(key), value) for key, value in patch.items() if value is not None}
+    return {**{key: value for key, value in node.items() if key not in patch}, **merged}
 
 
 def files_read(generators: Any, tree: Tree) -> set[str]:
@@ -124,7 +153,7 @@ def _of_git(given: dict[str, Any], tree: Tree, is_here: Any, *, go: bool) -> Ite
         for content in _contents(tree, path) if is_file else [{}]:
             parameters = {**content, **_path_parameters(path, is_file, go=go, prefix=given.get("pathParamPrefix"))}
             if values:
-                own = filled(values, parameters, go=go)
+                (own,) = _filled(values, [parameters], go=go)
                 parameters |= {"values": own} if go else {f"values.{key}": value for key, value in own.items()}
             yield parameters
 
@@ -192,7 +221,8 @@ def _matrix(generators: list[dict[str, Any]], tree: Tree, is_here: Any, *, go: b
     found = []
     for one in _parameters(generators[0], tree, is_here, go=go):
         # The second generator may use what the first one gives.
-        second = filled({key: value for key, value in generators[1].items() if key != "template"}, one, go=go)
+        without = {key: value for key, value in generators[1].items() if key != "template"}
+        (second,) = _filled(without, [one], go=go)
         found += [{**one, **other} for other in _parameters(second, tree, is_here, go=go)]
     return found
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-_ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
+# An action with `-` takes the white space beside it away.
+_ACTION = re.compile(r"(?:\s*\{\{-(?=\s)|\{\{)\s*(.*?)\s*(?:(?<=\s)-\}\}\s*|\}\})", re.DOTALL)
 _WORD = re.compile(r'"(?:[^"\\]|\\.)*"|`[^`]*`|\([^()]*\)|[^\s|]+|\|')
 Parameters = dict[str, Any]
 
@@ -105,7 +106,7 @@ def _operand(word: str, parameters: Parameters) -> Any:
 
 def _index(node: Any, *keys: Any) -> Any:
     for key in keys:
-        node = node[key]
+        node = node.get(key) if isinstance(node, dict) else node[key]
     return node
 
 
