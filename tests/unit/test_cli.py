@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -162,6 +164,23 @@ def test_predict_of_an_unknown_model_names_those_that_are_here(desk: Path, mlflo
 def test_every_command_of_a_person_has_an_example() -> None:
     for name, command in commands(get_command(app)):
         assert name in command.help.partition("\b")[2], name
+
+
+def test_every_example_can_be_pasted(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (desk / "customers.csv").touch()
+    for folder in ("base", "overlays"):
+        (desk / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(desk)
+    for name, command in commands(get_command(app)):
+        lines = [shlex.split(line, comments=True) for line in command.help.partition("\b")[2].strip().splitlines()]
+        for words in [[word for word in line if not re.match(r"[A-Z_]+=", word)] for line in lines]:
+            end = next((place for place, word in enumerate(words) if word in {"|", "<", ">"}), len(words))
+            typed = words[len(name.split()) : end]
+            if words[0] == "homelab":
+                assert words[: len(name.split())] == name.split()
+                command.make_context(name, typed, parent=typer.Context(command))
+            else:
+                assert name == "homelab serve"  # asks the service with curl, as its test does
 
 
 def test_the_list_says_the_first_sentence_of_every_command() -> None:
