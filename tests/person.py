@@ -71,7 +71,8 @@ class Person:
             os.close(terminal)
         print(f"$ {command}\n{done.stdout}")
         assert done.returncode == 0, done.stdout
-        return done.stdout
+        # The line end after an answer is the terminal's.
+        return done.stdout.replace("]: ", "]:\n")
 
     @staticmethod
     def _shell(command: str) -> list[str]:
