@@ -183,6 +183,17 @@ def test_nothing_hostile_ends_the_review(clone: Path, tmp_path: Path) -> None:
     assert {f"overlays/homelab/store/{name}" for name in names} <= flagged
 
 
+def test_a_filter_of_git_that_fails_does_not_end_the_review(clone: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    edit(clone, {"write": {".gitattributes": "*.bin filter=lfs\n", "overlays/homelab/store/logo.bin": pointer}})
+    commit(clone, "A file of git-lfs")
+    for key, value in (("smudge", "exit 1"), ("process", "exit 1"), ("required", "true")):
+        git(clone, "config", f"filter.lfs.{key}", value)
+    found = diff(clone, "HEAD~1", "HEAD")
+    assert found.returncode == 0, found.stderr
+    assert "overlays/homelab/store/logo.bin" in found.stdout
+
+
 def test_deep_aliases_are_refused_before_kustomize_reads_them(clone: Path) -> None:
     aliases = "".join(f"a{depth}: &a{depth} [{', '.join([f'*a{depth - 1}'] * 9)}]\n" for depth in range(1, 12))
     bomb = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: bomb}\na0: &a0 [x]\n" + aliases

@@ -19,6 +19,10 @@ from homelab_mlops.errors import RepositoryError
 
 _OWN = "src/homelab_mlops/__init__.py"
 WORKING_TREE = "working tree"
+# Argo CD reads the pointers of git-lfs, and what git-crypt has encrypted, as they are.
+_UNFILTERED = [
+    f"filter.{name}.{key}" for name in ("lfs", "git-crypt") for key in ("smudge=", "process=", "required=false")
+]
 SYMLINK, SUBMODULE = "120000", "160000"
 
 
@@ -63,7 +67,8 @@ class Git:
         done = git.run(self.root, *quiet, *arguments, seconds=None, environment=environment, data=data)
         if done.returncode > ok or done.returncode < 0:
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise RepositoryError(f"git {arguments[0]} fails: {reason.removeprefix('fatal: ')}", where=str(self.root))
+            name = next(item for item in arguments if item != "-c" and "=" not in item)
+            raise RepositoryError(f"git {name} fails: {reason.removeprefix('fatal: ')}", where=str(self.root))
         return done.stdout
 
     def _line(self, *arguments: str) -> str:
@@ -114,7 +119,18 @@ class Git:
             self.prefix + path for path, entry in tree.entries.items() if entry.kind == "blob" and tree.is_needed(path)
         )
         target = f"{folder}/"
-        self("checkout-index", "--force", "--quiet", "-z", "--stdin", f"--prefix={target}", data=files, index=index)
+        options = (part for item in _UNFILTERED for part in ("-c", item))
+        self(
+            *options,
+            "checkout-index",
+            "--force",
+            "--quiet",
+            "-z",
+            "--stdin",
+            f"--prefix={target}",
+            data=files,
+            index=index,
+        )
 
 
 @dataclass(frozen=True)
