@@ -92,9 +92,19 @@ def _column(series: pd.Series[Any], item: Input) -> Any:
         raise ValueError(f"column {item.name} holds times, not a {item.type}")
     parse = values.boolean if item.type == "boolean" else values.number
     try:
-        return _parsed(series, parse).astype("float32")
+        with np.errstate(over="ignore"):  # what is too large is refused below
+            numbers = _parsed(series, parse).astype("float32")
+        _refuse_infinite(numbers, series)
     except ValueError as error:
         raise ValueError(f"column {item.name}: {error}") from None
+    return numbers
+
+
+def _refuse_infinite(numbers: pd.Series[Any], given: pd.Series[Any]) -> None:
+    infinite = np.flatnonzero(np.isinf(numbers.to_numpy(dtype=np.float32, na_value=np.nan)))
+    if len(infinite):
+        row = int(infinite[0])
+        raise ValueError(f"row {row + 1}: {given.iloc[row]} is too large a number")
 
 
 def _categories(series: pd.Series[Any], categories: tuple[str, ...]) -> Any:

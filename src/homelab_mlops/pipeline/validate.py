@@ -17,6 +17,7 @@ from homelab_mlops.pipeline.ingest import load_ingested
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 EXAMPLES = 5
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def validate(spec: ModelSpec, work: Path) -> dict[str, Any]:
@@ -113,6 +114,7 @@ def _feature_checks(pa: Any, feature: Feature) -> list[Any]:
     name = "an integer" if feature.type == "integer" else "a number"
     checks.append(pa.Check(lambda s: _is_number(s, feature.type), error=f"is {name}", ignore_na=False))
     checks.append(pa.Check(lambda s: ~np.isinf(_numbers(s)), error="is finite", ignore_na=False))
+    checks.append(pa.Check(_has_float32, error=f"is below {_LARGEST:.2g}, the largest number of XGBoost"))
     if feature.type == "integer":
         checks.append(pa.Check(_has_64_bits, error="has at most 64 bits (an identifier is a category)"))
     if feature.min is not None:
@@ -203,6 +205,10 @@ def _is_number(series: pd.Series[Any], kind: str) -> pd.Series[Any]:
     numbers = _numbers(series)
     good = numbers.notna() | series.isna()
     return good & (numbers.isna() | (np.floor(numbers) == numbers)) if kind == "integer" else good
+
+
+def _has_float32(series: pd.Series[Any]) -> pd.Series[bool]:
+    return ~_numbers(series).abs().between(_LARGEST, np.inf, inclusive="neither")
 
 
 def _has_64_bits(series: pd.Series[Any]) -> pd.Series[bool]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,7 +23,7 @@ def rounding_lines(table: pa.Table) -> list[str]:
             continue
         numbers = column.cast(pa.float64(), safe=False)
         largest = pc.max(pc.abs(numbers)).as_py()
-        if largest is None or largest <= EXACT or not arrays.is_all(pc.equal(pc.floor(numbers), numbers)):
+        if largest is None or not EXACT < largest < math.inf or not arrays.is_all(pc.equal(pc.floor(numbers), numbers)):
             continue
         different = pc.unique(column)
         left = pc.unique(different.cast(pa.float32(), safe=False))

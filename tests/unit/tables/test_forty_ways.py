@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from homelab_mlops.errors import DataError
 from homelab_mlops.model.parameters import resolve
 from homelab_mlops.model.spec import Csv, ModelSpec, parse_spec
 from homelab_mlops.pipeline.fit import fit, prepare
@@ -241,6 +242,15 @@ def test_the_service_takes_the_rows_that_predict_wrote(
         answer = service.post("/invocations", json={"dataframe_records": content})
         assert answer.status_code == httpx.codes.OK, answer.text
         np.testing.assert_array_equal(expected.answers, np.array(answer.json()["predictions"], dtype=np.float32))
+
+
+def test_predict_names_a_number_that_is_too_large(expected: Expected, rows: pa.Table, tmp_path: Path) -> None:
+    frame = ways.frame_of(rows)
+    frame.loc[3, "größe"] = 1e39
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    with pytest.raises(DataError) as refusal:
+        predicted(expected.folder, tmp_path / "in.csv", tmp_path / "out.parquet")
+    assert refusal.value.what.endswith("column größe: row 4: 1e+39 is too large a number")
 
 
 def test_predict_says_how_many_categories_the_training_did_not_see(
