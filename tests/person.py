@@ -23,15 +23,17 @@ class Person:
         self.clone, self.home = folder / "clone", folder / "home"
         self.home.mkdir()
         settings = {"user.name": "me", "user.email": "me@invalid", **git}
+        # What the machine's own environment sets comes first, and stays.
+        first = int(os.environ.get("GIT_CONFIG_COUNT", "0"))
         self.env = {
             **clean_environment(),
             "HOME": str(self.home),
             "XDG_CONFIG_HOME": "",
             "XDG_CACHE_HOME": str(folder / "cache"),
             "PATH": path,
-            "GIT_CONFIG_COUNT": str(len(settings)),
-            **{f"GIT_CONFIG_KEY_{number}": key for number, key in enumerate(settings)},
-            **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(settings.values())},
+            "GIT_CONFIG_COUNT": str(first + len(settings)),
+            **{f"GIT_CONFIG_KEY_{number}": key for number, key in enumerate(settings, first)},
+            **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(settings.values(), first)},
         }
         subprocess.run(["git", "clone", "--quiet", url, self.clone], env=self.env, check=True)
 
