@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass
 from functools import cache
@@ -159,8 +160,13 @@ def build(tool: Tool, root: Path) -> Path:
 
 
 def module(path: str, version: str, root: Path) -> dict[str, str]:
-    """Downloads a Go module, checked by Go's checksum database: ``Dir``, its content, and ``GoMod``."""
-    downloaded: dict[str, str] = json.loads(_go(root, root, "mod", "download", "-json", f"{path}@{version}"))
+    """Downloads a Go module, checked by Go's checksum database: ``Dir``, its content, and ``GoMod``.
+
+    A go.mod of the repository takes no part, and stays as it is.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        text = _go(root, Path(folder), "mod", "download", "-json", f"{path}@{version}")
+    downloaded: dict[str, str] = json.loads(text)
     return downloaded
 
 

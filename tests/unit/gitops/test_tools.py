@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from homelab_mlops.errors import ToolError
-from homelab_mlops.gitops.tools import find
+from homelab_mlops.gitops.tools import find, module
 
 
 @pytest.fixture
@@ -29,3 +29,9 @@ def test_the_pinned_version_only(on_path: Path, tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"kustomize v5\.\d+\.\d+ is not here"):
         find("kustomize", tmp_path)
     assert (on_path / "kustomize").exists()
+
+
+def test_a_go_mod_of_the_repository_takes_no_part(on_path: Path, tmp_path: Path) -> None:
+    (on_path / "go").write_text('#!/bin/sh\nprintf \'{"Dir": "%s"}\' "$PWD"\n')
+    (on_path / "go").chmod(0o755)
+    assert not Path(module("example.org/a", "v1.0.0", tmp_path)["Dir"]).is_relative_to(tmp_path)

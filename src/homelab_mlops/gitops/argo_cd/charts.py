@@ -8,15 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from homelab_mlops.errors import RepositoryError, ToolError
-from homelab_mlops.gitops import tools
 from homelab_mlops.gitops.argo_cd.applications import Source
+from homelab_mlops.gitops.argo_cd.helm import program_or_reason
 from homelab_mlops.gitops.argo_cd.kustomizations import REMOTE
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
 from homelab_mlops.gitops.render import parse
@@ -121,7 +120,7 @@ def render_chart(tree: Tree, source: Source, origin: dict[str, Any], path: str) 
     Raises:
         RepositoryError: helm refuses the chart.
     """
-    program, why = _program()
+    program, why = program_or_reason()
     if not program:
         source.unrendered = f"{path} is a Helm chart, and {why}"
         return ""
@@ -160,15 +159,6 @@ def render_chart(tree: Tree, source: Source, origin: dict[str, Any], path: str) 
     if not all(has_kind(item) for item in parse(done.stdout)):
         raise RepositoryError(f"{path} renders a document without kind, which Argo CD refuses")
     return re.sub(r"^# Source: .*\n", "", done.stdout, flags=re.MULTILINE)
-
-
-@cache
-def _program() -> tuple[str, str]:
-    """The program helm, or why there is none. It is looked for, and built, once for all charts."""
-    try:
-        return str(tools.find("helm").absolute()), ""
-    except ToolError as error:
-        return "", error.what
 
 
 def _files(source: Source, origin: dict[str, Any]) -> list[str] | None:

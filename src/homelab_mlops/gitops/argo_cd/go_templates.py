@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from homelab_mlops.gitops.argo_cd.helm import program_or_reason
 from homelab_mlops.gitops.argo_cd.templates import Parameters
 from homelab_mlops.gitops.render import parse
 
@@ -61,8 +61,8 @@ def _each_text(node: Any, change: Callable[[str], Any]) -> Any:
 
 @cache
 def _ask(values: str) -> tuple[str, ...] | None:
-    program = shutil.which("helm")
-    if program is None:
+    program, _ = program_or_reason()
+    if not program:
         return None
     with tempfile.TemporaryDirectory() as work:
         chart = Path(work)
