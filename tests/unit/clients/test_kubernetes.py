@@ -17,9 +17,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from homelab_mlops.clients import patience
 from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.cluster import status
 from homelab_mlops.errors import ClusterError
-from tests.conftest import Homelab
+from tests.conftest import ROOT, clean_environment
+from tests.inside import inside_this_process
 from tests.unit.clients import api_server
 from tests.unit.clients.api_server import CUSTOM, TOKEN, Upstream, crd, kubeconfig
 
@@ -138,6 +141,9 @@ def proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(autouse=True)
 def config(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     proxy.begin(None)
+    # Each of a hundred calls fails: with the pauses of the command line, that is a minute of sleep.
+    monkeypatch.setattr(patience, "LONGEST_PAUSE", patience.FIRST_PAUSE / 4)
+    monkeypatch.setattr(patience, "FIRST_PAUSE", patience.FIRST_PAUSE / 4)
     path = kubeconfig(tmp_path / "kubeconfig", proxy.url)
     monkeypatch.setenv("KUBECONFIG", str(path))
     return path
@@ -196,7 +202,7 @@ def test_what_will_not_change_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("fault", ["503", "reset"])
-def test_status_outlasts_it(fault: str, proxy: Proxy, config: Path, homelab: Homelab) -> None:
+def test_status_outlasts_it(fault: str, proxy: Proxy, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(patience=60)
     for kind in CUSTOM:
         cluster.apply(crd(kind))
@@ -205,7 +211,9 @@ def test_status_outlasts_it(fault: str, proxy: Proxy, config: Path, homelab: Hom
     metadata = {"name": "minio", "namespace": "argo-cd"}
     cluster.apply({"apiVersion": ARGO, "kind": "Application", "metadata": metadata, "spec": destination})
     proxy.begin(fault)
-    done = homelab("status", "--json", env={"KUBECONFIG": str(config)})
+    # No Argo CD is here that would compare the application anew.
+    monkeypatch.setattr(status, "REFRESH_SECONDS", 0.0)
+    done = inside_this_process(["status", "--json"], clean_environment({"KUBECONFIG": str(config)}), ROOT, monkeypatch)
     assert done.returncode == 1, done.stderr
     assert [app["name"] for app in json.loads(done.stdout)["applications"]] == ["minio"]
     assert "waits for up to" in done.stderr

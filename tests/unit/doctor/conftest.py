@@ -9,8 +9,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +18,10 @@ import httpx
 import pytest
 from werkzeug.security import generate_password_hash
 
-from homelab_mlops.cli import main
 from homelab_mlops.doctor import visit
 from homelab_mlops.gitops import tools
 from tests.conftest import PATIENCE, ROOT, Store, clean_environment, free_port, mlflow_with
+from tests.inside import inside_this_process
 from tests.unit.doctor.lab import BEHIND, EVERYTHING, MLFLOW_USER, PARTS, PASSWORD, Lab
 
 
@@ -49,27 +47,8 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inside:
     def run(
         *arguments: str | Path, env: Mapping[str, str], folder: Path = tmp_path
     ) -> subprocess.CompletedProcess[str]:
-        command = ["homelab", *map(str, arguments)]
         environment = clean_environment({"KUBECONFIG": "", "HOME": str(tmp_path), **env})
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-        with monkeypatch.context() as patched, contextlib.ExitStack() as stack:
-            # Files, since the command line asks for their descriptors.
-            out, errors = (stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2))
-            stack.enter_context(contextlib.redirect_stdout(out))
-            stack.enter_context(contextlib.redirect_stderr(errors))
-            stack.enter_context(contextlib.chdir(folder))
-            patched.setattr(sys, "argv", command)
-            for name in [name for name in os.environ if name not in environment]:
-                patched.delenv(name)
-            for name, value in environment.items():
-                patched.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            for file in (out, errors):
-                file.seek(0)
-            return subprocess.CompletedProcess(command, int(ended.value.code or 0), out.read(), errors.read())
+        return inside_this_process(arguments, environment, folder, monkeypatch)
 
     return run
 
