@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,6 +27,8 @@ DECLARING = ("Application", "ApplicationSet", "AppProject")
 _DECLARES = re.compile(r"^\s*[\"']?kind[\"']?: *[\"']?(Application|ApplicationSet|AppProject)\b", re.MULTILINE)
 # Folders whose Applications are examples.
 _EXAMPLES = re.compile(r"(^|/)(tests?|examples?|docs?|templates)/")
+# An empty one of these fields is none, as where a template leaves it out.
+_EMPTY = ("chart", "path", "ref")
 _ROOT = re.compile(r"clusters/([^/]+)/root\.ya?ml")
 
 
@@ -61,7 +64,8 @@ class Source:
     origins: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.origins = self.origins or list(self.spec.get("sources") or [self.spec.get("source") or {}])
+        origins = self.origins or list(self.spec.get("sources") or [self.spec.get("source") or {}])
+        self.origins = [{key: value for key, value in item.items() if value or key not in _EMPTY} for item in origins]
 
     @property
     def name(self) -> str:
@@ -116,6 +120,7 @@ class Side:
         roots: the objects that no Application renders: a person applies them.
         unexpanded: why an ApplicationSet's Applications are not known, by its name, with the folders that it names.
         root_files: the files of the roots, and those that generators read.
+        clusters: the clusters that have a name of their own.
     """
 
     tree: Tree
@@ -125,6 +130,7 @@ class Side:
     revisions: set[str] = field(default_factory=set)
     unexpanded: dict[str, tuple[str, set[str]]] = field(default_factory=dict)
     root_files: set[str] = field(default_factory=set)
+    clusters: set[str] = field(default_factory=set)
 
     def of(self, application: Manifest) -> Source | None:
         """What an Application renders; None where this side does not have it."""
@@ -135,6 +141,12 @@ class Side:
             if all(get(source.application, "metadata", key) in (value, None) for key, value in wanted.items())
         )
         return next(found, None)
+
+    def generated_by(self, name: str, application: str) -> list[Source]:
+        """What an ApplicationSet generates, which the Application of a key renders."""
+        cluster = application.rpartition("/")[0]
+        generator = f"{cluster}/{name}" if cluster in self.clusters else name
+        return [item for item in self.sources.values() if item.generator == generator]
 
     def is_here(self, address: object, revision: object) -> bool:
         """Whether an address and a revision are those of the tree."""
@@ -230,29 +242,70 @@ def _uppermost(side: Side, found: list[tuple[str, Manifest]]) -> list[tuple[str,
 
 
 def source_folders(side: Side, application: Manifest) -> set[str]:
-    """The folders of this repository that an Application names; of a template the part before its first action."""
+    """The folders of this repository that an Application names, those of its values files too; of a template the part
+    before its first action."""
     spec = application.get("spec") or {}
-    found = set()
-    for origin in spec.get("sources") or [spec.get("source") or {}]:
-        if isinstance(origin, dict) and origin.get("path") and same_address(origin.get("repoURL")) in side.home:
-            path, action, _ = str(origin["path"]).partition("{{")
-            folder = normal("", path) if not action else PurePosixPath(f"{path}x").parent.as_posix()
-            found.add(folder)
-    return found
+    origins = [item for item in spec.get("sources") or [spec.get("source") or {}] if isinstance(item, dict)]
+    here = [item for item in origins if same_address(item.get("repoURL")) in side.home]
+    references = {f"${item['ref']}" for item in here if item.get("ref")}
+    files = [str(file) for item in origins for file in get(item, "helm", "valueFiles") or []]
+    found = {_folder(str(item["path"])) for item in here if item.get("path")}
+    return found | {
+        PurePosixPath(_folder(rest)).parent.as_posix() if "{{" not in rest else _folder(rest)
+        for start, _, rest in (file.partition("/") for file in files)
+        if start in references
+    }
 
 
-def cluster_names(files: Iterable[str]) -> list[str]:
-    """The clusters that the files of both sides' roots belong to; ``homelab`` before all others."""
-    found = {match[1] for file in files if (match := _ROOT.fullmatch(file))}
-    return sorted(found, key=lambda name: (name != CLUSTER, name))
+def _folder(path: str) -> str:
+    start, action, _ = path.partition("{{")
+    return PurePosixPath(f"{start}x").parent.as_posix() if action else normal("", path)
 
 
-def key_of(side: Side, application: Manifest, file: str, clusters: list[str]) -> str:
+def clusters_of(roots: Iterable[tuple[int, str, Manifest]]) -> dict[str, str]:
+    """The clusters of the files of roots, where the repository describes several; the first one has no name.
+
+    A file ``clusters/NAME/root.yaml`` is of the cluster NAME. Without such files each of the files that declare another
+    root of the same name is of its own cluster, which is named by its folder.
+
+    Args:
+        roots: the side, the file and the object of each.
+    """
+    roots = list(roots)
+    found = {file: match[1] for _, file, _ in roots if (match := _ROOT.fullmatch(file))}
+    if not found:
+        named: dict[tuple[Any, ...], dict[str, str]] = {}
+        for side, file, item in roots:
+            if item["kind"] != "AppProject":
+                key = (side, item["kind"], get(item, "metadata", "namespace"), item["metadata"]["name"])
+                named.setdefault(key, {}).setdefault(repr(item.get("spec")), file)
+        for files in named.values():
+            found |= _apart(sorted(files.values())) if len(files) > 1 else {}
+    names = sorted(set(found.values()), key=lambda name: (name != CLUSTER, name))
+    return {file: name for file, name in found.items() if name != names[0]}
+
+
+def _apart(files: list[str]) -> dict[str, str]:
+    """The part of their folders by which files differ; their own names where they lie in one folder."""
+    folders = [PurePosixPath(file).parent.parts for file in files]
+    start = _in_common(folders)
+    end = _in_common([part[start:][::-1] for part in folders])
+    parts = ["/".join(part[start : len(part) - end]) for part in folders]
+    stems = [PurePosixPath(file).stem for file in files]
+    return {
+        file: part if part and parts.count(part) == 1 else f"{part}/{stem}".strip("/")
+        for file, part, stem in zip(files, parts, stems, strict=True)
+    }
+
+
+def _in_common(paths: list[tuple[str, ...]]) -> int:
+    return sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)))
+
+
+def key_of(side: Side, application: Manifest, file: str, cluster: str) -> str:
     """The name of an Application for both sides, with its namespace, or its cluster where there are several."""
     name = str(application["metadata"]["name"])
-    root = _ROOT.fullmatch(file)
-    cluster = root[1] if root else ""
-    if len(clusters) > 1 and cluster and cluster != clusters[0]:
+    if cluster:
         name = f"{cluster}/{name}"
     if name in side.sources and side.sources[name].application != application:
         name = f"{get(application, 'metadata', 'namespace') or 'argocd'}/{name}"

@@ -44,9 +44,9 @@ def unread(files: list[str], base: Side, head: Side) -> list[Unread]:
         sides = [side for side in (base, head) if file in side.tree.entries]
         if any(_is_read(side, file) for side in sides):
             continue
-        generators = [(name, why) for side in sides for name, why in _generators(side, file)]
+        generators = [item for side in sides for item in _generators(side, file)]
         if generators:
-            name, why = generators[0]
+            _, name, why = max(generators, key=lambda item: len(item[0]))
             found.append(Unread(file, name, why))
         elif not is_inert(file, sides[0].tree):
             beside = next((why for side in reversed(sides) if (why := _beside(side, file))), "")
@@ -86,9 +86,11 @@ def _is_read(side: Side, file: str) -> bool:
     return file in side.root_files or any(reads(source, file) for source in side.sources.values())
 
 
-def _generators(side: Side, file: str) -> list[tuple[str, str]]:
+def _generators(side: Side, file: str) -> list[tuple[str, str, str]]:
+    """The folders that are read and hold a file, with the ApplicationSets that read them, and why that is not known."""
     return [
-        (name, why)
+        ("" if folder == "." else folder, name, why)
         for name, (why, folders) in side.unexpanded.items()
-        if any(folder == "." or file.startswith(f"{folder}/") for folder in folders)
+        for folder in folders
+        if folder == "." or file.startswith(f"{folder}/")
     ]

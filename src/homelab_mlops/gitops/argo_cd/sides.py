@@ -13,7 +13,7 @@ from homelab_mlops.gitops.argo_cd.applications import (
     DECLARING,
     Side,
     Source,
-    cluster_names,
+    clusters_of,
     declares,
     find_roots,
     key_of,
@@ -68,7 +68,9 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
             where=", ".join(roots) or "clusters/*/root.yaml, apps/*.yaml",
             fix="compare commits of a repository that Argo CD follows, or name the root: `homelab diff --root FILE`",
         )
-    clusters = cluster_names(met.file for met in waiting)
+    clusters = clusters_of((met.side, met.file, met.manifest) for met in waiting)
+    for side in sides:
+        side.clusters = set(clusters.values())
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
         is_root = True
         while waiting:
@@ -86,19 +88,19 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
 _New = list[tuple[int, Source, str]]
 
 
-def _declare(sides: tuple[Side, Side], waiting: Iterable[_Met], clusters: list[str], *, is_root: bool) -> _New:
+def _declare(sides: tuple[Side, Side], waiting: Iterable[_Met], clusters: dict[str, str], *, is_root: bool) -> _New:
     """The sources that are new, those of ApplicationSets included."""
     found: _New = []
     for met in waiting:
-        side = sides[met.side]
+        side, cluster = sides[met.side], clusters.get(met.file, "")
         if is_root:
             side.roots.append(met.manifest)
         if met.manifest["kind"] == "AppProject":
             continue
         if met.manifest["kind"] == "ApplicationSet":
-            found += _declare(sides, _expanded(side, met), clusters, is_root=False)
+            found += _declare(sides, _expanded(side, met, cluster), clusters, is_root=False)
             continue
-        key = key_of(side, met.manifest, met.file, clusters)
+        key = key_of(side, met.manifest, met.file, cluster)
         if key in side.sources:
             continue
         source = Source(met.manifest, key, generator=met.generator)
@@ -110,8 +112,8 @@ def _declare(sides: tuple[Side, Side], waiting: Iterable[_Met], clusters: list[s
     return found
 
 
-def _expanded(side: Side, met: _Met) -> list[_Met]:
-    name = str(met.manifest["metadata"]["name"])
+def _expanded(side: Side, met: _Met, cluster: str) -> list[_Met]:
+    name = f"{cluster}/{met.manifest['metadata']['name']}".removeprefix("/")
     try:
         if met.wrong:
             raise UnknownGeneratorError(met.wrong)
@@ -179,7 +181,7 @@ def _with_those_below(side: Side, sources: list[Source]) -> list[Source]:
             children = [met.manifest for met in _children(0, source, "")]
             waiting += [below for item in children if (below := side.of(item)) is not None]
             sets = {item["metadata"]["name"] for item in children if item["kind"] == "ApplicationSet"}
-            waiting += [below for below in side.sources.values() if below.generator in sets]
+            waiting += [below for name in sets for below in side.generated_by(name, source.key)]
     return found
 
 

@@ -25,7 +25,7 @@ def application_appears(review: Review) -> Said:
         if change.action != "added":
             continue
         if change.id.kind == "ApplicationSet":
-            names = [key for key, item in review.head.sources.items() if item.generator == change.id.name]
+            names = [item.key for item in review.head.generated_by(change.id.name, change.application)]
             yield str(change.id), f"it generates the Applications {', '.join(names) or '(none)'}"
             continue
         source = review.head.of(change.new)

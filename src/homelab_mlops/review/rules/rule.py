@@ -75,7 +75,7 @@ class Review:
 
     def generated_before(self, application_set: Change) -> list[Source]:
         """The Applications that an ApplicationSet generated before the change."""
-        return [item for item in self.base.sources.values() if item.generator == application_set.id.name]
+        return self.base.generated_by(application_set.id.name, application_set.application)
 
     def is_only_renamed(self, change: Change) -> bool:
         """Whether only the name of its Application changes."""
