@@ -59,6 +59,17 @@ def test_a_pull_request_does_not_review_itself(forge: str) -> None:
 
 
 @pytest.mark.parametrize("forge", FORGES)
+def test_nothing_of_a_pull_request_commands_the_runner(forge: str) -> None:
+    """A step that prints what the tree holds takes no commands from its output, and edits no comment of a stranger."""
+    path = ROOT / forge / "workflows/review.yaml"
+    first = [text.splitlines()[0] for step in steps(path) if "/homelab " in (text := str(step.get("run", "")))]
+    assert len(first) == 2
+    assert all(line.startswith('echo "::stop-commands::$(head -c 16 /dev/urandom') for line in first)
+    (comment,) = (str(step["run"]) for step in steps(path) if step.get("name") == "Comment")
+    assert ".user.login" in comment.partition("PATCH")[0]
+
+
+@pytest.mark.parametrize("forge", FORGES)
 def test_only_the_comment_can_write(forge: str) -> None:
     path = ROOT / forge / "workflows/review.yaml"
     assert [step["name"] for step in steps(path) if "secrets." in str(step)] == (
