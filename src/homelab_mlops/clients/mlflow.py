@@ -14,6 +14,7 @@ import httpx
 
 from homelab_mlops.clients.patience import unresolved
 from homelab_mlops.errors import ClusterError, TrackingError
+from homelab_mlops.model import artifact
 
 if TYPE_CHECKING:
     from homelab_mlops.clients.kubernetes import Cluster
@@ -25,6 +26,9 @@ HOLDOUT = "homelab.holdout."
 API, ARTIFACTS = "/api/2.0/mlflow", "/api/2.0/mlflow-artifacts"
 CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 60.0
 PAGE = 200
+# A model of this platform has a dozen files.
+MOST_FILES = 1000
+SHA256 = "homelab.sha256"
 
 
 def tracking_uri() -> str:
@@ -52,7 +56,7 @@ def tracking_uri() -> str:
 
 
 class Version(NamedTuple):
-    """A model version, with the verdict of the gate."""
+    """A model version, with the verdict of the gate; ``sha256`` is that of its files, as its training recorded it."""
 
     version: str
     gate: str
@@ -60,6 +64,7 @@ class Version(NamedTuple):
     promoted_by: str
     alias: str = ""
     why: str = ""
+    sha256: str = ""
 
 
 class ModelRegistry:
@@ -133,8 +138,8 @@ class ModelRegistry:
             "POST", f"{API}/registered-models/alias", {"name": model, "alias": "champion", "version": version}, where
         )
 
-    def folder_of(self, model: str, version: str) -> str:
-        """The folder of the files of a version, for `file`.
+    def files(self, model: str, version: str) -> dict[str, bytes]:
+        """Every file of a version as it lies in the store now, by its path in the model's folder.
 
         Raises:
             TrackingError: the registry lacks the version, refuses, or does not answer; or MLflow does not serve its
@@ -146,14 +151,35 @@ class ModelRegistry:
         folder = str(answer.json()["artifact_uri"])
         if not folder.startswith("mlflow-artifacts:"):
             raise TrackingError(f"its artifacts are not served by MLflow: {folder}", where=where)
-        return folder.removeprefix("mlflow-artifacts:").lstrip("/")
+        folder = folder.removeprefix("mlflow-artifacts:").lstrip("/")
+        return {path: self._file(folder, path, where) for path in self._paths(folder, where)}
 
-    def file(self, folder: str, path: str, where: str) -> bytes:
-        """A file of a version, whose ``folder`` is that of `folder_of`.
+    def sha256(self, model: str, version: str) -> str:
+        """The SHA-256 of the files of a version as they lie in the store now.
 
         Raises:
-            TrackingError: there is no such file, or MLflow refuses or does not answer.
+            TrackingError: as `files`; or the store holds what cannot be a model.
         """
+        try:
+            return artifact.sha256_of(self.files(model, version))
+        except ValueError as error:
+            raise TrackingError(f"{model} version {version}: {error}", where=self.uri) from error
+
+    def _paths(self, folder: str, where: str) -> list[str]:
+        """The paths of all files below ``folder``."""
+        paths: list[str] = []
+        folders = [""]
+        while folders:
+            below = folders.pop()
+            listed = self._ask("GET", f"{ARTIFACTS}/artifacts", {"path": f"{folder}/{below}".rstrip("/")}, where)
+            for item in listed.json().get("files", []):
+                path = f"{below}/{item['path']}".lstrip("/")
+                (folders if item.get("is_dir") else paths).append(path)
+            if len(paths) + len(folders) > MOST_FILES:
+                raise TrackingError(f"{where} has more than {MOST_FILES} files", where=self.uri)
+        return paths
+
+    def _file(self, folder: str, path: str, where: str) -> bytes:
         return self._ask("GET", f"{ARTIFACTS}/artifacts/{quote(folder)}/{quote(path)}", {}, f"{where}, {path}").content
 
     def _aliases(self, model: str) -> dict[str, str]:
@@ -263,6 +289,7 @@ def _version(item: dict[str, Any], alias: str) -> Version:
         tags.get("homelab.promoted_by", ""),
         alias,
         tags.get("homelab.why", ""),
+        tags.get(SHA256, ""),
     )
 
 

@@ -110,16 +110,19 @@ def promote(
     ],
     context: Context = None,
     deadline: Deadline = 60,
+    as_stored: Annotated[
+        bool, typer.Option("--as-stored", help="Take the files that lie in the store, where no training recorded them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
 ) -> None:
-    """Commit the one line that makes a version serve after the next push; `git revert` is the way back.
+    """Commit a version and the SHA-256 of its files, which serve after the next push; `git revert` is the way back.
 
     \b
     homelab promote churn 7
     """
     from homelab_mlops.cluster.models import promote_command
 
-    promote_command(model, version, context, deadline=deadline, as_json=as_json)
+    promote_command(model, version, context, deadline=deadline, as_stored=as_stored, as_json=as_json)
 
 
 @app.command()

@@ -154,8 +154,10 @@ def show(status: PlatformStatus, *, as_json: bool) -> None:
         line = f"{workflow.model}: {workflow.workflow} {workflow.phase} {workflow.finished} {workflow.message}"
         out.print(line.rstrip(), markup=False)
     for model in status.models:
-        if model.drift:
-            out.print(f"{model.model}: {model.drift}", markup=False, style="yellow")
+        named = f"version {model.git}, sha256 {model.sha256[:12]}" if model.git != "none" else "no version"
+        out.print(f"{model.model}: git names {named}; {model.serves} serves", markup=False)
+        for what in filter(None, (model.drift, model.bytes)):
+            out.print(f"{model.model}: {what}", markup=False, style="yellow")
     if not status.applications:
         out.print("No application: run `homelab bootstrap`.")
 
@@ -238,14 +240,14 @@ def _problem(app: Object, pods: list[PodProblem], last_words: dict[str, str], ro
 
 def _models(cluster: Cluster) -> list[ModelStatus]:
     from homelab_mlops.clients.mlflow import registry_of
-    from homelab_mlops.cluster.models import compared, versions_deployed, versions_serving
+    from homelab_mlops.cluster.models import asked, compared, named_in_cluster, versions_serving
 
-    named = versions_deployed(cluster)
+    named = named_in_cluster(cluster)
     registry = None
     if named:
         try:
-            with registry_of(cluster) as asked:
-                registry = {model: (asked.champion(model), asked.versions(model)) for model in named}
+            with registry_of(cluster) as client:
+                registry = {model: asked(client, model, one.version) for model, one in named.items()}
         except HomelabError:
             registry = None  # MLflow is away: its own application says so
     return compared(named, registry, versions_serving(cluster))

@@ -18,8 +18,9 @@ from homelab_mlops.manifests.quantities import Requests, say_quantity, sum_reque
 from homelab_mlops.manifests.schedules import fires
 
 DNS_PORT = 53
-# The root declares Applications; the workflow controller has its rights in the namespace of the workflows.
-NAMESPACES_BESIDE = {"homelab": "argo-cd", "argo-workflows": "training"}
+# The root declares Applications; the workflow controller has its rights in the namespace of the workflows, whose pods
+# read there what git names.
+NAMESPACES_BESIDE = {"homelab": "argo-cd", "argo-workflows": "training", "serving": "training"}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from homelab_mlops.clients.git_remote import Race, Remote
 from homelab_mlops.console import say
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.model import promotion
+from homelab_mlops.model.artifact import is_sha256
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline import result
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
@@ -49,6 +50,12 @@ def _proposed(
     if not decision["promote"]:
         say(f"propose: the gate does not promote {name}: nothing to propose")
         return {"outcome": "rejected"}
+    if not is_sha256(str(registration.get("sha256"))):
+        raise RepositoryError(
+            f"the registration of {name} has no SHA-256 of its files",
+            where=str(registration.get("url", name)),
+            fix=f"run `homelab register {spec.name}` again",
+        )
     url, token = os.environ.get("HOMELAB_REPOSITORY", ""), os.environ.get("GIT_TOKEN", "")
     if not url or not token:
         by_hand = f"`homelab promote {spec.name} {version}` does"
@@ -92,7 +99,7 @@ def _push(
     main, current = remote.tips(path, base, branch)
     if main is None:
         raise RepositoryError(f"the repository has no branch {base}", where=remote.url)
-    before = promotion.named_version(main.text, str(path))
+    before = promotion.named_by(main.text, str(path)).version
     if int(before) >= int(version):
         return {"outcome": "named already", "commit": main.commit.decode()}
     links = {
@@ -101,8 +108,8 @@ def _push(
         "Workflow": record["provenance"]["workflow"],
         "Code": record["provenance"]["commit"],
     }
-    message = promotion.message(spec.name, version, before, decision, record["data"], links)
-    text = promotion.with_version(main.text, version, str(path))
+    message = promotion.message(spec.name, version, before, decision, record["data"], links, registration["sha256"])
+    text = promotion.naming(main.text, promotion.Named(version, registration["sha256"]), str(path))
     if current is not None and current.text == text:
         return {"outcome": "proposed already", "branch": branch, "commit": current.commit.decode(), "message": message}
     commit = remote.push(branch, current.commit if current else None, main.commit, path, text, message)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from homelab_mlops.clients.mlflow import SHA256
 from homelab_mlops.console import say
-from homelab_mlops.errors import EvaluationError
+from homelab_mlops.errors import EvaluationError, TrackingError
+from homelab_mlops.model.artifact import sha256_of
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline import result, tracking, verdict
 from homelab_mlops.pipeline.model_registry import CHALLENGER, CHAMPION, version_by_alias
@@ -29,7 +31,8 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
         alias_by_git: git names the champion and a job moves the alias, so a promoted version begins as challenger.
 
     Raises:
-        TrackingError: the result is not in MLflow, or the registry does not take it.
+        TrackingError: the result is not in MLflow, its files there are not those that the training uploaded, or the
+        registry does not take it.
         EvaluationError: the decision is not about this result.
     """
     folder = work / "train"
@@ -44,6 +47,7 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
     run = tracking.load_run(folder)
     client = tracking.client()
     with tracking.explained("registering the model"):
+        _hold(client, run, folder)
         version = _version(client, spec, run, record, decision)
         if REGISTERED not in version.tags:
             alias = _alias(spec, decision, alias_by_git=alias_by_git)
@@ -57,6 +61,7 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
         "version": str(version.version),
         "alias": None if alias == NO_ALIAS else alias,
         "promote": decision["promote"],
+        "sha256": run["sha256"],
         "run_id": run["run_id"],
         "url": tracking.page(f"models/{spec.name}/versions/{version.version}"),
         "run_url": run["url"],
@@ -68,6 +73,26 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
     stands = f"the {alias}" if registration["alias"] else f"rejected, without an alias ({verdict.in_short(decision)})"
     say(f"register: {spec.name} version {version.version} is {stands}: {registration['url']}")
     return registration
+
+
+def _hold(client: Any, run: dict[str, Any], folder: Path) -> None:
+    """Checks that the store holds the files that the training uploaded.
+
+    Raises:
+        TrackingError: it holds others, or the training recorded no SHA-256.
+    """
+    recorded = run.get("sha256")
+    if not recorded:
+        raise TrackingError(
+            "the training recorded no SHA-256 of its model", where=str(folder), fix=f"run `homelab sync {folder}`"
+        )
+    stored = sha256_of(tracking.files_of(client, run["model_id"]))
+    if stored != recorded:
+        raise TrackingError(
+            f"the files of the model have the SHA-256 {stored} in the store, and the training uploaded {recorded}",
+            where=f"{run['url']}",
+            fix="look who else writes there, and train again",
+        )
 
 
 def _alias(spec: ModelSpec, decision: dict[str, Any], *, alias_by_git: bool) -> str | None:
@@ -92,16 +117,24 @@ def _version(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     found = client.search_model_versions(f"name = '{spec.name}' and run_id = '{run['run_id']}'")
+    source = f"models:/{run['model_id']}"
     if found:
-        return client.get_model_version(spec.name, found[0].version)
+        version = client.get_model_version(spec.name, found[0].version)
+        if version.source != source:
+            raise TrackingError(
+                f"version {version.version} is of this run, and of other files: {version.source}",
+                where=spec.name,
+                fix="delete that version, and run this again",
+            )
+        return version
     metric = decision["metrics"]["challenger"][decision["metric"]]
     tags = {
         GATE: verdict.verdict(decision),
         WHY: verdict.tag(verdict.why(decision)),
         **tracking.provenance_tags(record),
+        SHA256: run["sha256"],
         f"homelab.holdout.{decision['metric']}": f"{metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]",
     }
-    source = f"models:/{run['model_id']}"
     return client.create_model_version(
         spec.name,
         source,

@@ -17,9 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homelab_mlops.clients.mlflow import tracking_uri
+from homelab_mlops.clients.mlflow import SHA256, tracking_uri
 from homelab_mlops.console import say
 from homelab_mlops.errors import TrackingError, without_login
+from homelab_mlops.model import artifact
 from homelab_mlops.pipeline import result, verdict
 from homelab_mlops.pipeline.workdir import read_json, write_json
 
@@ -33,6 +34,8 @@ PATIENCE_SECONDS = 180.0
 FLUSH_SECONDS = 2.0
 SCORING_MODULE = "homelab_scoring"
 VALUES_MODULE = "homelab_values"
+# Where MLflow puts the booster in the files of a model.
+BOOSTER = f"data/{result.MODEL}"
 # Error codes that waiting does not mend.
 REFUSALS = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
@@ -228,20 +231,53 @@ def upload(folder: Path, of_run: str | None = None) -> dict[str, Any]:
             mlflow_client.log_artifacts(run_id, str(folder / "plots"), "plots")
             for name in (result.RECORD, result.METRICS, result.TRAINED):
                 mlflow_client.log_artifact(run_id, str(folder / name), "homelab")
+            sha256 = _sha256_of_uploaded(mlflow_client, model_id, folder)
             mlflow_client.set_terminated(run_id, "FINISHED")
+            mlflow_client.set_tag(run_id, SHA256, sha256)
             mlflow_client.set_tag(run_id, COMPLETE, "true")
         else:
             model_id = str(_ready_model(mlflow_client, run))
+            sha256 = _sha256_of_uploaded(mlflow_client, model_id, folder)
     experiment_id = run.info.experiment_id
     link = {
         "uri": without_login(tracking_uri()),
         "experiment_id": experiment_id,
         "run_id": run_id,
         "model_id": model_id,
+        "sha256": sha256,
         "url": page(f"experiments/{experiment_id}/runs/{run_id}"),
     }
     write_json(folder / RUN, link)
     return link
+
+
+def _sha256_of_uploaded(mlflow_client: MlflowClient, model_id: str, folder: Path) -> str:
+    """The SHA-256 of the files of a model that was uploaded from ``folder``.
+
+    Raises:
+        TrackingError: another booster lies there than the training wrote.
+    """
+    files = files_of(mlflow_client, model_id)
+    if files.get(BOOSTER) != (folder / result.MODEL).read_bytes():
+        raise TrackingError(
+            "the booster in the store is not the one that the training wrote",
+            where=f"{tracking_uri()}, {model_id}",
+            fix="look who else writes there, and train again",
+        )
+    return artifact.sha256_of(files)
+
+
+def files_of(mlflow_client: MlflowClient, model_id: str) -> dict[str, bytes]:
+    """Every file of a logged model as it lies in the store now, by its path."""
+    return files_at(mlflow_client.get_logged_model(model_id).artifact_location)
+
+
+def files_at(address: str) -> dict[str, bytes]:
+    """Every file below the address of an artifact, by its path."""
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as temporary:
+        return artifact.files_in(Path(mlflow.artifacts.download_artifacts(address, dst_path=temporary)))
 
 
 def log_evaluation(train: Path, evaluation: Path, decision: Mapping[str, Any]) -> None:

@@ -33,6 +33,10 @@ def serve(
             autocompletion=completion.versions,
         ),
     ] = None,
+    sha256: Annotated[
+        str,
+        typer.Option("--sha256", metavar="HEX", help="What its files have to be.", envvar="HOMELAB_MODEL_SHA256"),
+    ] = "",
     host: Annotated[
         str | None, typer.Option("--host", help="Address to listen on (default: loopback; with a login, all).")
     ] = None,
@@ -60,6 +64,12 @@ def serve(
         raise ParameterError(
             f"{version!r} is not the number of a version", where=model, fix="`homelab models` lists them"
         )
+    from homelab_mlops.model.artifact import is_sha256
+
+    if sha256 and not is_sha256(sha256):
+        raise ParameterError(
+            f"{sha256[:80]!r} is not a SHA-256", where=model, fix="`homelab promote` writes the one that git names"
+        )
     from homelab_mlops.serving.server import serve as run
     from homelab_mlops.serving.source import load_files
 
@@ -67,7 +77,7 @@ def serve(
         trained = load_files(Path(model))
         run(trained.name, trained.version, host, port, metrics_port, trained)
     else:
-        run(model, version, host, port, metrics_port)
+        run(model, version, host, port, metrics_port, sha256=sha256)
 
 
 @app.command(rich_help_panel=SERVING, hidden=True)

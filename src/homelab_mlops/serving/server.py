@@ -14,6 +14,7 @@ from prometheus_client import start_http_server
 
 from homelab_mlops.console import say
 from homelab_mlops.errors import HomelabError, TrackingError
+from homelab_mlops.model.promotion import Named
 from homelab_mlops.serving.app import Login, Service
 from homelab_mlops.serving.metrics import Metrics
 from homelab_mlops.serving.model import Model
@@ -34,8 +35,9 @@ def serve(
     port: int,
     metrics_port: int | None,
     model: Model | None = None,
+    sha256: str = "",
 ) -> None:
-    """Serves until SIGTERM or SIGINT: the given ``model``, or the version of the registry.
+    """Serves until SIGTERM or SIGINT: the given ``model``, or the version of the registry, whose files have ``sha256``.
 
     With ``SERVING_USERNAME`` and ``SERVING_PASSWORD`` in the environment it asks for that login; without, it listens on
     loopback only.
@@ -76,7 +78,7 @@ def serve(
         service.waiting_for = f"git names no version of {name} yet; `homelab promote {name} VERSION` does, and a push"
         say(f"serving: {service.waiting_for}")
     else:
-        threading.Thread(target=_load, args=(server, service, metrics), name="load", daemon=True).start()
+        threading.Thread(target=_load, args=(server, service, metrics, sha256), name="load", daemon=True).start()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve())
     if log is not None:
@@ -92,7 +94,8 @@ def _login() -> Login | None:
     return Login(username, password) if password else None
 
 
-def _load(server: _Server, service: Service, metrics: Metrics) -> None:
+def _load(server: _Server, service: Service, metrics: Metrics, sha256: str) -> None:
+    named = Named(service.version, sha256)
     attempt = 0
     while not server.should_exit:
         try:
@@ -100,7 +103,7 @@ def _load(server: _Server, service: Service, metrics: Metrics) -> None:
             from homelab_mlops.serving.source import load
 
             with ModelRegistry.of_environment() as registry:
-                model = load(registry, service.name, service.version)
+                model = load(registry, service.name, named)
         except TrackingError as error:
             if not error.transient:
                 server.fail(error)

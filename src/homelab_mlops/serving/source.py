@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from homelab_mlops.clients.mlflow import ModelRegistry
+from homelab_mlops.console import say
 from homelab_mlops.errors import StorageError, TrackingError
 from homelab_mlops.manifests import yaml_reader
+from homelab_mlops.model.artifact import difference, sha256_of
+from homelab_mlops.model.promotion import Named
 from homelab_mlops.serving.model import Model
 from homelab_mlops.serving.protocol import read_example
 
@@ -16,35 +21,66 @@ MODEL_FILE, EXAMPLE_FILE = "xgboost-model", "input_example.json"
 FILES = "files"
 
 
-def load(registry: ModelRegistry, name: str, version: str) -> Model:
-    """The model version, once it has answered its input example.
+def load(registry: ModelRegistry, name: str, named: Named) -> Model:
+    """The version that git names, once it has answered its input example.
+
+    Nothing reads its files before their SHA-256 is the one that git names, and the very bytes that had it are loaded.
 
     Raises:
-        TrackingError: the registry lacks it, it cannot be loaded, or its example fails; transient where the server does
-        not answer.
+        TrackingError: the registry lacks it, its files are others than git names, it cannot be loaded, or its example
+        fails; transient where the server does not answer.
     """
-    where = f"{name} version {version}"
-    folder = registry.folder_of(name, version)
-    described = yaml_reader.load(registry.file(folder, "MLmodel", where))
+    where = f"{name} version {named.version}"
+    files = held(registry, name, named)
     try:
+        described = yaml_reader.load(files["MLmodel"])
         flavor = described["flavors"]["python_function"]
         module, data = flavor["loader_module"], flavor["data"]
         example = (described.get("saved_input_example_info") or {}).get("artifact_path")
-    except (KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise _unusable("its MLmodel does not describe a model", where) from error
     if module != SCORING_MODULE:
         raise _unusable(f"it was not made by a retraining of this platform, but for {str(module)[:60]!r}", where)
     if not example:
         raise _unusable("it has no input example", where)
+    for path in (data, example):
+        if path not in files:
+            raise _unusable(f"it has no file {str(path)[:80]!r}", where)
     try:
-        model = Model(name, version, registry.file(folder, data, where))
+        model = Model(name, named.version, files[data])
     except ValueError as error:  # XGBoost's own error is one, too
         raise _unusable(f"it cannot be loaded: {str(error).strip().splitlines()[-1][:200]}", where) from error
     try:
-        model.answer_example(read_example(registry.file(folder, example, where)))
+        model.answer_example(read_example(files[example]))
     except ValueError as error:
         raise _unusable(f"it does not answer its input example: {error}", where) from error
     return model
+
+
+def held(registry: ModelRegistry, name: str, named: Named) -> dict[str, bytes]:
+    """The files of the version that git names, by path, where they are those that git names.
+
+    Raises:
+        TrackingError: the registry lacks it, or its files are others.
+    """
+    where = f"{name} version {named.version}"
+    files = registry.files(name, named.version)
+    try:
+        stored = sha256_of(files)
+    except ValueError as error:
+        raise _unusable(str(error), where) from error
+    if named.unpinned:
+        say(
+            f"{where}: git names no SHA-256, so nothing holds its files; "
+            f"`homelab promote {name} {named.version}` names it: {stored}"
+        )
+    elif stored != named.sha256:
+        raise TrackingError(
+            difference(where, stored, named.sha256),
+            where="the registry",
+            fix="promote or revert to another version, or put the files back",
+        )
+    return files
 
 
 def load_files(folder: Path) -> Model:

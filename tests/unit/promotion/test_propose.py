@@ -13,6 +13,7 @@ import pytest
 
 from homelab_mlops.clients.git_remote import Remote
 from homelab_mlops.errors import RepositoryError
+from homelab_mlops.model.promotion import Named, named_by, naming
 from homelab_mlops.model.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline.propose import propose
 from tests import forks
@@ -63,6 +64,10 @@ def changed(forge: Forge, branch: str) -> list[str]:
     return [line for line in lines if line[0] in "+-" and not line.startswith(("+++", "---"))]
 
 
+def sha256_of(version: int) -> str:
+    return f"{version:064x}"
+
+
 def work(folder: Path, version: int, *, better: bool = True) -> Path:
     """What the steps before leave."""
     interval = {"value": 0.8522, "low": 0.8318, "high": 0.8739}
@@ -74,7 +79,8 @@ def work(folder: Path, version: int, *, better: bool = True) -> Path:
         "holdout": {"rows": 1399, "compared": 1201},
         "reasons": [{"rule": "champion", "passed": better, "text": "auc improves by +0.0105"}],
     }
-    registration = {"version": str(version), "url": "http://mlflow.example/v", "run_url": "http://mlflow.example/r"}
+    links = {"url": "http://mlflow.example/v", "run_url": "http://mlflow.example/r"}
+    registration = {"version": str(version), "sha256": sha256_of(version), **links}
     data = {"source": "s3://datasets/churn.parquet", "rows": 7043, "sha256": "a" * 64, "window": None}
     record = {"data": data, "provenance": {"workflow": "churn-abc", "commit": "0" * 40}}
     for path, content in {
@@ -87,11 +93,13 @@ def work(folder: Path, version: int, *, better: bool = True) -> Path:
     return folder
 
 
-def test_a_better_model_is_one_branch_with_one_changed_line(forge: Forge, tmp_path: Path) -> None:
+def test_a_better_model_is_one_branch_with_two_changed_lines(forge: Forge, tmp_path: Path) -> None:
     first = propose(CHURN, work(tmp_path / "work", 3))
     assert first["outcome"] == "pushed"
     assert branches(forge) == ["main", "promote/churn"]
     assert changed(forge, "promote/churn") == [
+        '-        homelab-mlops/sha256: ""',
+        f'+        homelab-mlops/sha256: "{sha256_of(3)}"',
         '-        homelab-mlops/version: "0"',
         '+        homelab-mlops/version: "3"',
     ]
@@ -100,6 +108,7 @@ def test_a_better_model_is_one_branch_with_one_changed_line(forge: Forge, tmp_pa
         assert text in said
     assert "challenger: auc 0.8522 [0.8318, 0.8739] on 1,399 holdout rows" in said
     assert "champion (version 1): auc 0.8417 [0.8318, 0.8739] on 1,201 holdout rows" in said
+    assert sha256_of(3) in said
     for text in ("s3://datasets/churn.parquet, 7,043 rows", "http://mlflow.example/r", "churn-abc", "+0.0105"):
         assert text in said
     git(bare(forge), "fsck", "--strict")
@@ -110,7 +119,10 @@ def test_a_better_model_is_one_branch_with_one_changed_line(forge: Forge, tmp_pa
     assert git(bare(forge), "rev-parse", "promote/churn") == commit
     assert propose(CHURN, work(tmp_path / "work", 4))["outcome"] == "pushed"
     assert branches(forge) == ["main", "promote/churn"]
-    assert changed(forge, "promote/churn")[1] == '+        homelab-mlops/version: "4"'
+    assert changed(forge, "promote/churn")[1::2] == [
+        f'+        homelab-mlops/sha256: "{sha256_of(4)}"',
+        '+        homelab-mlops/version: "4"',
+    ]
     assert git(bare(forge), "rev-list", "--count", "main..promote/churn") == "1"
 
 
@@ -149,7 +161,7 @@ def test_automatic_promotion_survives_a_push_race(
     subjects = git(bare(forge), "log", "--format=%s", "main").splitlines()
     assert subjects == ["Promote churn to version 3", "Theirs", "Theirs", "Begin"]
     assert git(bare(forge), "diff", "--stat", "main~1", "main").endswith(
-        "1 file changed, 1 insertion(+), 1 deletion(-)"
+        "1 file changed, 2 insertions(+), 2 deletions(-)"
     )
     assert propose(AUTOMATIC, tmp_path / "work")["outcome"] == "named already"
     assert propose(AUTOMATIC, work(tmp_path / "work", 2))["outcome"] == "named already"
@@ -218,6 +230,16 @@ def test_the_token_is_in_no_log_and_no_process_list(forge: Forge, tmp_path: Path
 
 
 @pytest.mark.usefixtures("forge")
+def test_a_registration_without_the_hash_of_its_files_is_no_proposal(tmp_path: Path) -> None:
+    folder = work(tmp_path / "work", 3)
+    file = folder / "register/registration.json"
+    for sha256 in (None, "", "a" * 63, "a" * 64 + "\n"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "sha256": sha256}))
+        with pytest.raises(RepositoryError, match="has no SHA-256 of its files"):
+            propose(CHURN, folder)
+
+
+@pytest.mark.usefixtures("forge")
 def test_a_person_promotes_by_one_commit(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     for folder in ("apps", "clusters"):
@@ -232,11 +254,17 @@ def test_a_person_promotes_by_one_commit(tmp_path: Path) -> None:
         env = clean_environment({"KUBECONFIG": "/nonexistent", "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"})
         return forks.run(["promote", "--deadline", "1", *arguments], env, clone, PATIENCE)
 
-    assert run("churn", "7").returncode == 0
-    assert git(clone, "diff", "--numstat", "HEAD~1", "HEAD") == f"1\t1\t{MANIFEST}"
-    assert git(clone, "log", "-1", "--format=%s") == "Promote churn to version 7"
+    # Nothing serves needs no registry; a version does, for the bytes that git names.
+    path = clone / MANIFEST
+    path.write_text(naming(path.read_text(), Named("7", sha256_of(7)), MANIFEST))
+    git(clone, "add", MANIFEST)
+    git(clone, "commit", "--quiet", "--message", "Promote churn to version 7")
+    assert run("churn", "0").returncode == 0
+    assert git(clone, "diff", "--numstat", "HEAD~1", "HEAD") == f"2\t2\t{MANIFEST}"
+    assert git(clone, "log", "-1", "--format=%s") == "Promote churn to version 0"
+    git(clone, "revert", "--no-edit", "HEAD")
     refused(run("churn", "7"), "names version 7 of churn already")
+    refused(run("churn", "8"), "MLflow cannot be reached")
     refused(run("chrun", "7"), "no manifest serves 'chrun'")
     refused(run("churn", "seven"), "is not the number of a version")
-    git(clone, "revert", "--no-edit", "HEAD")
-    assert 'homelab-mlops/version: "0"' in (clone / MANIFEST).read_text()
+    assert named_by(path.read_text(), MANIFEST) == Named("7", sha256_of(7))

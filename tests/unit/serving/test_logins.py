@@ -9,6 +9,7 @@ import pytest
 
 from homelab_mlops.clients.mlflow import ModelRegistry
 from homelab_mlops.errors import TrackingError
+from homelab_mlops.model.promotion import Named
 from homelab_mlops.model.spec import load_spec
 from homelab_mlops.pipeline.evaluate import evaluate
 from homelab_mlops.pipeline.ingest import ingest
@@ -61,14 +62,14 @@ def test_each_login_can_do_what_it_is_for(tmp_path: Path, monkeypatch: pytest.Mo
         log_in("READER")
         with ModelRegistry.of_environment() as registry:
             assert registry.champion("penguins") is None
-            assert load(registry, "penguins", "1").version == "1"
+            assert load(registry, "penguins", Named("1", made["sha256"])).version == "1"
             with pytest.raises(TrackingError, match="refuses this login"):
                 registry.set_champion("penguins", "1", "c" * 40)
 
         log_in("PROMOTER")
         with ModelRegistry.of_environment() as registry:
-            load(registry, "penguins", "1")
+            load(registry, "penguins", Named("1", made["sha256"]))
             registry.set_champion("penguins", "1", "c" * 40)
             assert registry.champion("penguins") == "1"
             with pytest.raises(TrackingError, match="lacks penguins version 9"):
-                load(registry, "penguins", "9")
+                load(registry, "penguins", Named("9", made["sha256"]))

@@ -13,10 +13,11 @@ import mlflow
 import pytest
 
 from homelab_mlops.clients.mlflow import ModelRegistry, Version
-from homelab_mlops.cluster.models import compared
+from homelab_mlops.cluster.models import Registered, compared
+from homelab_mlops.model.promotion import Named
 from tests import forks
 from tests.conftest import PATIENCE, ROOT, clean_environment
-from tests.unit.serving.conftest import Registered
+from tests.unit.serving.conftest import Registered as Trained
 
 
 def listed(root: Path, uri: str, *arguments: str) -> str:
@@ -31,7 +32,7 @@ def models(root: Path, uri: str, name: str) -> list[dict[str, Any]]:
     return list(json.loads(listed(root, uri, name, "--json")))
 
 
-def test_a_version_waits_until_git_names_it(registered: dict[str, Registered], mlflow_uri: str, tmp_path: Path) -> None:
+def test_a_version_waits_until_git_names_it(registered: dict[str, Trained], mlflow_uri: str, tmp_path: Path) -> None:
     model = registered["penguins"]
     mlflow.MlflowClient(mlflow_uri, mlflow_uri).set_registered_model_alias(model.name, "champion", "1")
     shutil.copytree(ROOT / "clusters", tmp_path / "clusters")
@@ -50,7 +51,7 @@ def test_a_version_waits_until_git_names_it(registered: dict[str, Registered], m
 
 
 def test_each_version_is_listed_with_its_verdict_and_why(
-    registered: dict[str, Registered], mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registered: dict[str, Trained], mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where they are more than one answer of MLflow's holds; a rejected one has no alias, and says why."""
     client = mlflow.MlflowClient(mlflow_uri, mlflow_uri)
@@ -74,7 +75,7 @@ def test_each_version_is_listed_with_its_verdict_and_why(
     assert (first["alias"], first["gate"], first["why"]) == ("", "reject", "champion: auc improves by +0.0006")
     assert (last["alias"], last["gate"], last["evidence"]) == ("champion", "promote", "auc 0.9")
     lines = listed(tmp_path, mlflow_uri).splitlines()
-    assert any(re.match(r"many +alias +gate +holdout +why", line) for line in lines)
+    assert any(re.match(r"many +alias +gate +holdout +sha256 +why", line) for line in lines)
     assert "and 2 older: `homelab models many` lists them" in lines
     lines = listed(tmp_path, mlflow_uri, "many").splitlines()
     assert any(re.match(r"1 +champion +promote +auc 0.9 +better than the baseline", line) for line in lines)
@@ -94,6 +95,6 @@ def test_each_version_is_listed_with_its_verdict_and_why(
 )
 def test_drift_and_waiting(named: str, champion: str | None, drift: bool, waiting: list[str]) -> None:
     versions = [Version("3", "promote", "auc 0.9", ""), Version("2", "reject", "", ""), Version("1", "promote", "", "")]
-    (status,) = compared({"churn": named}, {"churn": (champion, versions)}, {"churn": named})
+    (status,) = compared({"churn": Named(named)}, {"churn": Registered(champion, versions)}, {"churn": named})
     assert bool(status.drift) == drift
     assert [item["version"] for item in status.waiting] == waiting
