@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.model import promotion
 from homelab_mlops.model.demo_tables import built_in
 from tests import readme
 from tests.conftest import HOMELAB, clean_environment
@@ -149,7 +150,7 @@ def retrain(fork: Fork) -> str:
 def merge(fork: Fork) -> str:
     """What a person does with the pull request; returns the commit."""
     fork.git("fetch", "--quiet", fork.repository, "promote/churn")
-    assert fork.git("diff", "--numstat", "HEAD", "FETCH_HEAD") == f"1\t1\t{MANIFEST}"
+    assert fork.git("diff", "--numstat", "HEAD", "FETCH_HEAD") == f"2\t2\t{MANIFEST}"
     fork.git("merge", "--quiet", "--ff-only", "FETCH_HEAD")
     fork.git("push", "--quiet", fork.repository, "HEAD:refs/heads/main")
     return fork.git("rev-parse", "HEAD")
@@ -193,7 +194,7 @@ def test_a_weak_model_is_proposed_and_serves_after_the_merge(fork: Fork, cluster
     assert "7043 rows" in fork.homelab("data", "push", "churn")
     fork.edit(MODEL, "num_round: 2000", "num_round: 3")
     fork.edit(MODEL, "floor: 0.8", "floor: 0.5")
-    fork.edit(MANIFEST, *(f'{LABEL}: "{version}"' for version in (named(fork), "0")))
+    name(fork, "0")
     commit = fork.push("A weak model, and a bot that may propose")
     until("green", lambda: green_at(cluster, commit))
     version = retrain(fork)
@@ -208,7 +209,19 @@ def test_a_weak_model_is_proposed_and_serves_after_the_merge(fork: Fork, cluster
 
 
 def named(fork: Fork) -> str:
-    return (fork.root / MANIFEST).read_text().partition(f'{LABEL}: "')[2].partition('"')[0]
+    return promotion.named_by((fork.root / MANIFEST).read_text(), MANIFEST).version
+
+
+def name(fork: Fork, version: str, sha256: str = "") -> None:
+    """Writes a version, and the SHA-256 of its files, into the manifest."""
+    path = fork.root / MANIFEST
+    path.write_text(promotion.naming(path.read_text(), promotion.Named(version, sha256), MANIFEST))
+
+
+def recorded(fork: Fork, version: str) -> str:
+    """The SHA-256 of the files of a version that its training recorded."""
+    tags = fork.mlflow("model-versions/get", name="churn", version=version)["model_version"]["tags"]
+    return next(tag["value"] for tag in tags if tag["key"] == "homelab.sha256")
 
 
 def test_a_better_model_takes_over_under_load_and_a_revert_brings_it_back(
@@ -262,7 +275,7 @@ def test_a_model_that_is_no_better_is_not_proposed(fork: Fork) -> None:
 
 def test_a_version_that_the_registry_lacks_replaces_nothing(fork: Fork, cluster: Cluster, client: Client) -> None:
     version = named(fork)
-    fork.edit(MANIFEST, f'{LABEL}: "{version}"', f'{LABEL}: "999"')
+    name(fork, "999", recorded(fork, version))
     with fork.pushed("A version that is not there"):
         until("Degraded, with the reason", lambda: degraded_with(fork, cluster, "lacks churn version 999"), pause=3)
         assert client.version() == version == alias(fork)
@@ -302,13 +315,35 @@ def test_a_version_that_fails_its_input_example_replaces_nothing(fork: Fork, clu
     lacking = {"columns": table["columns"][1:], "data": [row[1:] for row in table["data"]]}
     artifact(fork, broken, EXAMPLE, json.dumps(lacking).encode())
     try:
-        fork.edit(MANIFEST, f'{LABEL}: "{version}"', f'{LABEL}: "{broken}"')
+        # Without the SHA-256 that would refuse the example before it is asked.
+        name(fork, broken)
         with fork.pushed("A version that does not answer its example"):
             reason = "does not answer its input example"
             until("Degraded, with the reason", lambda: degraded_with(fork, cluster, reason), pause=3)
             assert client.version() == version == alias(fork)
     finally:
         artifact(fork, broken, EXAMPLE, example)
+    until("green after the revert", lambda: green_at(cluster, fork.git("rev-parse", "HEAD")))
+    assert client.version() == version == alias(fork)
+
+
+def test_overwritten_files_replace_nothing(fork: Fork, cluster: Cluster, client: Client) -> None:
+    """The old pod serves on, the Application is Degraded, and `homelab status` says both; git did not change them."""
+    version = named(fork)
+    other = another(fork, version)
+    sha256, example = recorded(fork, other), artifact(fork, other, EXAMPLE)
+    artifact(fork, other, EXAMPLE, example + b" ")
+    try:
+        assert "and its training recorded" in fork.homelab("promote", "churn", other, expect=1)
+        assert named(fork) == version
+        name(fork, other, sha256)
+        with fork.pushed("A version whose files were overwritten"):
+            reason = f"and git names {sha256}"
+            until("Degraded, with the reason", lambda: degraded_with(fork, cluster, reason), pause=3)
+            assert client.version() == version == alias(fork)
+            assert f"in the store, and git names {sha256}" in fork.homelab("models", expect=None)
+    finally:
+        artifact(fork, other, EXAMPLE, example)
     until("green after the revert", lambda: green_at(cluster, fork.git("rev-parse", "HEAD")))
     assert client.version() == version == alias(fork)
 
@@ -347,10 +382,11 @@ def test_a_whole_table_is_scored_by_the_champion(fork: Fork, cluster: Cluster) -
 def test_mlflow_down_at_start_up_replaces_nothing(fork: Fork, cluster: Cluster, client: Client) -> None:
     version = named(fork)
     other = another(fork, version)
+    sha256 = recorded(fork, other)
     fork.edit(MLFLOW, "replicas: 1", "replicas: 0")
     commit = fork.push("No MLflow")
     until("no MLflow", lambda: mlflow_is_gone(cluster))
-    fork.edit(MANIFEST, f'{LABEL}: "{version}"', f'{LABEL}: "{other}"')
+    name(fork, other, sha256)
     commit = fork.push("Another version meanwhile")
     until("Degraded, with the reason", lambda: degraded_with(fork, cluster, "MLflow cannot be reached"), pause=3)
     assert client.version() == version

@@ -22,7 +22,8 @@ from homelab_mlops.pipeline.register import register
 from homelab_mlops.pipeline.train import train
 from homelab_mlops.serving.alias import follow
 from homelab_mlops.serving.source import load
-from tests.conftest import HOMELAB, PATIENCE, ROOT, Homelab, clean_environment, refused
+from tests import forks
+from tests.conftest import PATIENCE, ROOT, Homelab, clean_environment, refused
 from tests.unit.model.test_scoring import raw_rows
 from tests.unit.serving.conftest import Registered, serving
 
@@ -205,8 +206,7 @@ class Clone:
         self.git("commit", "--quiet", "--message", message)
 
     def homelab(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command: list[str | Path] = [HOMELAB, *arguments]
-        return subprocess.run(command, cwd=self.root, env=self._env(), capture_output=True, text=True, check=False)
+        return forks.run(arguments, self._env(), self.root, PATIENCE)
 
     def named(self) -> Named:
         return named_by(self.manifest.read_text(), "the test")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from homelab_mlops.manifests.objects import get
+from homelab_mlops.model.promotion import ANNOTATION, LABEL, NONE_YET, Named
 from homelab_mlops.review.compare import MISSING, Change
 from homelab_mlops.review.promotions import metrics_of
 from homelab_mlops.review.rules.rule import Review, Said, rule, say
@@ -41,6 +42,38 @@ def model_older(review: Review) -> Said:
     for change, model, before, after in model_versions(review):
         if before.isdigit() and after.isdigit() and int(after) < int(before):
             yield str(change.id), f"{model}: {before} → {after}"
+
+
+@rule(
+    "model-bytes",
+    "danger",
+    looks_for="other files of a model for the same version",
+    reason="A version does not change once it is registered: somebody wrote over its files.",
+    action="Look who wrote there, and promote another version.",
+)
+def model_bytes(review: Review) -> Said:
+    for change, before, after in _pins(review):
+        if before.sha256 and after.sha256 not in ("", before.sha256) and after.version == before.version:
+            what = f"version {after.version} stays, sha256 {before.sha256[:12]} → {after.sha256[:12]}"
+            yield str(change.id), f"{change.id.name}: {what}"
+
+
+@rule(
+    "model-unpinned",
+    "warning",
+    looks_for="a version of a model whose files git does not name, or names as those of another version",
+    reason="Any files, or none, serve as that version.",
+    action="`homelab promote MODEL VERSION` writes both.",
+)
+def model_unpinned(review: Review) -> Said:
+    for change, before, after in _pins(review):
+        if after.version == NONE_YET:
+            continue
+        if not after.sha256:
+            yield str(change.id), f"{change.id.name} {after.version} has no sha256"
+        elif after.sha256 == before.sha256 and after.version != before.version:
+            same = f"{change.id.name}: {before.version} → {after.version}"
+            yield str(change.id), f"{same}, and sha256 {after.sha256[:12]} stays"
 
 
 @rule(
@@ -93,6 +126,21 @@ def model_versions(review: Review) -> Iterator[tuple[Change, str, str, str]]:
                 yield change, uris[1][1], uris[0][2], uris[1][2]
             elif _is_model_version(change, item.path) and MISSING not in (item.before, item.after):
                 yield change, _model_name(change, item.path), before, after
+
+
+def _pins(review: Review) -> Iterator[tuple[Change, Named, Named]]:
+    """Each Deployment whose model's version or files change: what it names before and after."""
+    for change in review.of("Deployment"):
+        before, after = (_pin(item) for item in (change.old, change.new))
+        if before != after and after.version:
+            yield change, before, after
+
+
+def _pin(manifest: Any) -> Named:
+    metadata = get(manifest, "spec", "template", "metadata") or {}
+    labels, annotations = (metadata.get(key) or {} for key in ("labels", "annotations"))
+    version = str(labels.get(LABEL, ""))
+    return Named(version, "" if version == NONE_YET else str(annotations.get(ANNOTATION) or ""))
 
 
 def _is_model_version(change: Change, path: tuple[str, ...]) -> bool:
