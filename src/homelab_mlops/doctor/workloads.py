@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from homelab_mlops.cluster.pods import pod_problem
+from homelab_mlops.cluster.pods import last_cause, pod_problem
 from homelab_mlops.doctor.checks import check
 from homelab_mlops.doctor.cluster import executors, kinds, network, sealed, volumes
 from homelab_mlops.doctor.finding import Finding
@@ -116,9 +116,11 @@ def _pod_finding(pod: Object, warning: str) -> Finding | None:
                     "CLUSTER_OOM_KILLED", where, f"the container {container['name']} was killed for its memory"
                 )
         if _ends_again_and_again(container):
-            code = container["lastState"]["terminated"]["exitCode"]
-            what = f"the container {container['name']} ends with {code}, and did so {container['restartCount']} times"
-            return Finding("CLUSTER_CRASH", where, what)
+            last = container["lastState"]["terminated"]
+            what = f"the container {container['name']} ends with {last['exitCode']}"
+            said = last_cause(last.get("message", ""))
+            times = f"{what}, and did so {container['restartCount']} times"
+            return Finding("CLUSTER_CRASH", where, f"{times}: {said}" if said else times)
     problem = pod_problem(pod)
     if problem is None or (status.get("phase") == "Failed" and problem.cause == "NotReady"):
         return None

@@ -329,6 +329,9 @@ def sync(folder: Annotated[Path, typer.Argument(help="The folder that a training
 def replay(
     version: Annotated[str, typer.Argument(metavar="MODEL", help="models:/NAME/VERSION or models:/NAME@ALIAS")],
     source: Source = None,
+    any_commit: Annotated[
+        bool, typer.Option("--any-commit", help="Run the recorded code also where no one has merged it.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train a recorded model again and compare it byte for byte.
@@ -338,7 +341,7 @@ def replay(
     """
     from homelab_mlops.pipeline.replay import replay as again
 
-    _answer(lambda: again(version, source), json)
+    _answer(lambda: again(version, source, any_commit=any_commit), json)
 
 
 @app.command(rich_help_panel=WHOLE, hidden=True)

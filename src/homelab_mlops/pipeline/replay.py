@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,9 @@ from typing import Any
 
 from homelab_mlops.clients import git
 from homelab_mlops.console import say
-from homelab_mlops.errors import ReplayError
+from homelab_mlops.errors import ReplayError, RepositoryError
+from homelab_mlops.gitops.settings import load_settings
+from homelab_mlops.location import find_root
 from homelab_mlops.model.parameters import Parameter
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline import result, tracking
@@ -24,18 +27,21 @@ from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.train import labelled
 from homelab_mlops.pipeline.workdir import read_json
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 COMPARED = ("python", "machine")
 ENVIRONMENT = "install the lock of the recorded commit: `make setup` in a checkout of it"
 CODE = "run the replay in a clone that has the recorded commit; a model from uncommitted changes cannot be replayed"
 
 
-def replay(address: str, source: str | None = None) -> dict[str, Any]:
+def replay(address: str, source: str | None = None, *, any_commit: bool = False) -> dict[str, Any]:
     """Repeats the training of ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``.
 
-    The recorded commit's code runs: this code where it is the same, or else a temporary worktree of the commit.
+    The recorded commit's code runs: this code where it is the same, or else a temporary worktree of the commit. Whoever
+    may write in MLflow chooses that commit, so it has to be on the branch that Argo CD follows.
 
     Args:
         source: where to read the data, if it has moved; the content must be the same.
+        any_commit: another commit of this clone may run, too.
 
     Returns:
         ``model``, ``version``, the ``sha256`` of the booster, and ``identical``, which is true.
@@ -49,7 +55,7 @@ def replay(address: str, source: str | None = None) -> dict[str, Any]:
         model, records = download(version, folder)
         record = read_json(records / result.RECORD, "homelab train")
         _refuse_differences(_environment_differences(record), address, ENVIRONMENT)
-        worktree = _worktree(record, folder, address)
+        worktree = _worktree(record, folder, address, any_commit=any_commit)
         say(f"replay: {name} version {version.version}, commit {record['provenance']['commit'][:12] or 'none'}")
         again = folder / "again"
         if worktree is None:
@@ -119,7 +125,7 @@ def _refuse_differences(differences: list[str], where: str, fix: str) -> None:
         )
 
 
-def _worktree(record: dict[str, Any], folder: Path, address: str) -> Path | None:
+def _worktree(record: dict[str, Any], folder: Path, address: str, *, any_commit: bool) -> Path | None:
     """A worktree of the recorded commit; None where the present code is the recorded code."""
     then = record["provenance"]
     if then["code_sha256"] == code_sha256():
@@ -127,6 +133,10 @@ def _worktree(record: dict[str, Any], folder: Path, address: str) -> Path | None
     if then["dirty"] or not then["commit"]:
         state = "with uncommitted changes" if then["dirty"] else "without a commit"
         _refuse_differences([f"code: the model was trained {state}, and the code here is another"], address, CODE)
+    if not _COMMIT.fullmatch(then["commit"]):
+        raise ReplayError(f"the record names {then['commit'][:80]!r}, which is no commit", where=address, fix=CODE)
+    if not any_commit:
+        _refuse_unmerged(then["commit"], address)
     worktree = folder / "commit"
     if git.run(Path(), "worktree", "add", "--detach", str(worktree), then["commit"]).returncode:
         _refuse_differences([f"code: the commit {then['commit'][:12]} is not in this repository"], address, CODE)
@@ -136,6 +146,24 @@ def _worktree(record: dict[str, Any], folder: Path, address: str) -> Path | None
             [f"code: that of the commit {then['commit'][:12]} is not the code that trained the model"], address, CODE
         )
     return worktree
+
+
+def _refuse_unmerged(commit: str, address: str) -> None:
+    """Raises ReplayError for a commit that is not on the branch that Argo CD follows, here or as last fetched."""
+    try:
+        branch = load_settings(find_root()).branch
+    except RepositoryError:  # a clone of the package alone
+        branch = "main"
+    if git.run(Path(), "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        _refuse_differences([f"code: the commit {commit[:12]} is not in this repository"], address, CODE)
+    for ref in (f"refs/heads/{branch}", f"refs/remotes/origin/{branch}"):
+        if git.run(Path(), "merge-base", "--is-ancestor", commit, ref).returncode == 0:
+            return
+    raise ReplayError(
+        f"the record names the commit {commit[:12]}, which is not on the branch {branch}: nobody has merged its code",
+        where=address,
+        fix=f"`git fetch` where it is new; or look at it (`git show {commit[:12]}`), and run this with --any-commit",
+    )
 
 
 _TRAIN_AGAIN = """
