@@ -167,7 +167,7 @@ class Service:
         predicted = model.predict(table, strict=strict)
         values = predictions(predicted, model.labels)
         if self._log is not None:
-            self._log.offer(table, values)
+            self._log.offer(table, model.encoder.names, values)
         if not strict:
             return orjson.dumps({"predictions": values}), table.rows
         of = {"model": model.name, "version": model.version}
