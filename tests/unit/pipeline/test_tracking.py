@@ -97,7 +97,8 @@ def test_a_retraining_is_all_in_mlflow(server: mlflow.MlflowClient, tmp_path: Pa
     assert tags["homelab.dirty"] in ("true", "false")
     assert tags["homelab.gate"] == "promote"
     assert tags["homelab.why"] == "better than the baseline"
-    assert len(tags) <= 9
+    assert tags["homelab.sha256"] == registration["sha256"] == run.data.tags["homelab.sha256"]
+    assert len(tags) <= 10
     assert max(map(len, tags.values())) <= 250
     assert sum(record["rows"].values()) == 7043
     for said in (
