@@ -221,7 +221,7 @@ def name(fork: Fork, version: str, sha256: str = "") -> None:
 def recorded(fork: Fork, version: str) -> str:
     """The SHA-256 of the files of a version that its training recorded."""
     tags = fork.mlflow("model-versions/get", name="churn", version=version)["model_version"]["tags"]
-    return next(tag["value"] for tag in tags if tag["key"] == "homelab.sha256")
+    return str(next(tag["value"] for tag in tags if tag["key"] == "homelab.sha256"))
 
 
 def test_a_better_model_takes_over_under_load_and_a_revert_brings_it_back(

@@ -47,7 +47,14 @@ def log() -> Iterator[Log]:
 
 def test_a_column_that_the_model_does_not_have_is_not_kept(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     running = log.start(monkeypatch)
-    columns = {"age": [41], "town": ["Ulm"], "password": ["hunter2"], "x" * 1000: ["y"], "Age": [1], "": [2]}
+    columns: dict[str, list[Any]] = {
+        "age": [41],
+        "town": ["Ulm"],
+        "password": ["hunter2"],
+        "x" * 1000: ["y"],
+        "Age": [1],
+        "": [2],
+    }
     running.offer(Table(columns, 1), INPUTS, [0.5])
     log.held.set()
     running.close()
