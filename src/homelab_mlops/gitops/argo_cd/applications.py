@@ -202,11 +202,17 @@ def _declared(tree: Tree, files: tuple[str, ...]) -> list[tuple[str, Manifest]]:
         if not _DECLARES.search(text):
             continue
         try:
-            items = parse(text)
+            items = _parsed(text)
         except yaml.YAMLError:
             continue  # a template of a chart, which the chart's Application renders
         found += [(path, item) for item in items if isinstance(item, dict) and declares(item, *DECLARING)]
     return found
+
+
+@cache
+def _parsed(text: str) -> list[Manifest]:
+    """What a file declares, the same at most times at both sides. The caller must not change it."""
+    return parse(text)
 
 
 def _find_home(side: Side, declared: list[Manifest]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from homelab_mlops.gitops.argo_cd.trees import SUBMODULE, SYMLINK, Tree, normal
+from homelab_mlops.gitops.argo_cd.trees import SYMLINK, Tree, normal
 from homelab_mlops.gitops.render import KUSTOMIZATIONS, parse
 
 REMOTE = re.compile(r"^(https?://|file://|ssh://|git@|git::|oci://|github\.com/)|\?(ref|version)=|\.git(/|$|\?)")
@@ -71,7 +71,7 @@ def read_by_kustomize(tree: Tree, path: str, options: dict[str, Any]) -> Reading
             continue
         found.folders.add(folder)
         found.identities[folder] = tree.id_of(folder)
-        if any(tree.entries[item].mode in (SYMLINK, SUBMODULE) for item in tree.below(folder)):
+        if tree.has_links(folder):
             found.is_known = False
         for name in KUSTOMIZATIONS:
             file = normal(folder, name)

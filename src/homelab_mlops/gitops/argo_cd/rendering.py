@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from homelab_mlops.gitops.argo_cd.applications import Side, Source
 from homelab_mlops.gitops.argo_cd.charts import read_by_helm, render_chart, substituted, value_files
 from homelab_mlops.gitops.argo_cd.directories import documents_of_directory, read_of_directory
 from homelab_mlops.gitops.argo_cd.kustomizations import REMOTE, read_by_kustomize
-from homelab_mlops.gitops.argo_cd.trees import SUBMODULE, SYMLINK, Tree, normal
+from homelab_mlops.gitops.argo_cd.trees import Tree, normal
 from homelab_mlops.gitops.render import KUSTOMIZATIONS, parse, read_yaml
 
 UNREACHABLE = re.compile(
@@ -66,16 +65,16 @@ def declare(side: Side, source: Source) -> None:
 def _refuse_deep_aliases(tree: Tree, source: Source, files: set[str]) -> None:
     try:
         for file in files:
-            if file in tree.entries and tree.entries[file].kind == "blob" and not tree.is_outside(file):
-                _looked_at(tree.folder / file, file, tree.entries[file].id)
+            entry = tree.entries.get(file)
+            if entry is not None and entry.kind == "blob" and entry.id not in _SMALL and file not in tree.links:
+                render.refuse_deep_aliases(tree.folder / file, file)
+                _SMALL.add(entry.id)
     except RepositoryError as error:
         source.unrendered, source.is_broken = f"it does not build: {error.what}", True
 
 
-@functools.cache
-def _looked_at(path: Path, name: str, _id: str) -> None:
-    if path.is_file():
-        render.refuse_deep_aliases(path, name)
+# The ids of the files that were looked into: most are the same at both sides.
+_SMALL: set[str] = set()
 
 
 @dataclass
@@ -107,18 +106,14 @@ def _reading(tree: Tree, source: Source, origin: dict[str, Any], path: str) -> _
             files = {part for item in chart.files for part in tree.below_or_itself(item)} - chart.uncertain
             beside = dict.fromkeys(chart.folders, f"the chart of {source.key} does not read it")
             beside |= dict.fromkeys(chart.uncertain, f"what {source.key} renders of it depends on the cluster")
-            return _Reading(files, chart.folders, beside, not _has_links(tree, path))
+            return _Reading(files, chart.folders, beside, not tree.has_links(path))
         case "directory":
             files, is_whole = read_of_directory(tree, path, origin.get("directory") or {})
             beside = {path: f"{source.key} leaves it out"}
             libraries = {item: tree.id_of(item) for item in files} if is_whole else {}
-            return _Reading(files, {**whole, **libraries}, beside, not _has_links(tree, path))
+            return _Reading(files, {**whole, **libraries}, beside, not tree.has_links(path))
         case _:
-            return _Reading({path}, whole, {}, not _has_links(tree, path))
-
-
-def _has_links(tree: Tree, path: str) -> bool:
-    return any(tree.entries[item].mode in (SYMLINK, SUBMODULE) for item in tree.below(path))
+            return _Reading({path}, whole, {}, not tree.has_links(path))
 
 
 def renderer(tree: Tree, origin: dict[str, Any], path: str) -> str:

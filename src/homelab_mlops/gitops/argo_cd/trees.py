@@ -163,9 +163,19 @@ class Tree:
         file = self.folder / path
         return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
 
+    @cached_property
+    def links(self) -> set[str]:
+        """The symbolic links, and the submodules."""
+        return {path for path, entry in self.entries.items() if entry.mode in (SYMLINK, SUBMODULE)}
+
+    def has_links(self, folder: str) -> bool:
+        """Whether a symbolic link or a submodule lies below a folder."""
+        start = "" if folder in ("", ".") else f"{folder.rstrip('/')}/"
+        return any(path.startswith(start) for path in self.links)
+
     def is_outside(self, path: str) -> bool:
         """Whether a link leads out of the repository."""
-        linked = any(self.entries[part].mode == SYMLINK for part in _prefixes(path) if part in self.entries)
+        linked = any(part in self.links for part in _prefixes(path)) if self.links else False
         return linked and not (self.folder / path).resolve().is_relative_to(self.folder.resolve())
 
     def declaring(self, text: str) -> list[str]:
