@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.review.repository import commit, diffed, edit, of_shape
+
+PATCHED = {
+    "apiVersion": "argoproj.io/v1alpha1",
+    "kind": "Application",
+    "metadata": {"name": "more", "namespace": "argocd"},
+}
 
 
 @pytest.fixture
@@ -58,3 +65,23 @@ def test_a_file_of_one_environment(environment: str, tree: Path) -> None:
     edit(tree, {"replace": {f"parts/api/{environment}/kustomization.yaml": {"-1": "-2"}}})
     name = {"east": "api", "west": "west/api"}[environment]
     assert said(diffed()) == {f"{name}: changed Deployment api/api"}
+
+
+def test_applications_of_a_base(tree: Path) -> None:
+    """They are those of the environments whose kustomizations read them, and no others."""
+    for name in ("east", "west"):
+        patch = yaml.safe_dump({**PATCHED, "spec": {"destination": {"namespace": name}}})
+        text = yaml.safe_dump({"resources": ["parts.yaml", "../../shared"], "patches": [{"patch": patch}]})
+        edit(tree, {"write": {f"envs/{name}/kustomization.yaml": text}})
+    more = (tree / "envs/east/root.yaml").read_text().replace("name: root", "name: more")
+    files = {"kustomization.yaml": "resources: [more.yaml]\n", "more.yaml": more.replace("envs/east", "parts/api/base")}
+    edit(tree, {"write": {f"shared/{name}": text for name, text in files.items()}})
+    commit(tree, "shared")
+    edit(tree, {"replace": {"parts/api/base/deployment.yaml": {"value: fast": "value: slow"}}})
+    applications = [group["application"] for group in diffed()["applications"]]
+    assert sorted(applications) == ["api", "more", "west/api", "west/more"]
+
+
+def test_a_root_of_another_form(tree: Path) -> None:
+    edit(tree, {"replace": {"envs/east/root.yaml": {"  namespace: argocd\nspec": "  namespace: {a: b}\nspec"}}})
+    assert diffed()["flags"]

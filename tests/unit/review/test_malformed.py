@@ -34,6 +34,11 @@ ORIGINS: list[tuple[str, Any]] = [
     ("spec.source.helm", {"parameters": ["x"]}),
     ("spec.source.directory", "x"),
     ("metadata.finalizers", "x"),
+    ("metadata.namespace", {"a": "b"}),
+    ("spec.source.path", {"a": "b"}),
+    ("spec.source.repoURL", ["x"]),
+    ("spec.destination.namespace", {"a": "b"}),
+    ("spec.project", ["x"]),
 ]
 
 

@@ -15,8 +15,9 @@ import yaml
 
 from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
 from homelab_mlops.gitops.argo_cd.forms import well_formed
+from homelab_mlops.gitops.argo_cd.kustomizations import read_by_kustomize
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
-from homelab_mlops.gitops.render import parse
+from homelab_mlops.gitops.render import KUSTOMIZATIONS, parse
 from homelab_mlops.location import CLUSTER
 from homelab_mlops.manifests.objects import Manifest, get, group
 
@@ -235,7 +236,7 @@ def _find_home(side: Side, declared: list[Manifest]) -> None:
 
 
 def _uppermost(side: Side, found: list[tuple[str, Manifest]]) -> list[tuple[str, Manifest]]:
-    """The Applications whose file no other one of them reads."""
+    """The Applications whose file no other one of them reads, by its folder or by a kustomization there."""
     folders = {
         (file, folder) for file, item in found if item["kind"] == "Application" for folder in source_folders(side, item)
     }
@@ -244,7 +245,15 @@ def _uppermost(side: Side, found: list[tuple[str, Manifest]]) -> list[tuple[str,
         for file, item in found
         if not any(other != file and file.startswith(f"{folder}/") for other, folder in folders)
     ]
-    return roots or found
+    files = {file for file, _ in roots}
+    read = {
+        file
+        for other, folder in folders
+        if any(normal(folder, name) in side.tree.entries for name in KUSTOMIZATIONS)
+        for file in read_by_kustomize(side.tree, folder, {}).files & files
+        if file != other
+    }
+    return [(file, item) for file, item in roots if file not in read] or roots or found
 
 
 def source_folders(side: Side, application: Manifest) -> set[str]:
@@ -283,7 +292,7 @@ def clusters_of(roots: Iterable[tuple[int, str, Manifest]]) -> dict[str, str]:
         named: dict[tuple[Any, ...], dict[str, str]] = {}
         for side, file, item in roots:
             if item["kind"] != "AppProject":
-                key = (side, item["kind"], get(item, "metadata", "namespace"), item["metadata"]["name"])
+                key = (side, item["kind"], str(get(item, "metadata", "namespace")), str(item["metadata"]["name"]))
                 named.setdefault(key, {}).setdefault(repr(item.get("spec")), file)
         for files in named.values():
             found |= _apart(sorted(files.values())) if len(files) > 1 else {}

@@ -1,11 +1,11 @@
-"""The fields of Argo CD's objects that must be mappings or lists. The API server refuses an object with any other."""
+"""The forms of the fields of Argo CD's objects. The API server refuses an object with a field of another form."""
 
 from __future__ import annotations
 
 from typing import Any
 
-Form = dict[str, Any] | list[Any] | None
-"""A mapping with the forms of its fields, a list with the form of its items, or anything."""
+Form = dict[str, Any] | list[Any] | type[str] | None
+"""A mapping with the forms of its fields, a list with the form of its items, a text or another scalar, or anything."""
 
 _KUSTOMIZE: Form = {
     "images": [None],
@@ -23,6 +23,7 @@ _HELM: Form = {
     "valuesObject": {},
 }
 _ORIGIN: Form = {
+    **dict.fromkeys(("repoURL", "targetRevision", "path", "chart", "ref"), str),
     "kustomize": _KUSTOMIZE,
     "helm": _HELM,
     "directory": {"jsonnet": {"libs": [None]}},
@@ -31,11 +32,12 @@ _ORIGIN: Form = {
 _SPEC: Form = {
     "source": _ORIGIN,
     "sources": [_ORIGIN],
-    "destination": {},
+    "project": str,
+    "destination": dict.fromkeys(("name", "server", "namespace"), str),
     "syncPolicy": {"automated": {}, "syncOptions": [None]},
     "ignoreDifferences": [{}],
 }
-_METADATA: Form = {"labels": {}, "annotations": {}, "finalizers": [None]}
+_METADATA: Form = {"namespace": str, "labels": {}, "annotations": {}, "finalizers": [None]}
 _TEMPLATE: Form = {"metadata": _METADATA, "spec": _SPEC}
 _GENERATOR: dict[str, Any] = {
     "list": {"elements": [{}]},
@@ -75,5 +77,7 @@ def _cleaned(node: Any, form: Form, where: str, wrong: list[str]) -> Any:
         return [item for item in items if item is not None]
     if form is None or (node is None and not where.endswith("]")):
         return node
-    wrong.append(f"{where} is no {'mapping' if isinstance(form, dict) else 'list'}")
+    if form is str and not isinstance(node, (dict, list)):
+        return node
+    wrong.append(f"{where} is no {'text' if form is str else 'mapping' if isinstance(form, dict) else 'list'}")
     return None

@@ -180,7 +180,7 @@ def _with_those_below(side: Side, sources: list[Source]) -> list[Source]:
             found.append(source)
             children = [met.manifest for met in _children(0, source, "")]
             waiting += [below for item in children if (below := side.of(item)) is not None]
-            sets = {item["metadata"]["name"] for item in children if item["kind"] == "ApplicationSet"}
+            sets = {str(item["metadata"]["name"]) for item in children if item["kind"] == "ApplicationSet"}
             waiting += [below for name in sets for below in side.generated_by(name, source.key)]
     return found
 
