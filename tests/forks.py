@@ -6,6 +6,8 @@ said of the start of a program is tested with the program itself, as in tests/un
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import multiprocessing
 import os
@@ -69,9 +71,16 @@ class Program:
         self.send_signal(signal.SIGKILL)
 
 
-def homelab(arguments: Arguments, env: Mapping[str, str], folder: Path, log: Path) -> Program:
-    """`homelab` with these arguments, started in ``folder``; what it prints lies in ``log``."""
-    return _start(_homelab, ["homelab", *arguments], env, folder, (Path(os.devnull), log, log))
+def homelab(
+    arguments: Arguments, env: Mapping[str, str], folder: Path, log: Path, changed: Mapping[str, float] | None = None
+) -> Program:
+    """`homelab` with these arguments, started in ``folder``; what it prints lies in ``log``.
+
+    Args:
+        changed: what constants of the package are in this process, by their full names.
+    """
+    program = functools.partial(_homelab, dict(changed or {}))
+    return _start(program, ["homelab", *arguments], env, folder, (Path(os.devnull), log, log))
 
 
 def mlflow(arguments: Arguments, env: Mapping[str, str], folder: Path, log: Path) -> Program:
@@ -177,9 +186,13 @@ def _settle(command: list[str], env: dict[str, str], folder: str | Path, streams
     sys.argv = command
 
 
-def _homelab() -> None:
+def _homelab(changed: dict[str, float] | None = None) -> None:
     from homelab_mlops.cli import main
 
+    for name, value in (changed or {}).items():
+        module, _, constant = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), constant), name
+        setattr(importlib.import_module(module), constant, value)
     main()
 
 

@@ -27,6 +27,7 @@ from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.run import Options, as_document, doctor_command, exit_code, show
 from homelab_mlops.doctor.visit import DELETE_SECONDS, Visit
 from homelab_mlops.errors import DoctorError
+from tests import forks
 from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment
 from tests.unit.doctor import network
 from tests.unit.doctor.conftest import Inside
@@ -287,29 +288,20 @@ def test_a_stopped_doctor_leaves_nothing_behind_mlflow(lab: Lab, hold: Hold, tmp
     assert [path for path in lab.database.parent.rglob("*") if path.name == probe] == []
 
 
-# The doctor, with all the time that a slow machine needs.
-UNHURRIED = """
-import math
-from homelab_mlops.cli import main
-from homelab_mlops.doctor import visit
-visit.BUDGET_SECONDS = math.inf
-main()
-"""
+# The doctor has all the time that a slow machine needs.
+UNHURRIED = {"homelab_mlops.doctor.visit.BUDGET_SECONDS": math.inf}
 
 
 def stop(env: Mapping[str, str], hold: Hold, folder: Path) -> None:
     """Starts the doctor, interrupts it as Ctrl-C does while a request waits, and holds that it ends."""
     environment = clean_environment({"KUBECONFIG": "", "HOME": str(folder), **env})
-    with subprocess.Popen(
-        [sys.executable, "-c", UNHURRIED, "doctor"],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    process = forks.homelab(["doctor"], environment, folder, folder / "log", UNHURRIED)
+    try:
         assert hold.reached.wait(PATIENCE)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 128 + signal.SIGINT
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize("hold", [reading_the_probe, sending_a_part], indirect=True)

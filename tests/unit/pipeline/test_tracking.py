@@ -37,6 +37,9 @@ QUICK = {"num_round": "80", "eta": "0.1"}
 # Long enough that something can happen to it: no early stopping, and far more rounds than the test waits for.
 ENDLESS = ("--set", "num_round=100000", "--set", "early_stopping_rounds=100000", "--set", "eta=0.0001")
 
+# The run is in MLflow long before the training ends, on a fast machine, too.
+SOON = {"homelab_mlops.pipeline.tracking.FLUSH_SECONDS": 0.1}
+
 
 def named(spec: ModelSpec, name: str) -> ModelSpec:
     """The same model under another name, so that tests do not meet each other's versions."""
@@ -287,7 +290,7 @@ def test_a_server_that_dies_costs_the_file_way_nothing(tmp_path: Path, monkeypat
         arguments: list[str | Path] = ["train", "churn", "--work", work, "--tracking", "both"]
         arguments += ["--set", "num_round=3000", "--set", "early_stopping_rounds=3000"]
         environment = clean_environment({"MLFLOW_TRACKING_URI": server.uri})
-        training = forks.homelab(arguments, environment, ROOT, log)
+        training = forks.homelab(arguments, environment, ROOT, log, SOON)
         run_id = until(lambda: running(tracking.client(), "churn"))
         server.program.kill()
         assert training.wait(PATIENCE) == 0, log.read_text()
@@ -316,7 +319,7 @@ def test_a_server_that_dies_is_waited_for_and_then_an_error(tmp_path: Path, monk
         environment = clean_environment({"MLFLOW_TRACKING_URI": server.uri, "HOMELAB_TRACKING_PATIENCE": "2"})
         arguments: list[str | Path] = ["train", "churn", "--work", tmp_path / "work", "--set", "num_round=2000"]
         arguments += ["--set", "early_stopping_rounds=2000"]
-        training = forks.homelab(arguments, environment, ROOT, log)
+        training = forks.homelab(arguments, environment, ROOT, log, SOON)
         until(lambda: running(tracking.client(), "churn"))
         server.program.kill()
         assert training.wait(PATIENCE) == os.EX_TEMPFAIL
