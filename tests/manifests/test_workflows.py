@@ -27,6 +27,14 @@ def test_a_forge_checks_reviews_and_publishes(forge: str) -> None:
     assert sorted(path.stem for path in (ROOT / forge / "workflows").iterdir()) == ["check", "publish", "review"]
 
 
+@pytest.mark.parametrize("forge", FORGES)
+def test_the_first_push_of_a_fork_publishes_and_a_person_can(forge: str) -> None:
+    # YAML 1.1 reads the key `on` as true.
+    starts = workflow(ROOT / forge / "workflows/publish.yaml")[True]
+    assert "workflow_dispatch" in starts
+    assert "clusters/homelab/settings.yaml" in starts["push"]["paths"]  # what `homelab init` changes
+
+
 def test_gitea_has_the_files_of_forgejo() -> None:
     texts = ({path.name: path.read_text() for path in (ROOT / forge / "workflows").iterdir()} for forge in FORGES[1:])
     assert next(texts) == next(texts)
