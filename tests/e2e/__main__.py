@@ -97,6 +97,8 @@ def main() -> int:
     parser.add_argument("seconds", type=float, nargs="?", help="the time that there is")
     parser.add_argument("--left-out", metavar="REASON", help="run nothing, and name every file with this reason")
     given = parser.parse_args()
+    # Whoever is started in the background ignores SIGINT, and so would pytest.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if given.left_out:
         lines, well = [f"left out  {file}: {given.left_out}" for file in budget.files()], True
     elif given.seconds is not None:
