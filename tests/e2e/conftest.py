@@ -206,7 +206,8 @@ class Fork:
         return answer.json()
 
 
-@pytest.fixture(scope="session")
+# A file may replace the cluster and what is pushed, so that each one looks anew at what is there.
+@pytest.fixture(scope="module")
 def fork() -> Fork:
     fork = Fork(Path(setting("FORK", str(ROOT / ".e2e"))).absolute())
     if fork.root.is_dir():
@@ -229,7 +230,6 @@ def _no_edit_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         fork.git("reset", "--quiet", "--hard")
 
 
-# A file may replace the cluster, so that each asks anew what is there.
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """The cluster, asked again where its API server is coming up or has too much to do."""

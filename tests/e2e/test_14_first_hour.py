@@ -1,5 +1,5 @@
 """The README's way to a cluster, stage by stage: someone with a fresh clone, an empty home and no Go types each of its
-blocks, and sees what the README shows. It replaces the cluster and what is pushed, so that no other file goes on.
+blocks, and sees what the README shows. It replaces the cluster and what is pushed, and leaves an empty cluster behind.
 
 Beside the settings of conftest.py: ``HOMELAB_E2E_CONTROLLER`` is the preset of ``homelab init --ingress`` where the
 ingress controller is not as k3s has it; ``HOMELAB_E2E_PROGRAMS`` a folder of programs that go first on PATH, such as
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ PROGRAMS = SETTINGS.get("HOMELAB_E2E_PROGRAMS", "")
 
 
 @pytest.fixture(scope="module")
-def me(tmp_path_factory: pytest.TempPathFactory) -> Person:
+def me(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     """Someone with an empty cluster, and a fresh clone of a fork of this tree's commit."""
     command_of_the_owner("NEW_CLUSTER")
     folder = tmp_path_factory.mktemp("first-hour")
@@ -40,7 +40,9 @@ def me(tmp_path_factory: pytest.TempPathFactory) -> Person:
     made = Person(folder, fork, os.pathsep.join(filter(None, folders)), {})
     # The one thing that an administrator gives to someone new.
     made.env["KUBECONFIG"] = os.environ.get("KUBECONFIG", str(Path.home() / ".kube/config"))
-    return made
+    yield made
+    # The sealing key of this platform goes with this person: no other fork could go on with it.
+    command_of_the_owner("NEW_CLUSTER")
 
 
 def without_go(folder: Path) -> str:
