@@ -28,6 +28,8 @@ from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 FEWEST_ROWS = 50
 FEWEST_GROUPS = 10
+# What of a model.yaml a training settles. Its gate and its way of promotion are those of now.
+SETTLED = ("name", "task", "data", "target", "features", "split")
 
 
 def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout: str | None = None) -> dict[str, Any]:
@@ -40,11 +42,13 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
         holdout: a table to score instead of the holdout part, for labelled rows from elsewhere.
 
     Raises:
-        EvaluationError: rows of the holdout occur in training, or too few rows are left.
+        EvaluationError: rows of the holdout occur in training, or too few rows are left; or the training was of another
+            model.yaml.
     """
     frame, manifest = load_ingested(spec, work)
     folder = work / "train"
     record = read_json(folder / result.RECORD, f"homelab train {spec.name} --work {work}")
+    _refuse_another_model(spec, record["spec"], work)
     if record["data"]["sha256"] != manifest["sha256"]:
         raise EvaluationError(
             "the model was trained on other data than what is ingested now",
@@ -112,6 +116,17 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
             log_evaluation(folder, output, decision)
     _announce(spec, metrics, reasons, decision, work)
     return decision
+
+
+def _refuse_another_model(spec: ModelSpec, trained: dict[str, Any], work: Path) -> None:
+    now = spec.model_dump(mode="json")
+    others = [key for key in SETTLED if now[key] != trained.get(key)]
+    if others:
+        raise EvaluationError(
+            f"model.yaml says another {' and '.join(others)} than the training was of",
+            where=str(work),
+            fix="if it has changed since the training began, train again; if not, look who else writes the artifacts",
+        )
 
 
 def _external(spec: ModelSpec, source: str, work: Path) -> pd.DataFrame:

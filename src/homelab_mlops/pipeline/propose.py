@@ -10,7 +10,7 @@ from typing import Any
 from homelab_mlops.clients.forge import forge_of, pull_request
 from homelab_mlops.clients.git_remote import Race, Remote
 from homelab_mlops.console import say
-from homelab_mlops.errors import RepositoryError
+from homelab_mlops.errors import EvaluationError, RepositoryError
 from homelab_mlops.model import promotion
 from homelab_mlops.model.artifact import is_sha256
 from homelab_mlops.model.spec import ModelSpec
@@ -27,11 +27,13 @@ def propose(spec: ModelSpec, work: Path) -> dict[str, Any]:
     are the login. Without a token the step only says that there is none.
 
     Raises:
+        EvaluationError: the steps before hand on different trainings.
         RepositoryError: the repository or the forge refuses, or is away; the version stays a challenger.
     """
     decision = read_json(work / "evaluate" / "decision.json", f"homelab evaluate {spec.name} --work {work}")
     registration = read_json(work / "register" / "registration.json", f"homelab register {spec.name} --work {work}")
     record = read_json(work / "train" / result.RECORD, f"homelab train {spec.name} --work {work}")
+    _refuse_mixed(spec, decision, registration, record, work)
     proposal = {
         "model": spec.name,
         "version": registration["version"],
@@ -40,6 +42,23 @@ def propose(spec: ModelSpec, work: Path) -> dict[str, Any]:
     with step_folder(work, "propose") as output:
         write_json(output / "proposal.json", proposal)
     return proposal
+
+
+def _refuse_mixed(
+    spec: ModelSpec, decision: dict[str, Any], registration: dict[str, Any], record: dict[str, Any], work: Path
+) -> None:
+    """Checks that the steps before hand on one training of this model.
+
+    Raises:
+        EvaluationError: they do not.
+    """
+    models = {decision["model"], registration["name"], record["model"]}
+    if models != {spec.name} or decision["result"] != record["result"]:
+        raise EvaluationError(
+            f"the steps before hand on different trainings, or another model than {spec.name!r}",
+            where=str(work),
+            fix=f"run `homelab evaluate {spec.name} --work {work}` and `homelab register` again",
+        )
 
 
 def _proposed(

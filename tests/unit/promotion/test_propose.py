@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from homelab_mlops.clients.git_remote import Remote
-from homelab_mlops.errors import RepositoryError
+from homelab_mlops.errors import EvaluationError, RepositoryError
 from homelab_mlops.model.promotion import Named, named_by, naming
 from homelab_mlops.model.spec import ModelSpec, load_spec
 from homelab_mlops.pipeline.propose import propose
@@ -72,6 +72,8 @@ def work(folder: Path, version: int, *, better: bool = True) -> Path:
     """What the steps before leave."""
     interval = {"value": 0.8522, "low": 0.8318, "high": 0.8739}
     decision = {
+        "model": "churn",
+        "result": "of this training",
         "promote": better,
         "metric": "auc",
         "champion": "champion (version 1)",
@@ -80,9 +82,14 @@ def work(folder: Path, version: int, *, better: bool = True) -> Path:
         "reasons": [{"rule": "champion", "passed": better, "text": "auc improves by +0.0105"}],
     }
     links = {"url": "http://mlflow.example/v", "run_url": "http://mlflow.example/r"}
-    registration = {"version": str(version), "sha256": sha256_of(version), **links}
+    registration = {"name": "churn", "version": str(version), "sha256": sha256_of(version), **links}
     data = {"source": "s3://datasets/churn.parquet", "rows": 7043, "sha256": "a" * 64, "window": None}
-    record = {"data": data, "provenance": {"workflow": "churn-abc", "commit": "0" * 40}}
+    record = {
+        "model": "churn",
+        "result": "of this training",
+        "data": data,
+        "provenance": {"workflow": "churn-abc", "commit": "0" * 40},
+    }
     for path, content in {
         "evaluate/decision.json": decision,
         "register/registration.json": registration,
@@ -227,6 +234,23 @@ def test_the_token_is_in_no_log_and_no_process_list(forge: Forge, tmp_path: Path
     written = [path.read_bytes() for path in (tmp_path / "work").rglob("*.json")]
     for text in (done.stdout, done.stderr, processes, *written, (bare(forge) / "config").read_bytes()):
         assert TOKEN.encode() not in text
+
+
+@pytest.mark.usefixtures("forge")
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("evaluate/decision.json", "model"),
+        ("evaluate/decision.json", "result"),
+        ("register/registration.json", "name"),
+        ("train/record.json", "result"),
+    ],
+)
+def test_a_step_that_hands_on_another_training_is_no_proposal(file: str, key: str, tmp_path: Path) -> None:
+    path = work(tmp_path / "work", 3) / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: "another"}))
+    with pytest.raises(EvaluationError, match="different trainings"):
+        propose(CHURN, tmp_path / "work")
 
 
 @pytest.mark.usefixtures("forge")
