@@ -37,6 +37,12 @@ def test_a_chart_that_renders_a_document_without_kind(tmp_path: Path, monkeypatc
     assert {"does-not-build Application shop", "does-not-build Application stock"} <= found
 
 
+def test_a_source_of_two_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    committed(tmp_path, monkeypatch, "charts", {})
+    found = said(Path.cwd(), {"write": {"chart/.argocd-source.yaml": "directory: {exclude: '*'}\n"}})
+    assert {"does-not-build Application shop", "does-not-build Application stock"} <= found
+
+
 def test_a_field_of_a_kustomization_in_any_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overlays = [f"overlays/{name}/store/kustomization.yaml" for name in ("east", "west")]
     written = {"replace": {key: {"resources:": "Resources:"} for key in overlays}}

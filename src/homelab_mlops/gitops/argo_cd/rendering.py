@@ -33,6 +33,10 @@ def declare(side: Side, source: Source) -> None:
     """Notes an identity of everything that rendering an Application reads; none where that is not known."""
     source.origins = [_overridden(side, source, origin) for origin in source.origins]
     source.trees = [_tree(side, source, origin) for origin in source.origins]
+    for origin in source.origins:
+        tools = [name for name in ("kustomize", "helm", "directory", "plugin") if origin.get(name) is not None]
+        if len(tools) > 1:
+            source.unrendered, source.is_broken = f"a source names {' and '.join(tools)}, which Argo CD refuses", True
     identities: dict[str, str] = {}
     is_known = True
     for origin, tree in zip(source.origins, source.trees, strict=True):
