@@ -10,6 +10,8 @@ from pathlib import Path
 from homelab_mlops.errors import ToolError
 
 SECONDS = 60.0
+# What git says of a commit for which it finds no name.
+_NOBODY = "Please tell me who you are"
 
 
 class GitTimeoutError(ToolError):
@@ -24,7 +26,7 @@ def run(
     data: str | None = None,
     errors: str = "surrogateescape",
 ) -> subprocess.CompletedProcess[str]:
-    """Runs git in ``root``, and leaves the exit code to the caller. Paths come unquoted.
+    """Runs git in ``root``, and leaves the exit code to the caller. Paths come unquoted, messages in English.
 
     Args:
         seconds: how long it may take; None for as long as it takes.
@@ -39,7 +41,7 @@ def run(
     try:
         return subprocess.run(  # noqa: S603
             ["git", "-C", str(root), "-c", "core.quotePath=false", *arguments],  # noqa: S607
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "LANGUAGE": "en", **(environment or {})},
             input=data,
             capture_output=True,
             encoding="utf-8",
@@ -61,6 +63,9 @@ def output(root: Path, *arguments: str, seconds: float = SECONDS) -> str:
         ToolError: there is no git, it takes longer than ``seconds``, or it fails.
     """
     done = run(root, *arguments, seconds=seconds)
+    if done.returncode and _NOBODY in done.stderr:
+        fix = "git config --global user.name NAME; git config --global user.email ADDRESS"
+        raise ToolError("git does not know whose commit this would be", where=str(root), fix=fix)
     if done.returncode:
         raise ToolError(
             f"git {arguments[0]} fails: {done.stderr.strip()[:300]}", where=str(root), fix="mend it, and run this again"

@@ -44,9 +44,9 @@ def commit(root: Path, message: str) -> None:
     git(root, "commit", "--quiet", "--allow-empty", "--message", message)
 
 
-def promote(root: Path) -> subprocess.CompletedProcess[str]:
-    who = {f"GIT_{role}_{what}": "me@invalid" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    env = {**clean_environment(), **who, "KUBECONFIG": str(root / "none")}
+def promote(root: Path, roles: tuple[str, ...] = ("AUTHOR", "COMMITTER")) -> subprocess.CompletedProcess[str]:
+    who = {f"GIT_{role}_{what}": "me@invalid" for role in roles for what in ("NAME", "EMAIL")}
+    env = {**clean_environment(), **who, "KUBECONFIG": str(root / "none"), "GIT_CONFIG_GLOBAL": str(root / "none")}
     return forks.run(["promote", "churn", "0", "--deadline", "0"], env, root, PATIENCE)
 
 
@@ -120,3 +120,13 @@ def test_an_unfinished_merge_gets_no_commit(clone: Path) -> None:
     refused(promote(clone), "a git merge is not finished here")
     assert git(clone, "rev-parse", "HEAD") == before
     assert git(clone, "diff", "--", str(manifest_of("churn"))) == ""
+
+
+def test_without_a_name_git_is_told_one_first(clone: Path) -> None:
+    git(clone, "config", "user.useConfigOnly", "true")
+    before = git(clone, "rev-parse", "HEAD")
+    refused(
+        promote(clone, roles=()), "fix:   git config --global user.name NAME; git config --global user.email ADDRESS"
+    )
+    assert git(clone, "rev-parse", "HEAD") == before
+    assert git(clone, "status", "--porcelain") == ""
