@@ -760,16 +760,16 @@ def lab(fork: Fork, trained: Cluster, tmp_path_factory: pytest.TempPathFactory) 
     until("the end of an earlier run's namespace", lambda: not goes(cluster))
     branch = tmp_path_factory.mktemp("branch") / "clone"
     made = Lab(fork, cluster)
-    # A branch left by a run that was killed is made anew.
+    # The branch is only a remote one: the clone of a run that was killed would hold a local one.
     fork.git("worktree", "prune")
-    fork.git("worktree", "add", "--force", "-B", FOLDER, str(branch))
+    fork.git("worktree", "add", "--detach", str(branch))
     try:
         write_folders(branch)
         write_folders(fork.root)  # the tree names the fields that differ
         push = ["push", "--quiet", "--force", setting("PUSH", fork.repository)]
         fork.git("-C", str(branch), "add", "--all")
         fork.git("-C", str(branch), "commit", "--quiet", "--message", "Faults for the doctor")
-        fork.git(*push, f"refs/heads/{FOLDER}")
+        fork.git("-C", str(branch), *push, f"HEAD:refs/heads/{FOLDER}")
         with made.objects(space, project):
             yield made
     finally:
@@ -777,7 +777,6 @@ def lab(fork: Fork, trained: Cluster, tmp_path_factory: pytest.TempPathFactory) 
         shutil.rmtree(fork.root / FOLDER, ignore_errors=True)
         with contextlib.suppress(AssertionError):
             fork.git("push", "--quiet", setting("PUSH", fork.repository), f":refs/heads/{FOLDER}")
-        fork.git("branch", "-D", FOLDER)
 
 
 @pytest.fixture(scope="module")
