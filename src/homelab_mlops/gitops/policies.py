@@ -496,3 +496,21 @@ def models(repository: Repository) -> Problems:
             }
             if given.get("model") != spec.name:
                 yield identity(cron), f"it retrains {given.get('model')!r}, and lies in the folder of {spec.name!r}"
+
+
+@policy
+def served_models(repository: Repository) -> Problems:
+    from homelab_mlops.model.promotion import LABEL, NAME
+
+    lists = [item for _, item in repository.manifests("ConfigMap") if item["metadata"]["labels"].get(NAME) == "models"]
+    namespaces = {item["metadata"]["namespace"] for item in lists}
+    for namespace in ("serving", "training"):
+        if namespace not in namespaces:
+            yield f"namespace {namespace}", "no ConfigMap lists the models that serve"
+    for _, manifest in repository.manifests("Deployment"):
+        labels_of_pods = manifest["spec"]["template"]["metadata"].get("labels", {})
+        file = f"{labels_of_pods.get(NAME)}.yaml"
+        if LABEL in labels_of_pods:
+            for item in lists:
+                if file not in item["data"]:
+                    yield identity(manifest), f"{identity(item)} does not list {file}, which names its version"
