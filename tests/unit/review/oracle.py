@@ -20,17 +20,18 @@ from tests.conftest import PATIENCE
 FAILED = "it does not build"
 # The kinds that a template asks the cluster for: what depends on them counts as present.
 KINDS = ("--api-versions", "monitoring.coreos.com/v1")
+WORKLOADS = {("apps/v1", "Deployment"), ("apps/v1", "StatefulSet")}
 BY_HAND = "-"
 """The Application of what a person applies."""
 
 
 def built(root: Path, lines: list[str]) -> list[list[str]]:
-    """For each line the objects.
+    """For each line the objects, as the API server stores them.
 
-    A line is the name of the Application, and one of ``files PATH``, ``folder PATH [recurse]``,
-    ``helm NAME CHART [OPTIONS]`` and ``inflate PATH``; or, for what a person applies, ``declared NAME``; or, for what
-    no program here renders, ``bytes PATH``; or, for what an ApplicationSet reads, ``parameters PATTERN KEY...`` and
-    ``folders PATH``.
+    A line is the name of the Application, with ``@`` and the namespace of its destination, and one of ``files PATH``,
+    ``folder PATH [recurse]``, ``helm NAME CHART [OPTIONS]`` and ``inflate PATH``; or, for what a person applies,
+    ``declared NAME``; or, for what no program here renders, ``bytes PATH``; or, for what an ApplicationSet reads,
+    ``parameters PATTERN KEY...`` and ``folders PATH``.
     """
     with tempfile.TemporaryDirectory() as work:
         copy = Path(work) / "copy"  # helm writes into the folder of a chart
@@ -40,7 +41,27 @@ def built(root: Path, lines: list[str]) -> list[list[str]]:
 
 def _line(root: Path, application: str, how: str, *words: str) -> list[str]:
     folder = root / words[1 if how == "helm" else 0]
-    return [*_rendered(root, how, *words), *_overrides(folder, application.rpartition("/")[2])]
+    name, _, namespace = application.partition("@")
+    found = _rendered(root, how, *words)
+    return [*(as_stored(found, namespace) if namespace else found), *_overrides(folder, name.rpartition("/")[2])]
+
+
+def as_stored(texts: list[str], namespace: str) -> list[str]:
+    """The objects where a field that is left out and its value by default are the same.
+
+    It knows two of them: the namespace is the destination's, and a workload has one replica.
+    """
+    found = []
+    for item in (yaml.safe_load(text) if text != FAILED else text for text in texts):
+        if isinstance(item, dict):
+            spec, metadata = item.get("spec"), item.get("metadata")
+            is_workload = (item.get("apiVersion"), item.get("kind")) in WORKLOADS
+            if is_workload and isinstance(spec, dict) and spec.get("replicas") is None:
+                spec["replicas"] = 1
+            if isinstance(metadata, dict) and metadata.get("namespace") in (None, namespace):
+                metadata.pop("namespace", None)
+        found.append(item if item == FAILED else yaml.safe_dump(item, sort_keys=True))
+    return found
 
 
 def _overrides(folder: Path, application: str) -> Iterator[str]:
@@ -73,7 +94,8 @@ def _rendered(root: Path, how: str, *words: str) -> list[str]:
         case "bytes":
             return list(_bytes(root, root / words[0]))
     folder = root / words[0]
-    if how == "folder" and any((folder / name).is_file() for name in KUSTOMIZATIONS):
+    # A source with `directory.recurse` names its tool: Argo CD does not run kustomize there.
+    if how == "folder" and "recurse" not in words and any((folder / name).is_file() for name in KUSTOMIZATIONS):
         return _objects(_output([str(find("kustomize")), "build", str(folder)], root))
     found = [folder] if folder.is_file() else folder.rglob("*") if "recurse" in words else folder.glob("*")
     return [text for file in sorted(found) if file.suffix in (".yaml", ".yml", ".json") for text in _file(file)]

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.unit.review.edits import edit_at_random
-from tests.unit.review.oracle import FAILED, built
+from tests.unit.review.oracle import FAILED, as_stored, built
 from tests.unit.review.repository import REVIEWS, commit, diffed, git, of_shape
 
 # A folder for each shape: apps of apps, sets over folders, several clusters with bases, charts with values elsewhere.
@@ -65,3 +66,15 @@ def test_every_edit_is_reported_or_flagged(tree: Path) -> None:
             unsaid += [(what, line) for line, one, other in zip(lines, before, after, strict=True) if one != other]
         restore(tree)
     assert unsaid == []
+
+
+def test_the_oracle_fills_in_two_fields_alone() -> None:
+    def stored(kind: str, metadata: dict[str, str], spec: dict[str, int]) -> list[str]:
+        item = {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "web", **metadata}, "spec": spec}
+        return as_stored([yaml.safe_dump(item)], "web")
+
+    whole = stored("Deployment", {"namespace": "web"}, {"replicas": 1})
+    assert whole == stored("Deployment", {}, {})
+    assert whole != stored("Deployment", {"namespace": "other"}, {"replicas": 1})
+    assert whole != stored("Deployment", {}, {"replicas": 2})
+    assert stored("DaemonSet", {}, {"replicas": 1}) != stored("DaemonSet", {}, {})
