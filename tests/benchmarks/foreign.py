@@ -8,6 +8,7 @@ checkout. Each object that differs has to be named by the review, or its Applica
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -72,11 +73,13 @@ def omitted(before: dict[str, Objects], after: dict[str, Objects], report: Repor
     """What differs and is neither named nor flagged."""
     named = {(group.application, item.kind, item.name) for group in report.groups for item in group.items}
     flagged = " ".join(f"{flag.where} {flag.what}" for flag in report.flags)
+    listed = re.findall("what becomes of the objects of (.*?) is not known", flagged)
+    unknown = {name for names in listed for name in names.split(", ")}
     missing = []
     for key in before.keys() | after.keys():
         one, other = before.get(key, {}), after.get(key, {})
         for kind, name in one.keys() | other.keys():
-            if one.get((kind, name)) == other.get((kind, name)) or f"Application {key}" in flagged:
+            if one.get((kind, name)) == other.get((kind, name)) or f"Application {key}" in flagged or key in unknown:
                 continue
             # A generated name ends with a digest, which the review leaves out.
             if not any(k == kind and name.startswith(n) for _, k, n in named):

@@ -48,6 +48,7 @@ class Source:
         reads: the files of the side that it reads, and the folders that it reads as a whole.
         beside: why it does not read another file of its folder, or why the effect of a file is not known.
         generator: the ApplicationSet that it comes from.
+        parent: the key of the Application that renders it, or its ApplicationSet; empty of what a person applies.
     """
 
     application: Manifest
@@ -62,6 +63,7 @@ class Source:
     beside: dict[str, str] = field(default_factory=dict)
     trees: list[Tree | None] = field(default_factory=list)
     generator: str = ""
+    parent: str = ""
     origins: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -148,6 +150,17 @@ class Side:
         cluster = application.rpartition("/")[0]
         generator = f"{cluster}/{name}" if cluster in self.clusters else name
         return [item for item in self.sources.values() if item.generator == generator]
+
+    def below(self, uppermost: Iterable[Source]) -> list[Source]:
+        """All that Applications render, in turn."""
+        found: dict[str, Source] = {}
+        waiting = [source.key for source in uppermost]
+        while waiting:
+            key = waiting.pop()
+            new = [item for item in self.sources.values() if item.parent == key and item.key not in found]
+            found |= {item.key: item for item in new}
+            waiting += [item.key for item in new]
+        return list(found.values())
 
     def is_here(self, address: object, revision: object) -> bool:
         """Whether an address and a revision are those of the tree."""

@@ -33,14 +33,15 @@ class _Met(NamedTuple):
     side: int
     manifest: Manifest
     file: str
+    parent: str = ""
     generator: str = ""
     wrong: str = ""
 
 
-def _met(side: int, manifest: Manifest, file: str, generator: str = "") -> _Met:
+def _met(side: int, manifest: Manifest, file: str, parent: str = "", generator: str = "") -> _Met:
     """What was met, without the fields that have another form than Argo CD's."""
     found, wrong = well_formed(manifest)
-    return _Met(side, found, file, generator, wrong)
+    return _Met(side, found, file, parent, generator, wrong)
 
 
 def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[Side, Side]:
@@ -103,7 +104,7 @@ def _declare(sides: tuple[Side, Side], waiting: Iterable[_Met], clusters: dict[s
         key = key_of(side, met.manifest, met.file, cluster)
         if key in side.sources:
             continue
-        source = Source(met.manifest, key, generator=met.generator)
+        source = Source(met.manifest, key, generator=met.generator, parent=met.parent)
         declare(side, source)
         if met.wrong:
             source.unrendered, source.is_broken, source.inputs = met.wrong, True, ""
@@ -124,7 +125,7 @@ def _expanded(side: Side, met: _Met, cluster: str) -> list[_Met]:
         return []
     side.root_files |= files_read(get(met.manifest, "spec", "generators"), side.tree)
     named = [item for item in applications if get(item, "metadata", "name")]
-    return [_met(met.side, item, met.file, name) for item in named]
+    return [_met(met.side, item, met.file, met.parent, name) for item in named]
 
 
 def _to_render(sides: tuple[Side, Side], new: _New) -> list[Source]:
@@ -150,7 +151,7 @@ def _share(sides: tuple[Side, Side], new: _New) -> None:
 def _children(index: int, source: Source, file: str) -> list[_Met]:
     """The Applications, ApplicationSets and AppProjects that an Application renders."""
     return [
-        _met(index, item, file)
+        _met(index, item, file, source.key)
         for text in source.documents
         if "argoproj.io/" in text
         for item in load(text)
@@ -170,26 +171,12 @@ def _is_rendered(side: Side, manifest: Manifest) -> None:
     ]
 
 
-def _with_those_below(side: Side, sources: list[Source]) -> list[Source]:
-    """Applications, and all that they render, in turn."""
-    found: list[Source] = []
-    waiting = list(sources)
-    while waiting:
-        source = waiting.pop()
-        if source not in found:
-            found.append(source)
-            children = [met.manifest for met in _children(0, source, "")]
-            waiting += [below for item in children if (below := side.of(item)) is not None]
-            sets = {str(item["metadata"]["name"]) for item in children if item["kind"] == "ApplicationSet"}
-            waiting += [below for name in sets for below in side.generated_by(name, source.key)]
-    return found
-
-
 def _leave_out_what_one_side_lacks(sides: tuple[Side, Side]) -> None:
     """Where one side is not known, leaves the other out too: all its objects would look new or gone."""
     for side, other in (sides, sides[::-1]):
-        generated = [source for source in other.sources.values() if source.generator in side.unexpanded]
-        for source in _with_those_below(other, generated):
+        unknown = [item for item in other.sources.values() if item.generator in side.unexpanded]
+        rendered = [item for item in other.sources.values() if _is_known_here_alone(item, side)]
+        for source in (*unknown, *other.below([*unknown, *rendered])):
             if source.key not in side.sources:
                 source.documents = []
     for name, source in sides[1].sources.items():
@@ -201,3 +188,8 @@ def _leave_out_what_one_side_lacks(sides: tuple[Side, Side]) -> None:
                 each.documents = local_documents(each)
             elif not (source.unrendered and twin.unrendered) or source.is_broken or twin.is_broken:
                 each.documents = []
+
+
+def _is_known_here_alone(source: Source, other: Side) -> bool:
+    twin = other.sources.get(source.key)
+    return twin is not None and bool(twin.unrendered) and not source.unrendered

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from homelab_mlops.gitops.argo_cd.owners import reads
 from homelab_mlops.review.rules.rule import Review, Said, changed_references, rule
 
@@ -17,7 +19,7 @@ def does_not_build(review: Review) -> Said:
     for key, source in review.head.sources.items():
         twin = review.base.sources.get(key)
         if source.is_broken and not (twin and source.inputs and source.inputs == twin.inputs):
-            yield f"Application {key}", source.unrendered
+            yield f"Application {key}", f"{source.unrendered}{_fate(review, key)}"
 
 
 @rule(
@@ -53,10 +55,10 @@ def _unexpanded(review: Review) -> Said:
         if len(why) == 2 and not any(change.id.name == name for change in review.of("ApplicationSet")):
             continue
         known = review.head if name not in review.head.unexpanded else review.base
-        names = [key for key, source in known.sources.items() if source.generator == name and not source.documents]
+        generated = [source for source in known.sources.values() if source.generator == name]
+        names = [source.key for source in (*generated, *known.below(generated)) if not source.documents]
         when = "before the change " if known is review.head else ""
-        fate = f"; what becomes of the objects of {', '.join(names)} is not known" if names else ""
-        yield f"ApplicationSet {name}", f"{when}its Applications are not known: {why[0]}{fate}"
+        yield f"ApplicationSet {name}", f"{when}its Applications are not known: {why[0]}{_not_known(names)}"
 
 
 @rule(
@@ -93,4 +95,19 @@ def _unknown(review: Review, missing: bool) -> Said:
                 f"changed here: {', '.join(files[:6])}{f' and {len(files) - 6} more' if len(files) > 6 else ''}"
             )
         when = "" if source is None or source.unrendered else "before the change "
-        yield f"Application {name}", "; ".join([f"{when}{reasons[0]}", *said])
+        yield f"Application {name}", "; ".join([f"{when}{reasons[0]}", *said]) + _fate(review, name)
+
+
+def _fate(review: Review, key: str) -> str:
+    """The Applications below one that is not rendered at a side: nothing is known of them there."""
+    found: set[str] = set()
+    for side, other in ((review.base, review.head), (review.head, review.base)):
+        source = side.sources.get(key)
+        if source is not None and not source.unrendered:
+            found |= {item.key for item in side.below([source]) if item.key not in other.sources}
+    return _not_known(found)
+
+
+def _not_known(applications: Iterable[str]) -> str:
+    names = ", ".join(sorted(applications))
+    return f"; what becomes of the objects of {names} is not known" if names else ""
