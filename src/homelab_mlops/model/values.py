@@ -36,24 +36,24 @@ def is_missing(text: str, missing: frozenset[str] = MISSING) -> bool:
 
 
 def number(text: str) -> float:
-    """The number that a text is.
+    """The number that a text is; true is 1 and false is 0, as in a column of booleans.
 
     Raises:
         ValueError: it is none.
     """
-    text = text.strip()
-    if not _NUMBER.fullmatch(text):
+    return float(_digits(text))
+
+
+def _digits(text: str) -> str:
+    word = TRUTHS.get(text.strip().lower(), text.strip())
+    if not _NUMBER.fullmatch(word):
         raise ValueError(f"{text!r} is not a number")
-    return float(text)
+    return word
 
 
 def is_number(text: str) -> bool:
-    """Whether `number` reads the text."""
-    try:
-        number(text)
-    except ValueError:
-        return False
-    return True
+    """Whether the text is written as a number, which true and false are not."""
+    return _NUMBER.fullmatch(text.strip()) is not None
 
 
 def whole_number(text: str) -> int | None:
@@ -62,10 +62,10 @@ def whole_number(text: str) -> int | None:
     Raises:
         ValueError: it is no number.
     """
-    value = number(text)
-    if value - value != 0:
+    digits = _digits(text)
+    if not math.isfinite(float(digits)):
         return None
-    exact = Decimal(text.strip())
+    exact = Decimal(digits)
     return int(exact) if exact == exact.to_integral_value() else None
 
 
@@ -75,8 +75,10 @@ def boolean(text: str) -> float:
     Raises:
         ValueError: the text is neither.
     """
-    word = TRUTHS.get(text.strip().lower(), text.strip())
-    value = float(word) if _NUMBER.fullmatch(word) else math.nan
+    try:
+        value = number(text)
+    except ValueError:
+        value = math.nan
     if value not in (0.0, 1.0):
         raise ValueError(f"{text!r} is neither true nor false")
     return value

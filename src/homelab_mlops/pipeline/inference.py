@@ -24,7 +24,7 @@ from homelab_mlops.model.spec import (
     Target,
 )
 from homelab_mlops.model.tasks import METRICS, Task, task_of
-from homelab_mlops.tables.arrays import is_all
+from homelab_mlops.tables.arrays import is_all, is_any
 from homelab_mlops.tables.columns import Declared, is_text, typed
 from homelab_mlops.tables.frames import frame_of
 
@@ -35,6 +35,7 @@ MOST_LABELS = 0.5
 # A smaller share of texts among the numbers of a target are no labels, but faults.
 FAULTS = 0.05
 TRUTHS = {*values.TRUTHS, *values.TRUTHS.values()}
+_TRUTH = rf"^\s*(?i:{'|'.join(values.TRUTHS)})\s*$"
 _CLOCK = r"^\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*$"
 
 
@@ -99,7 +100,8 @@ def _series(table: pa.Table, name: str, where: str) -> pd.Series[Any]:
     one = table.select([name])
     is_time = pa.types.is_temporal(kind)
     if not is_time:
-        found = typed(one, [Declared(name, "text" if pa.types.is_boolean(kind) else "number")], where)
+        truths = pa.types.is_boolean(kind) or (is_text(kind) and _has_truths(one.column(name)))
+        found = typed(one, [Declared(name, "text" if truths else "number")], where)
         is_time = is_text(kind) and _are_times(found)
     if is_time:
         raise DataError(
@@ -108,6 +110,13 @@ def _series(table: pa.Table, name: str, where: str) -> pd.Series[Any]:
             fix="write the parts that matter as numbers, such as the hour; or name the features in a model.yaml",
         )
     return frame_of(found)[name]
+
+
+def _has_truths(texts: pa.ChunkedArray) -> bool:
+    """Whether a text is true or false, which is a number only where it is declared as one."""
+    if pa.types.is_dictionary(texts.type):
+        texts = texts.cast(texts.type.value_type)
+    return is_any(pc.match_substring_regex(texts, _TRUTH))
 
 
 def _are_times(column: pa.Table) -> bool:

@@ -152,6 +152,7 @@ def test_every_value_is_encoded_as_the_training_does() -> None:
         [1, 2, 70000, None, 2**40, 16777217],
         [1.5, "1.5", " 7 ", "abc", True, None, "1e3"],
         [True, False, None],
+        [True, "True", "false", 2, 0.5, None],
         [True, "true", "False", 1, 0, 1.0, "0", None],
         [0, 1, 2, None],
         ["yes", None, True],

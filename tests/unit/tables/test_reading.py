@@ -62,6 +62,8 @@ X, C = one("number"), one("text")
     ("kind", "texts", "expected"),
     [
         ("number", ["1", "1.5", "-2e3", "+4", ".5", "1.", " 7 ", "NA", ""], [1, 1.5, -2000, 4, 0.5, 1, 7, None, None]),
+        ("number", ["True", "FALSE", " true ", "0.5", ""], [1, 0, 1, 0.5, None]),
+        ("integer", ["True", "false", "2", ""], [1, 0, 2, None]),
         ("number", ["inf", "-Infinity"], [float("inf"), float("-inf")]),
         ("number", ["1", "NaN", "<NA>", "#N/A", "null", "None", "NaT"], [1, *[None] * 6]),
         ("integer", ["1", "1.0", "1e3", "-0", ""], [1, 1, 1000, 0, None]),

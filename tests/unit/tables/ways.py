@@ -30,6 +30,7 @@ features:
   größe: {type: number, missing: 0.2}
   anzahl: {type: integer, missing: 0.2}
   aktiv: {type: boolean, missing: 0.2}
+  neu: {type: number, missing: 0.4}
   code: {type: category, values: ["1", "2", "10"]}
   belag: {type: category, values: ["None", "NA", "Ziegel, rot"]}
   stadt: {type: category}
@@ -48,7 +49,8 @@ WAYS: dict[str, Way] = {}
 def table() -> pa.Table:
     """Numbers, integers with missing ones, truths, names that look like numbers or like missing, times, umlauts.
 
-    Times are categories, too: with a zone, without one, days and clock times.
+    The truths `neu` are a number to the model. Times are categories, too: with a zone, without one, days and clock
+    times.
     """
     random = np.random.default_rng(18)
 
@@ -73,6 +75,7 @@ def table() -> pa.Table:
             "größe": pa.array(some(sizes), pa.float64()),
             "anzahl": pa.array(some(counts), pa.int64()),
             "aktiv": pa.array(some([bool(value) for value in random.integers(0, 2, ROWS)]), pa.bool_()),
+            "neu": pa.array([None if number == 2 else number == 1 for number in numbers], pa.bool_()),
             "code": pa.array(codes, pa.int64()),
             "belag": pa.array([str(value) for value in random.choice(["None", "NA", "Ziegel, rot"], ROWS)]),
             "stadt": pa.array([str(value) for value in random.choice(["Köln", "Århus", "Łódź"], ROWS)]),
