@@ -18,19 +18,21 @@ from homelab_mlops.model.spec import Csv
 from homelab_mlops.pipeline.model_registry import model_for_scoring
 from homelab_mlops.pipeline.unknown import unknown_lines
 from homelab_mlops.tables.cells import with_types
-from homelab_mlops.tables.columns import declared_inputs, typed
+from homelab_mlops.tables.columns import declared_inputs
 from homelab_mlops.tables.csv_dialect import Needed
 from homelab_mlops.tables.frames import frame_of
-from homelab_mlops.tables.read import read_as_it_is
+from homelab_mlops.tables.read import read_beside
 
 PREDICTION, VERSION = "prediction", "model_version"
+# Endings that name another format.
+_OTHERS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".xlsx", ".gz", ".zst")
 
 
 def predict(model: str, source: str, target: str, csv: Csv | None = None, work: Path = Path("work")) -> dict[str, Any]:
     """Reads the table ``source``, and writes the Parquet file ``target``; each is a path or an ``s3://`` address.
 
-    Every column stays, with its type; one of a CSV has that of its cells. The file also gets ``model_version``, and
-    ``prediction`` or a column ``probability_LABEL`` for each label.
+    Every column stays, with its type; one of a CSV has that of the Parquet files beside it, or of its cells. The file
+    also gets ``model_version``, and ``prediction`` or a column ``probability_LABEL`` for each label.
 
     Args:
         model: a registered model, whose champion scores, or the folder of a training; without a registry, the model
@@ -45,17 +47,18 @@ def predict(model: str, source: str, target: str, csv: Csv | None = None, work: 
         DataError, StorageError: the table cannot be read, does not have the model's inputs or has a column of the name
             of an added one, or cannot be written.
     """
+    _refuse_other_formats(target)
     champion = model_for_scoring(model, work)
     labels = champion.scorer.description.labels if champion.scorer.description.task == "multiclass" else ()
     inputs = declared_inputs(champion.scorer.description.inputs)
     with tempfile.TemporaryDirectory() as temporary:
-        reading = read_as_it_is(source, Path(temporary), Needed(tuple(inputs)), csv)
+        reading, needed = read_beside(source, Path(temporary), Needed(tuple(inputs)), csv)
     for line in reading.said:
         say(f"predict: {line}")
     table = reading.table
     names = [f"probability_{label}" for label in labels] or [PREDICTION]
     _refuse_taken([*names, VERSION], table, source)
-    rows = frame_of(typed(table, inputs, source, reading.spelling))
+    rows = frame_of(needed)
     for line in unknown_lines(rows, champion.scorer.description.inputs):
         say(f"predict: {line}")
     try:
@@ -67,6 +70,15 @@ def predict(model: str, source: str, target: str, csv: Csv | None = None, work: 
     _write(_beside(table, names, predicted, str(champion.version)), target)
     say(f"predict: {table.num_rows:,} rows of {source} by the {champion.name}: {target}")
     return {"model": model, "version": champion.version, "rows": table.num_rows, "target": target}
+
+
+def _refuse_other_formats(target: str) -> None:
+    if target.lower().endswith(_OTHERS):
+        raise DataError(
+            "the predictions are written as Parquet, which keeps the type of each column",
+            where=target,
+            fix="name the target .parquet; pandas, DuckDB and polars write CSV from it",
+        )
 
 
 def _refuse_taken(names: list[str], table: pa.Table, source: str) -> None:

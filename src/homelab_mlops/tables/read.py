@@ -21,6 +21,7 @@ from homelab_mlops.model.spec import Csv
 from homelab_mlops.tables import columns, content, csv_dialect, files
 from homelab_mlops.tables.arrays import has_nan, is_any, strings
 from homelab_mlops.tables.categories import Notes
+from homelab_mlops.tables.cells import with_types_of
 from homelab_mlops.tables.columns import Declared
 from homelab_mlops.tables.content import Content
 from homelab_mlops.tables.csv_dialect import Dialect, Needed
@@ -121,9 +122,31 @@ def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = N
         DataError, StorageError: the table cannot be read, or lacks a column that is needed.
         OSError: a file cannot be opened.
     """
+    return read_beside(source, folder, needed, csv, typed=False)[0]
+
+
+def read_beside(
+    source: str, folder: Path, needed: Needed, csv: Csv | None = None, *, typed: bool = True
+) -> tuple[Reading, pa.Table]:
+    """Like `read_as_it_is`; and beside it the needed columns in their types, as `read` gives them.
+
+    Args:
+        typed: whether the needed columns are wanted.
+    """
     with files.opened(source, folder) as found:
         opening = _Opening(found, needed, csv or Csv(), source)
         tables = [opening.table(part, None) for part in opening.parts_in_turn()]
+    declared = needed.columns if typed else ()
+    wheres = [part.content.where for part in opening.parts]
+    rows = [
+        columns.typed(table, declared, where, opening.spelling) for table, where in zip(tables, wheres, strict=True)
+    ]
+    table, said = _as_one(tables, opening)
+    return opening.reading(table, [*opening.copies(tables), *said]), columns.joined(rows)
+
+
+def _as_one(tables: list[pa.Table], opening: _Opening) -> tuple[pa.Table, list[str]]:
+    """The tables below each other, and a line on each column whose types do not fit together."""
     if all(part.content.format == "libsvm" for part in opening.parts):
         tables = with_same_columns(tables)
     names = tables[0].column_names
@@ -135,29 +158,46 @@ def read_as_it_is(source: str, folder: Path, needed: Needed, csv: Csv | None = N
                 where=part.content.where,
                 fix=f"{opening.parts[0].content.where} has {', '.join(names[:8])}",
             )
-    tables = [table.select(names) for table in tables]
-    return opening.reading(_below_each_other(tables, source), opening.copies(tables))
-
-
-def _below_each_other(tables: list[pa.Table], source: str) -> pa.Table:
+    tables = _as_typed_ones([table.select(names) for table in tables], opening)
     try:
-        return pa.concat_tables(tables, promote_options="permissive")
+        return pa.concat_tables(tables, promote_options="permissive"), []
     except pa.ArrowException:
-        # A CSV beside a Parquet file has the same numbers as text.
-        texts = [_as_texts(table, tables) for table in tables]
+        texts, said = _as_texts(tables, opening.parts)
     try:
-        return pa.concat_tables(texts, promote_options="permissive")
+        return pa.concat_tables(texts, promote_options="permissive"), said
     except pa.ArrowException as error:
-        raise DataError(f"the files of the table do not fit together: {_first_line(error)}", where=source) from error
+        what = f"the files of the table do not fit together: {_first_line(error)}"
+        raise DataError(what, where=opening.source) from error
 
 
-def _as_texts(table: pa.Table, others: Sequence[pa.Table]) -> pa.Table:
-    """The table with text in each column that another of the tables holds as text."""
-    for number, name in enumerate(table.column_names):
-        kinds = {other.schema.field(name).type for other in others}
+def _as_typed_ones(tables: list[pa.Table], opening: _Opening) -> list[pa.Table]:
+    """The tables, of which each CSV has the types of the Parquet files beside it, where it has such values."""
+    untyped = [part.content.format == "csv" for part in opening.parts]
+    schemas = [table.schema for table, is_csv in zip(tables, untyped, strict=True) if not is_csv]
+    if not schemas or not any(untyped):
+        return tables
+    try:
+        schema = pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowException:
+        return tables
+    return [
+        with_types_of(table, schema, opening.spelling) if is_csv else table
+        for table, is_csv in zip(tables, untyped, strict=True)
+    ]
+
+
+def _as_texts(tables: Sequence[pa.Table], parts: Sequence[_Part]) -> tuple[list[pa.Table], list[str]]:
+    """The tables with text in each column that one of them holds as text, and a line on each such column."""
+    changed, said = list(tables), []
+    for index, name in enumerate(tables[0].column_names):
+        kinds = {table.schema.field(name).type: part.content.where for table, part in zip(tables, parts, strict=True)}
         if len(kinds) > 1 and any(map(columns.is_text, kinds)):
-            table = table.set_column(number, name, columns.texts_of(table.column(name), name))
-    return table
+            said.append(
+                f"column {name!r} becomes text, since its types do not fit together: "
+                + ", ".join(f"{kind} in {where}" for kind, where in list(kinds.items())[:4])
+            )
+            changed = [table.set_column(index, name, columns.texts_of(table.column(name), name)) for table in changed]
+    return changed, said
 
 
 class _Opening:

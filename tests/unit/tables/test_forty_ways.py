@@ -244,6 +244,16 @@ def test_the_service_takes_the_rows_that_predict_wrote(
         np.testing.assert_array_equal(expected.answers, np.array(answer.json()["predictions"], dtype=np.float32))
 
 
+def test_predict_keeps_the_types_of_a_folder_of_both(expected: Expected, rows: pa.Table, tmp_path: Path) -> None:
+    scored = predicted(expected.folder, written("parquet_and_csv", rows, tmp_path), tmp_path / "out.parquet")
+    assert rows.equals(scored.drop_columns(["prediction", "model_version"]))
+
+
+def test_predict_writes_no_parquet_under_the_name_of_another_format(expected: Expected, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the predictions are written as Parquet"):
+        predicted(expected.folder, tmp_path / "in.csv", tmp_path / "out.csv")
+
+
 def test_predict_names_a_number_that_is_too_large(expected: Expected, rows: pa.Table, tmp_path: Path) -> None:
     frame = ways.frame_of(rows)
     frame.loc[3, "größe"] = 1e39
