@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from homelab_mlops.gitops.argo_cd.applications import HERE, Side, Source, load
+from homelab_mlops.gitops.argo_cd.applications import HERE, NAMESPACE, Side, Source, load
 from homelab_mlops.gitops.render import ARGO_CD, parse
 from homelab_mlops.manifests.objects import Manifest, get, group, is_built_in
 from homelab_mlops.manifests.quantities import Requests, quantity, sum_requests
@@ -215,15 +215,15 @@ GENERATED = "ApplicationSet "
 
 
 def _root_objects(side: Side, scoped: set[tuple[str, str]]) -> list[Object]:
-    """The root Applications themselves, which a person applies."""
-    return [_object(BOOTSTRAP, json.loads(json.dumps(item)), "default", scoped) for item in side.roots]
+    """The root Applications themselves. A person applies them, and chooses the namespace where they name none."""
+    return [_object(BOOTSTRAP, json.loads(json.dumps(item)), "", scoped) for item in side.roots]
 
 
 def _generated_objects(side: Side, other: Side, scoped: set[tuple[str, str]]) -> list[Object]:
     """The Applications that an ApplicationSet makes of its parameters at both sides."""
     sources = [item for key, item in side.sources.items() if item.generator and key in other.sources]
     return [
-        _object(f"{GENERATED}{item.generator}", json.loads(json.dumps(item.application)), "default", scoped)
+        _object(f"{GENERATED}{item.generator}", json.loads(json.dumps(item.application)), NAMESPACE, scoped)
         for item in sources
         if other.sources[item.key].generator == item.generator
     ]

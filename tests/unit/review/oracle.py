@@ -30,8 +30,8 @@ def built(root: Path, lines: list[str]) -> list[list[str]]:
 
     A line is the name of the Application, with ``@`` and the namespace of its destination, and one of ``files PATH``,
     ``folder PATH [recurse]``, ``helm NAME CHART [OPTIONS]`` and ``inflate PATH``; or, for what a person applies,
-    ``declared NAME``; or, for what no program here renders, ``bytes PATH``; or, for what an ApplicationSet reads,
-    ``parameters PATTERN KEY...`` and ``folders PATH``.
+    ``declared NAME`` (with the ``@`` where the root renders itself); or, for what no program here renders, ``bytes
+    PATH``; or, for what an ApplicationSet reads, ``parameters PATTERN KEY...`` and ``folders PATH``.
     """
     with tempfile.TemporaryDirectory() as work:
         copy = Path(work) / "copy"  # helm writes into the folder of a chart

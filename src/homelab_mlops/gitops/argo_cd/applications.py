@@ -24,6 +24,8 @@ from homelab_mlops.manifests.objects import Manifest, get, group
 OWN_CLUSTER = "https://kubernetes.default.svc"
 HERE = f"{OWN_CLUSTER}|"
 """The cluster of the objects that a person applies."""
+NAMESPACE = "argocd"
+"""The namespace of Argo CD's objects that a person applies and that name none."""
 DECLARING = ("Application", "ApplicationSet", "AppProject")
 _DECLARES = re.compile(r"^\s*[\"']?kind[\"']?: *[\"']?(Application|ApplicationSet|AppProject)\b", re.MULTILINE)
 # Folders whose Applications are examples.
@@ -336,7 +338,7 @@ def key_of(side: Side, application: Manifest, file: str, cluster: str) -> str:
     if cluster:
         name = f"{cluster}/{name}"
     if name in side.sources and side.sources[name].application != application:
-        name = f"{get(application, 'metadata', 'namespace') or 'argocd'}/{name}"
+        name = f"{get(application, 'metadata', 'namespace') or NAMESPACE}/{name}"
     if name in side.sources and side.sources[name].application != application:
         name = f"{PurePosixPath(file).parent}/{name}"
     return name

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
+from enum import IntEnum
 from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
 
 from homelab_mlops.gitops.argo_cd.go_templates import filled_by_helm
-from homelab_mlops.gitops.argo_cd.templates import Parameters, UnknownTemplateError, filled
+from homelab_mlops.gitops.argo_cd.templates import Parameters, UnknownTemplateError, filled, missing
 from homelab_mlops.gitops.argo_cd.trees import Tree
 from homelab_mlops.gitops.render import parse
 from homelab_mlops.manifests.objects import Manifest, entries, get
 
+_OPTIONS = [f"missingkey={value}" for value in ("default", "invalid", "zero", "error")]
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+
 
 class UnknownGeneratorError(Exception):
-    """A generator that asks a server, or that is not understood here."""
+    """A generator that asks a server, that is not understood here, or that Argo CD refuses."""
+
+
+class Go(IntEnum):
+    """How an ApplicationSet is filled in: by names in braces, or as Go templates, which may refuse a missing key."""
+
+    NO = 0
+    YES = 1
+    STRICT = 2
 
 
 def generated(application_set: Manifest, tree: Tree, is_here: Any) -> list[Manifest]:
@@ -28,10 +41,11 @@ def generated(application_set: Manifest, tree: Tree, is_here: Any) -> list[Manif
         is_here: whether an address and a revision are this repository's.
 
     Raises:
-        UnknownGeneratorError: a generator asks a server, reads another repository, or is not understood here.
+        UnknownGeneratorError: a generator asks a server, reads another repository, or is not understood here; or
+            Argo CD refuses what it generates.
     """
     spec = application_set.get("spec") or {}
-    go = spec.get("goTemplate") is True
+    go = _go(spec)
     found = []
     for generator in entries(spec.get("generators")):
         all_parameters = _parameters(generator, tree, is_here, go=go)
@@ -41,17 +55,45 @@ def generated(application_set: Manifest, tree: Tree, is_here: Any) -> list[Manif
         for number, text in enumerate(_filled(str(patch), all_parameters, go=go) if patch else []):
             applications[number] = _patched(applications[number], _loaded(text))
         found += [_as_application(application, application_set) for application in applications]
+    _refuse(found)
     return found
 
 
-def _filled(node: Any, all_parameters: list[Parameters], *, go: bool) -> list[Any]:
+def _go(spec: dict[str, Any]) -> Go:
+    options = spec.get("goTemplateOptions") or []
+    if spec.get("goTemplate") is not True:
+        return Go.NO
+    unknown = [str(option) for option in options if option not in _OPTIONS]
+    if unknown:
+        raise UnknownGeneratorError(f"{unknown[0]!r} is no option of goTemplateOptions, which Argo CD refuses")
+    return Go.STRICT if "missingkey=error" in options else Go.YES
+
+
+def _refuse(applications: list[Manifest]) -> None:
+    """Refuses what Argo CD and the API server refuse.
+
+    Raises:
+        UnknownGeneratorError: an Application has no valid name, or that of another one.
+    """
+    names = Counter(str(get(item, "metadata", "name") or "") for item in applications)
+    wrong = [f"{name!r} is no name of an Application" for name in names if not _NAME.fullmatch(name)]
+    wrong += [f"it generates two Applications named {name!r}" for name, count in names.items() if count > 1]
+    if wrong:
+        raise UnknownGeneratorError(f"{wrong[0]}, which Argo CD refuses")
+
+
+def _filled(node: Any, all_parameters: list[Parameters], *, go: Go) -> list[Any]:
     """A template with each of the parameters filled in.
 
     Raises:
-        UnknownGeneratorError: it uses what is not understood here.
+        UnknownGeneratorError: it uses what is not understood here, or a parameter that is missing.
     """
+    for parameters in all_parameters if go is Go.STRICT else []:
+        name = missing(node, parameters)
+        if name:
+            raise UnknownGeneratorError(f"there is no parameter {name}, which Argo CD refuses (missingkey=error)")
     try:
-        return [filled(node, parameters, go=go) for parameters in all_parameters]
+        return [filled(node, parameters, go=bool(go)) for parameters in all_parameters]
     except UnknownTemplateError as error:
         found = filled_by_helm(node, all_parameters) if go else None
         if found is None:
@@ -86,7 +128,7 @@ def files_read(generators: Any, tree: Tree) -> set[str]:
 
 def _as_application(template: dict[str, Any], application_set: Manifest) -> Manifest:
     metadata = dict(template.get("metadata") or {})
-    metadata.setdefault("namespace", get(application_set, "metadata", "namespace"))
+    metadata["namespace"] = get(application_set, "metadata", "namespace")  # whatever the template says
     policy = get(application_set, "spec", "syncPolicy") or {}
     if policy.get("applicationsSync", "sync") in ("create-only", "create-update"):
         metadata.pop("finalizers", None)  # such an Application is never deleted
@@ -110,7 +152,7 @@ def _merged(template: Any, override: Any) -> Any:
     return deepcopy(template if override in (None, "", {}) else override)
 
 
-def _parameters(generator: dict[str, Any], tree: Tree, is_here: Any, *, go: bool) -> list[Parameters]:
+def _parameters(generator: dict[str, Any], tree: Tree, is_here: Any, *, go: Go) -> list[Parameters]:
     kinds = _kind(generator)
     if not kinds:
         raise UnknownGeneratorError("an empty generator")
@@ -144,7 +186,7 @@ def _selected(parameters: Parameters, selector: dict[str, Any]) -> bool:
     return all(str(parameters.get(key)) == str(value) for key, value in labels.items())
 
 
-def _of_git(given: dict[str, Any], tree: Tree, is_here: Any, *, go: bool) -> Iterator[Parameters]:
+def _of_git(given: dict[str, Any], tree: Tree, is_here: Any, *, go: Go) -> Iterator[Parameters]:
     if not is_here(given.get("repoURL"), given.get("revision")):
         raise UnknownGeneratorError(f"the generator git reads {given.get('repoURL')} at {given.get('revision')}")
     values = given.get("values") or {}
@@ -198,7 +240,7 @@ def _contents(tree: Tree, path: str) -> list[Parameters]:
     return [item for item in flat if isinstance(item, dict)]
 
 
-def _path_parameters(path: str, is_file: bool, *, go: bool, prefix: object = None) -> Parameters:
+def _path_parameters(path: str, is_file: bool, *, go: Go, prefix: object = None) -> Parameters:
     folder = PurePosixPath(path).parent.as_posix() if is_file else path
     name = PurePosixPath(folder).name
     known = {"path": folder, "basename": name, "basenameNormalized": re.sub(r"[^a-z0-9.-]", "-", name.lower())}
@@ -215,7 +257,7 @@ def _path_parameters(path: str, is_file: bool, *, go: bool, prefix: object = Non
     return flat | {f"{start}path[{number}]": part for number, part in enumerate(segments)}
 
 
-def _matrix(generators: list[dict[str, Any]], tree: Tree, is_here: Any, *, go: bool) -> list[Parameters]:
+def _matrix(generators: list[dict[str, Any]], tree: Tree, is_here: Any, *, go: Go) -> list[Parameters]:
     if len(generators) != 2:
         raise UnknownGeneratorError("a matrix of other than two generators")
     found = []
@@ -227,7 +269,7 @@ def _matrix(generators: list[dict[str, Any]], tree: Tree, is_here: Any, *, go: b
     return found
 
 
-def _merge(given: dict[str, Any], tree: Tree, is_here: Any, *, go: bool) -> list[Parameters]:
+def _merge(given: dict[str, Any], tree: Tree, is_here: Any, *, go: Go) -> list[Parameters]:
     keys = [str(key) for key in given.get("mergeKeys") or []]
     first, *others = entries(given.get("generators"))
     found = {tuple(str(item.get(key)) for key in keys): item for item in _parameters(first, tree, is_here, go=go)}

@@ -11,6 +11,7 @@ from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops import tools
 from homelab_mlops.gitops.argo_cd.applications import (
     DECLARING,
+    NAMESPACE,
     Side,
     Source,
     clusters_of,
@@ -118,14 +119,21 @@ def _expanded(side: Side, met: _Met, cluster: str) -> list[_Met]:
     try:
         if met.wrong:
             raise UnknownGeneratorError(met.wrong)
-        applications = generated(met.manifest, side.tree, side.is_here)
+        applications = generated(_in_its_namespace(side, met), side.tree, side.is_here)
     except UnknownGeneratorError as error:
         template = get(met.manifest, "spec", "template") or {}
         side.unexpanded[name] = str(error), source_folders(side, template)
         return []
     side.root_files |= files_read(get(met.manifest, "spec", "generators"), side.tree)
-    named = [item for item in applications if get(item, "metadata", "name")]
-    return [_met(met.side, item, met.file, met.parent, name) for item in named]
+    return [_met(met.side, item, met.file, met.parent, name) for item in applications]
+
+
+def _in_its_namespace(side: Side, met: _Met) -> Manifest:
+    """An ApplicationSet with its namespace, which the Application that renders it may give."""
+    parent = side.sources.get(met.parent)
+    metadata = met.manifest["metadata"]
+    namespace = metadata.get("namespace") or (parent.namespace if parent else NAMESPACE)
+    return {**met.manifest, "metadata": {**metadata, "namespace": namespace}}
 
 
 def _to_render(sides: tuple[Side, Side], new: _New) -> list[Source]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # An action with `-` takes the white space beside it away.
 _ACTION = re.compile(r"(?:\s*\{\{-(?=\s)|\{\{)\s*(.*?)\s*(?:(?<=\s)-\}\}\s*|\}\})", re.DOTALL)
 _WORD = re.compile(r'"(?:[^"\\]|\\.)*"|`[^`]*`|\([^()]*\)|[^\s|]+|\|')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|`[^`]*`|/\*.*?\*/', re.DOTALL)
+_WHOLE_ACTION = re.compile(r'\{\{((?:"(?:[^"\\]|\\.)*"|`[^`]*`|[^"`])*?)\}\}')
+_PARAMETER = re.compile(r"(?<![\w).$])\$?((?:\.[A-Za-z_]\w*)+)")
 Parameters = dict[str, Any]
 
 
@@ -33,9 +36,11 @@ def filled(node: Any, parameters: Parameters, *, go: bool) -> Any:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "<no value>"  # as Go writes it
     if isinstance(value, bool):
         return "true" if value else "false"
-    return json.dumps(value) if isinstance(value, (dict, list)) else "" if value is None else str(value)
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def _flat(name: str, parameters: Parameters) -> Any:
@@ -59,6 +64,37 @@ def _go(action: str, parameters: Parameters) -> Any:
     for number, call in enumerate(_split(words)):
         value = _call(call, parameters, [value] if number else [])
     return value
+
+
+def missing(node: Any, parameters: Parameters) -> str:
+    """The first parameter that Go templates surely ask for and that is not there; empty where there is none."""
+    if isinstance(node, (dict, list)):
+        parts = [*node, *node.values()] if isinstance(node, dict) else node
+        return next(filter(None, (missing(part, parameters) for part in parts)), "")
+    names = _asked(node) if isinstance(node, str) and "{{" in node else []
+    return next((name for name in names if not _is_there(name, parameters)), "")
+
+
+def _asked(text: str) -> Iterator[str]:
+    """The parameters that a template asks for whatever their values are: those outside of its blocks."""
+    depth = 0
+    for match in _WHOLE_ACTION.finditer(text):
+        action = _QUOTED.sub('""', match[1]).strip(" \t\r\n-")
+        word = action.split(maxsplit=1)[0] if action else ""
+        depth -= word == "end"
+        # The operands of `and` and `or` are read only until the answer is known.
+        if depth == 0 and word != "else" and not re.search(r"\b(and|or)\b", action):
+            yield from _PARAMETER.findall(action)
+        depth += word in ("if", "with", "range", "define", "block")
+
+
+def _is_there(name: str, parameters: Parameters) -> bool:
+    node: Any = parameters
+    for part in name.strip(".").split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
 
 
 def _split(words: list[str]) -> list[list[str]]:
@@ -87,7 +123,10 @@ def _call(words: list[str], parameters: Parameters, piped: list[Any]) -> Any:
 
 def _operand(word: str, parameters: Parameters) -> Any:
     if word.startswith('"'):
-        return json.loads(word)
+        try:
+            return json.loads(word)
+        except ValueError as error:
+            raise UnknownTemplateError(f"the template {word!r}") from error
     if word.startswith("`"):
         return word[1:-1]
     if word.startswith("("):
