@@ -28,6 +28,10 @@ NAMESPACE = "argocd"
 """The namespace of Argo CD's objects that a person applies and that name none."""
 DECLARING = ("Application", "ApplicationSet", "AppProject")
 _DECLARES = re.compile(r"^\s*[\"']?kind[\"']?: *[\"']?(Application|ApplicationSet|AppProject)\b", re.MULTILINE)
+_MAY_DECLARE = re.compile(
+    r"^(helmCharts|dependencies|applications|applicationsets):|^\s*[\"']?kind[\"']?: *[\"']?Application(Set)?\b",
+    re.MULTILINE,
+)
 # Folders whose Applications are examples.
 _EXAMPLES = re.compile(r"(^|/)(tests?|examples?|docs?|templates)/")
 # An empty one of these fields is none, as where a template leaves it out.
@@ -243,11 +247,25 @@ def _find_home(side: Side, declared: list[Manifest]) -> None:
         spec = get(template, "spec") or {}
         for origin in spec.get("sources") or [spec.get("source") or {}]:
             path = normal("", str(origin.get("path") or "."))
-            if "path" in origin and ("{{" in path or path in side.tree.entries or path == "."):
+            is_here = "path" in origin and ("{{" in path or path in side.tree.entries or path == ".")
+            if is_here or _has_values(side.tree, spec, origin):
                 addresses[same_address(origin.get("repoURL"))] += 1
                 revisions[branch(origin.get("targetRevision"))] += 1
     side.home = {name for name, _ in addresses.most_common(1)} | {same_address(side.tree.git.origin)} - {"/"}
     side.revisions = {name for name, _ in revisions.most_common(1)} | {"HEAD"}
+
+
+def _has_values(tree: Tree, spec: dict[str, Any], origin: dict[str, Any]) -> bool:
+    """Whether the values files of a chart elsewhere, which are read from this source, lie in the tree."""
+    start = f"${origin['ref']}/" if origin.get("ref") else None
+    files = [str(file) for item in spec.get("sources") or [] for file in get(item, "helm", "valueFiles") or []]
+    return start is not None and any(file.removeprefix(start) in tree.entries for file in files)
+
+
+def may_declare(tree: Tree) -> list[str]:
+    """The files from which a chart may render Applications: what names a chart, its templates and its values."""
+    found = (path for path in tree.entries if path.endswith((".yaml", ".yml")) and tree.is_needed(path))
+    return [path for path in found if _MAY_DECLARE.search(tree.read(path) or "")]
 
 
 def _uppermost(side: Side, found: list[tuple[str, Manifest]]) -> list[tuple[str, Manifest]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from homelab_mlops.gitops.argo_cd.applications import Side, Source
+from homelab_mlops.gitops.argo_cd.applications import NAMESPACE, Side, Source
 from homelab_mlops.gitops.argo_cd.trees import Tree
+from homelab_mlops.manifests.objects import get
 
 # Reaches no cluster, unless an Application reads it: pages, pictures, what runs on a forge or on a person's machine.
 _INERT = re.compile(
@@ -50,7 +51,7 @@ def unread(files: list[str], base: Side, head: Side) -> list[Unread]:
             found.append(Unread(file, name, why))
         elif not is_inert(file, sides[0].tree):
             beside = next((why for side in reversed(sides) if (why := _beside(side, file))), "")
-            found.append(Unread(file, "", beside or "no Application that was found reads it"))
+            found.append(Unread(file, "", beside or f"no Application that was found reads it{_not_known(sides)}"))
     return found
 
 
@@ -69,6 +70,18 @@ def _beside(side: Side, file: str) -> str:
         if reasons
         else ""
     )
+
+
+def _not_known(sides: list[Side]) -> str:
+    """The Applications that are not rendered and may hold others, since they go to Argo CD's own namespace."""
+    sources = {source.key: source for side in sides for source in side.sources.values() if source.unrendered}
+    names = sorted(
+        key
+        for key, source in sources.items()
+        if source.namespace in (NAMESPACE, get(source.application, "metadata", "namespace"))
+    )
+    more = f" and {len(names) - 3} others" if len(names) > 3 else ""
+    return f"; what {', '.join(names[:3])}{more} renders is not known" if names else ""
 
 
 def is_inert(file: str, tree: Tree) -> bool:

@@ -19,6 +19,7 @@ from homelab_mlops.gitops.argo_cd.applications import (
     find_roots,
     key_of,
     load,
+    may_declare,
     source_folders,
 )
 from homelab_mlops.gitops.argo_cd.applicationsets import UnknownGeneratorError, files_read, generated
@@ -65,11 +66,7 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
     for index, side in enumerate(sides):
         waiting += [_met(index, item, file) for file, item in find_roots(side, roots)]
     if all(met.manifest["kind"] == "AppProject" for met in waiting):
-        raise RepositoryError(
-            f"no Application is declared at {base.label} or {head.label}",
-            where=", ".join(roots) or "clusters/*/root.yaml, apps/*.yaml",
-            fix="compare commits of a repository that Argo CD follows, or name the root: `homelab diff --root FILE`",
-        )
+        raise _nothing_declared(base, head, roots)
     clusters = clusters_of((met.side, met.file, met.manifest) for met in waiting)
     for side in sides:
         side.clusters = set(clusters.values())
@@ -85,6 +82,17 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
             is_root = False
     _leave_out_what_one_side_lacks(sides)
     return sides
+
+
+def _nothing_declared(base: Tree, head: Tree, roots: tuple[str, ...]) -> RepositoryError:
+    files = sorted({*may_declare(base), *may_declare(head)})
+    more = f" and {len(files) - 3} others" if len(files) > 3 else ""
+    unknown = f", and what {', '.join(files[:3])}{more} render is not known here" if files else ""
+    return RepositoryError(
+        f"no Application is declared at {base.label} or {head.label}{unknown}",
+        where=", ".join(roots) or "clusters/*/root.yaml, apps/*.yaml",
+        fix="compare commits of a repository that Argo CD follows, or name the root: `homelab diff --root FILE`",
+    )
 
 
 _New = list[tuple[int, Source, str]]
