@@ -56,6 +56,13 @@ def test_no_application(file: str, text: str, tmp_path: Path, monkeypatch: pytes
     assert f"what {file}, argocd/values.yaml render is not known" in said
 
 
+def test_a_file_name_that_is_hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository(tmp_path / "lab", {"argocd/\x1b[31m.yaml": INFLATED})
+    monkeypatch.chdir(tmp_path / "lab")
+    result = CliRunner().invoke(app, ["diff"])
+    assert "argocd/\\x1b[31m.yaml" in str(result.exception)
+
+
 @pytest.mark.parametrize(
     "files",
     [

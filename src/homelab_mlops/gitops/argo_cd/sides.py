@@ -85,7 +85,8 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
 
 
 def _nothing_declared(base: Tree, head: Tree, roots: tuple[str, ...]) -> RepositoryError:
-    files = sorted({*may_declare(base), *may_declare(head)})
+    found = sorted({*may_declare(base), *may_declare(head)})
+    files = [file if file.isprintable() else repr(file) for file in found]
     more = f" and {len(files) - 3} others" if len(files) > 3 else ""
     unknown = f", and what {', '.join(files[:3])}{more} render is not known here" if files else ""
     return RepositoryError(
