@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,19 +66,25 @@ class Dialect:
     said: str
 
 
-def decide(files: Sequence[Content], needed: Needed, given: Csv) -> Dialect:
+def decide(
+    files: Sequence[Content], needed: Needed, given: Csv, from_folders: Sequence[Collection[str]] = ()
+) -> Dialect:
     """The dialect of the files of one table.
+
+    Args:
+        from_folders: the columns that each file need not have, since its folders give them.
 
     Raises:
         DataError: the dialect is not certain, the files differ, or the first line is not CSV.
     """
     quote, comment = '"' if given.quote is None else given.quote, given.comment or ""
     starts = [_start(file, quote, comment) for file in files]
-    delimiter = given.delimiter or _delimiter(starts[0], quote, needed.names, files[0].where)
+    names_in = [set(needed.names).difference(names) for names in from_folders or [()] * len(files)]
+    delimiter = given.delimiter or _delimiter(starts[0], quote, names_in[0], files[0].where)
     samples = [_rows(start, delimiter, quote, file) for start, file in zip(starts, files, strict=True)]
     if given.delimiter is None:
-        _refuse_other_delimiters(delimiter, starts, samples, files, quote, needed.names)
-    header = _has_header(samples, files, needed, given)
+        _refuse_other_delimiters(delimiter, starts, samples, files, quote, names_in)
+    header = _has_header(samples, files, needed, given, names_in)
     names = [_names(rows, file, needed, given, header=header) for rows, file in zip(samples, files, strict=True)]
     bodies = [rows[1:] if header else rows for rows in samples]
     cells = _number_cells(names, bodies, needed)
@@ -163,7 +169,7 @@ def _rows(text: str, delimiter: str, quote: str, file: Content) -> Rows:
     return rows
 
 
-def _delimiter(text: str, quote: str, names: list[str], where: str) -> str:
+def _delimiter(text: str, quote: str, names: set[str], where: str) -> str:
     found: dict[str, Rows] = {}
     for mark in DELIMITERS:
         try:
@@ -172,7 +178,7 @@ def _delimiter(text: str, quote: str, names: list[str], where: str) -> str:
             continue
     wide = [mark for mark, rows in found.items() if rows and len(rows[0]) > 1]
     if names:
-        fitting = [mark for mark in wide if set(names) <= {name.strip() for name in found[mark][0]}]
+        fitting = [mark for mark in wide if names <= {name.strip() for name in found[mark][0]}]
         if len(fitting) == 1:
             return fitting[0]
     regular = [mark for mark in wide if len({len(row) for row in found[mark]}) == 1]
@@ -197,9 +203,9 @@ def _refuse_other_delimiters(
     samples: Sequence[Rows],
     files: Sequence[Content],
     quote: str,
-    names: list[str],
+    names_in: Sequence[set[str]],
 ) -> None:
-    for start, rows, file in zip(starts, samples, files, strict=True):
+    for start, rows, file, names in zip(starts, samples, files, names_in, strict=True):
         if len(rows[0]) == len(samples[0][0]):
             continue
         own = _delimiter(start, quote, names, file.where)
@@ -238,25 +244,30 @@ def _as_wide(names: tuple[str, ...], width: int, where: str, whose: str) -> tupl
     return names
 
 
-def _has_header(samples: Sequence[Rows], files: Sequence[Content], needed: Needed, given: Csv) -> bool:
+def _has_header(
+    samples: Sequence[Rows], files: Sequence[Content], needed: Needed, given: Csv, names_in: Sequence[set[str]]
+) -> bool:
     """Whether each file begins with the names of its columns; the same for all of them."""
     if given.header is not None:
         return given.header is True
     firsts = [rows[0] for rows in samples]
-    names = set(needed.names)
-    if names:
-        named = [names <= {cell.strip() for cell in first} for first in firsts]
+    if needed.names:
+        cells = [{cell.strip() for cell in first} for first in firsts]
+        named = [names <= first for names, first in zip(names_in, cells, strict=True)]
         if all(named):
             return True
         if any(named):
-            _refuse_mixed(named, files)
+            has_some = [bool(names & first) for names, first in zip(names_in, cells, strict=True)]
+            if all(has_some):
+                return True  # one of them lacks a column, and the reader names it
+            _refuse_mixed(has_some, files)
         if (needed.in_order or needed.by_position) and all(_is_value(first[0]) for first in firsts):
             return False
         if any(_is_value(cell) for first in firsts for cell in first):
             first, where = next(
                 (first, file.where) for first, file in zip(firsts, files, strict=True) if any(map(_is_value, first))
             )
-            if not names & {cell.strip() for cell in first}:
+            if not set(needed.names) & {cell.strip() for cell in first}:
                 _refuse_untold(first, where, "names none of the model's columns", needed)
         for first, file in zip(firsts, files, strict=True):
             if "\ufffd" in "".join(first):

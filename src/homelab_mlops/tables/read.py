@@ -213,7 +213,8 @@ class _Opening:
             raise DataError("the file is empty", where=empty[0], fix="write the table again")
         self.left_out = (*found.left_out, *(f"{where} (empty)" for where in empty))
         texts = [held for _, held in held if held.format == "csv"]
-        self.dialect = csv_dialect.decide(texts, needed, csv) if texts else None
+        from_folders = [file.partition for file, held in held if held.format == "csv"]
+        self.dialect = csv_dialect.decide(texts, needed, csv, from_folders) if texts else None
         self.needed = needed
         self.unnamed: set[str] = set()
         order = {id(item): number for number, item in enumerate(texts)}

@@ -414,6 +414,20 @@ def test_a_folder_is_read_by_one_rule(reading: Read) -> None:
     assert f"read 3 files, 3 rows, {found.size:,} bytes" in found.said
 
 
+def test_a_column_is_in_the_files_or_in_the_names_of_their_folders(reading: Read) -> None:
+    found = reading(
+        {"c=red/a.csv": "v,w\n1,x\n2,y\n", "b.csv": "v,w,c\n3,x,blue\n", "c=2/d": "v,w\n4,x\n"},
+        X,
+        Declared("c", "text"),
+    )
+    assert list(zip(column(found, "v"), column(found, "c"), strict=True)) == [
+        (3.0, "blue"), (4.0, "2"), (1.0, "red"), (2.0, "red"),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="the table lacks the column 'c'") as refusal:
+        reading({"e.csv": "v,w\n5,x\n"}, X, Declared("c", "text"))
+    assert refusal.value.where.endswith("e.csv")
+
+
 def test_libsvm_is_read_as_the_container_reads_it(tmp_path: Path) -> None:
     (tmp_path / "part-0").write_text("1 1:0.5 3:2 # a comment\n0 1:-1e2\n1:0.25 3:7\n".replace("1:0.25 3", "1 3"))
     found = read_as_it_is(str(tmp_path), tmp_path, Needed()).table
