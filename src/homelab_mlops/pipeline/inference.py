@@ -27,6 +27,7 @@ from homelab_mlops.model.tasks import METRICS, Task, task_of
 from homelab_mlops.tables.arrays import is_all, is_any
 from homelab_mlops.tables.columns import Declared, is_text, typed
 from homelab_mlops.tables.frames import frame_of
+from homelab_mlops.tables.spelling import number_hint
 
 MIN_ROWS = 20
 EXAMPLES = 3
@@ -205,9 +206,9 @@ def _refuse_names(name: str, series: pd.Series[Any], no_number: pd.Series[bool],
         return
     if texts <= MOST_LABELS * present:
         what = f"the target {name!r} is no number in {int(no_number.sum()):,} of {present:,} rows"
-        raise DataError(
-            f"{what}: {_cells(series[no_number])}", where=where, fix="mend these cells, or leave the rows out"
-        )
+        hint = number_hint(str(series[no_number].iloc[0]))
+        fix = "mend these cells, or leave the rows out" + (f"; with a model.yaml, {hint}" if hint else "")
+        raise DataError(f"{what}: {_cells(series[no_number])}", where=where, fix=fix)
     raise DataError(
         f"the target {name!r} is text with {labels:,} different values in {present:,} rows: it names the rows",
         where=where,

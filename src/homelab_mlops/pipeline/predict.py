@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,10 +19,11 @@ from homelab_mlops.model.spec import Csv
 from homelab_mlops.pipeline.model_registry import model_for_scoring
 from homelab_mlops.pipeline.unknown import unknown_lines
 from homelab_mlops.tables.cells import with_types
-from homelab_mlops.tables.columns import declared_inputs
+from homelab_mlops.tables.columns import Declared, declared_inputs
 from homelab_mlops.tables.csv_dialect import Needed
 from homelab_mlops.tables.frames import frame_of
 from homelab_mlops.tables.read import read_beside
+from homelab_mlops.tables.spelling import number_hint
 
 PREDICTION, VERSION = "prediction", "model_version"
 # Endings that name another format.
@@ -64,12 +66,20 @@ def predict(model: str, source: str, target: str, csv: Csv | None = None, work: 
     try:
         predicted = champion.scorer.predict(rows)
     except ValueError as error:
-        raise DataError(f"the {champion.name} does not take these rows: {error}", where=source) from error
+        what = f"the {champion.name} does not take these rows: {error}"
+        raise DataError(what, where=source, fix=_hint(rows, inputs)) from error
     if reading.untyped:
         table = with_types(table, inputs, reading.spelling)
     _write(_beside(table, names, predicted, str(champion.version)), target)
     say(f"predict: {table.num_rows:,} rows of {source} by the {champion.name}: {target}")
     return {"model": model, "version": champion.version, "rows": table.num_rows, "target": target}
+
+
+def _hint(rows: pd.DataFrame, inputs: list[Declared]) -> str:
+    """How to read the first cell that is no number."""
+    texts = [item.name for item in inputs if item.kind in ("number", "integer") and rows[item.name].dtype == "object"]
+    hints = (number_hint(str(cell), "--{} ") for name in texts for cell in rows[name].dropna().unique())
+    return next(filter(None, hints), "")
 
 
 def _refuse_other_formats(target: str) -> None:

@@ -15,6 +15,7 @@ from homelab_mlops.model.scoring import booleans
 from homelab_mlops.model.spec import CategoryFeature, Feature, ModelSpec, NumberFeature
 from homelab_mlops.pipeline.ingest import load_ingested
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
+from homelab_mlops.tables.spelling import number_hint
 
 EXAMPLES = 5
 _LARGEST = float(np.finfo(np.float32).max)
@@ -67,7 +68,11 @@ def refuse(violations: list[dict[str, Any]], source: str) -> None:
 def _line(violation: dict[str, Any]) -> str:
     examples = ", ".join(f"row {item['row']}: {item['value']}" for item in violation["examples"])
     count = f"{violation['rows']:,} rows" if violation["rows"] != 1 else "1 row"
-    return f"  {violation['column']}: {violation['rule']}" + (f" ({count}; {examples})" if examples else "")
+    line = f"  {violation['column']}: {violation['rule']}" + (f" ({count}; {examples})" if examples else "")
+    if not violation["rule"].endswith(("a number", "an integer")):
+        return line
+    hint = next(filter(None, (number_hint(str(item["value"])) for item in violation["examples"])), "")
+    return f"{line}; {hint}" if hint else line
 
 
 def validate_table(frame: pd.DataFrame, spec: ModelSpec) -> list[dict[str, Any]]:

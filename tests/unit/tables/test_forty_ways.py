@@ -24,6 +24,7 @@ from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.predict import predict
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.train import train
+from homelab_mlops.pipeline.validate import validate
 from tests import forks
 from tests.conftest import PATIENCE, ROOT, Homelab, Store, answering, clean_environment, free_port
 from tests.unit.tables import ways
@@ -261,6 +262,25 @@ def test_predict_names_a_number_that_is_too_large(expected: Expected, rows: pa.T
     with pytest.raises(DataError) as refusal:
         predicted(expected.folder, tmp_path / "in.csv", tmp_path / "out.parquet")
     assert refusal.value.what.endswith("column größe: row 4: 1e+39 is too large a number")
+
+
+@pytest.mark.parametrize(
+    ("cell", "here", "in_model_yaml"),
+    [("1'234", '`--thousands "\'"`', '`data.csv.thousands: "\'"`'), ("k.A.", "`--missing`", "`data.csv.missing:`")],
+)
+def test_a_cell_that_is_no_number_is_named_with_the_key_that_reads_it(
+    cell: str, here: str, in_model_yaml: str, expected: Expected, rows: pa.Table, tmp_path: Path
+) -> None:
+    frame = ways.frame_of(rows).astype({"größe": "object"})
+    frame.loc[3, "größe"] = cell
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    with pytest.raises(DataError) as refusal:
+        predicted(expected.folder, tmp_path / "in.csv", tmp_path / "out.parquet")
+    assert here in refusal.value.fix
+    ingest(SPEC, tmp_path / "work", str(tmp_path / "in.csv"))
+    with pytest.raises(DataError, match="größe: is a number") as refusal:
+        validate(SPEC, tmp_path / "work")
+    assert in_model_yaml in refusal.value.what
 
 
 def test_predict_says_how_many_categories_the_training_did_not_see(

@@ -20,6 +20,7 @@ from homelab_mlops.model.spec import Csv
 from homelab_mlops.tables.columns import Declared
 from homelab_mlops.tables.csv_dialect import Needed
 from homelab_mlops.tables.read import Reading, read, read_as_it_is
+from homelab_mlops.tables.spelling import number_hint
 
 ROWS = 40
 Read = Callable[..., Reading]
@@ -385,6 +386,36 @@ def test_nested_columns_that_nobody_needs_stay_with_the_rows(tmp_path: Path) -> 
     ]
     with pytest.raises(DataError, match="the column 'tags' holds lists or records"):
         read_as_it_is(str(tmp_path), tmp_path, Needed((Declared("tags", "text"),)))
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("1,234", {"thousands": ","}),
+        ("-1,234,567.5", {"thousands": ","}),
+        ("1.234.567", {"thousands": "."}),
+        ("1.234,5", {"thousands": ".", "decimal": ","}),
+        ("1'234", {"thousands": "'"}),
+        ("12 345", {"thousands": " "}),
+        ("1_000", {"thousands": "_"}),
+        ("12,25", {"decimal": ","}),
+        (",5", {"decimal": ","}),
+        ("k.A.", {"missing": ["k.A."]}),
+        ("-", {"missing": ["-"]}),
+    ],
+)
+def test_the_hint_on_a_cell_that_is_no_number_is_right(text: str, options: dict[str, Any], reading: Read) -> None:
+    table = "v;w\n" + f"{text};a\n" * 2
+    assert pa.types.is_floating(reading(table, X, header=True, **options).table.schema.types[0])
+    hint = number_hint(text)
+    assert repr(text) in hint
+    for key, value in options.items():
+        assert f"`data.csv.{key}:" + (f" {value!r}`" if key != "missing" else "`") in hint
+
+
+@pytest.mark.parametrize("text", ["1.5", "true", "inf", "", "4 apples", "1,23,4", "0x10"])
+def test_no_hint_is_better_than_a_wrong_one(text: str) -> None:
+    assert number_hint(text) == ""
 
 
 def test_a_folder_is_read_by_one_rule(reading: Read) -> None:
