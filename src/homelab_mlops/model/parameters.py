@@ -98,6 +98,23 @@ _UNSUPPORTED: dict[str, tuple[tuple[str, ...], str]] = {
 }
 CGROUP = Path("/sys/fs/cgroup")
 _POSITIVE = {"num_round", "early_stopping_rounds", "nthread"}
+_LARGEST = 2**31 - 1
+_SHARES = ("colsample_bylevel", "colsample_bynode", "colsample_bytree", "quantile_alpha", "rate_drop", "skip_drop")
+_AT_LEAST_0 = ("alpha", "eta", "gamma", "lambda", "max_delta_step", "min_child_weight", "scale_pos_weight")
+# The least and the greatest value that XGBoost takes.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys((*_SHARES, "subsample"), (0, 1)),
+    **dict.fromkeys(_AT_LEAST_0, (0, math.inf)),
+    **dict.fromkeys(("max_depth", "max_leaves"), (0, _LARGEST)),
+    **dict.fromkeys(("max_cached_hist_node", "max_cat_threshold", "max_cat_to_onehot"), (1, _LARGEST)),
+    "max_bin": (2, _LARGEST),
+    "num_parallel_tree": (1, _LARGEST),
+    "seed": (-(2**63), 2**63 - 1),
+    "tweedie_variance_power": (1, 2),
+    "verbosity": (0, 3),
+}
+# `base_score` is a prediction, which these objectives bound.
+_BASE_SCORES: dict[str, tuple[float, float]] = dict.fromkeys(("binary:logistic", "reg:logistic"), (0, 1))
 
 
 @dataclass(frozen=True)
@@ -138,6 +155,7 @@ def resolve(
         for given, value in layer.items():
             name = canonical(given, source)
             effective[name] = Parameter(_checked(name, value, source), source)
+            _hold_to_bounds(name, effective[name], _BOUNDS.get(name))
     _hold_to_task(effective, task)
     if task is not None and gate_metric is not None:
         _watch(effective, tasks.watched(task, gate_metric))
@@ -176,6 +194,8 @@ def _hold_to_task(effective: dict[str, Parameter], task: Task | None) -> None:
         _refuse(tasks.objective_problem(objective.value, task), objective.source)
         effective["objective"] = Parameter(tasks.objective_name(objective.value), objective.source)
     name = str(effective["objective"].value) if objective is not None else ""
+    if "base_score" in effective:
+        _hold_to_bounds("base_score", effective["base_score"], _BASE_SCORES.get(name), f" with {name}")
     given = effective.get("eval_metric")
     if given is not None:
         for metric in _metrics(given):
@@ -187,6 +207,16 @@ def _hold_to_task(effective: dict[str, Parameter], task: Task | None) -> None:
         if parameter in effective and effective[parameter].value in unsupported:
             value = effective[parameter].value
             _refuse((f"{parameter}={value} is not supported", advice), effective[parameter].source)
+
+
+def _hold_to_bounds(name: str, given: Parameter, bounds: tuple[float, float] | None, by: str = "") -> None:
+    if bounds is None:
+        return
+    least, most = bounds
+    between = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+    for value in given.value if isinstance(given.value, list) else [given.value]:
+        if isinstance(value, int | float) and not least <= value <= most:
+            _refuse((f"{name} is {value}, not {between}{by}", f"set {name} to a number {between}"), given.source)
 
 
 def _refuse(problem: tuple[str, str] | None, source: str) -> None:

@@ -57,6 +57,11 @@ def test_what_sagemaker_adds_for_itself_is_left_out() -> None:
     assert from_environment({"SM_HPS": hps, "SM_HP_SAGEMAKER_REGION": "x"}) == {"eta": 0.3}
 
 
+def test_a_base_score_is_bounded_only_where_the_objective_bounds_it() -> None:
+    assert resolve("regression", {"base_score": -20.5}, {}, {})["base_score"].value == -20.5
+    assert value("base_score", spec={"base_score": 0.25}) == 0.25
+
+
 @pytest.mark.parametrize(
     ("env", "expected"),
     [
@@ -65,6 +70,12 @@ def test_what_sagemaker_adds_for_itself_is_left_out() -> None:
         ({"SM_HP_MAX_DEPTH": "deep"}, "max_depth is 'deep', not a whole number"),
         ({"SM_HP_MAX_DEPTH": "2.5"}, "max_depth is 2.5, not a whole number"),
         ({"SM_HP_ETA": "true"}, "eta is True, not a number"),
+        ({"SM_HP_MAX_BIN": "1"}, "max_bin is 1, not from 2 to 2147483647"),
+        ({"SM_HP_MAX_BIN": "4294967296"}, "max_bin is 4294967296, not from 2"),
+        ({"SM_HP_LEARNING_RATE": "-0.1"}, "eta is -0.1, not at least 0"),
+        ({"SM_HP_SUBSAMPLE": "1.5"}, "subsample is 1.5, not from 0 to 1"),
+        ({"SM_HP_BASE_SCORE": "2"}, "base_score is 2, not from 0 to 1 with binary:logistic"),
+        ({"SM_HP_BASE_SCORE": "[0.5, -1]"}, "base_score is -1, not from 0 to 1 with binary:logistic"),
         ({"SM_HP_NUM_ROUND": "0"}, "not a whole number of at least 1"),
         ({"SM_HPS": "[1]"}, "SM_HPS is not a JSON object"),
         ({"SM_HPS": "{eta"}, "SM_HPS is not JSON"),
