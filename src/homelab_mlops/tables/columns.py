@@ -7,6 +7,7 @@ value. An error names a column whose kind is surely wrong, such as times for a n
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -180,6 +181,7 @@ def positions(names: Sequence[str], wanted: Iterable[str], where: str) -> list[i
     missing = [name for name in wanted if name not in counts]
     if missing:
         found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        _refuse_other_accents(missing, names, where)
         raise DataError(
             f"the table lacks the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing[:8]))}",
             where=where,
@@ -191,6 +193,20 @@ def positions(names: Sequence[str], wanted: Iterable[str], where: str) -> list[i
             f"the column {repeated[0]!r} stands twice in the table", where=where, fix="rename or drop one of them"
         )
     return [list(names).index(name) for name in wanted]
+
+
+def _refuse_other_accents(missing: Iterable[str], names: Iterable[str], where: str) -> None:
+    """Refuses a name that looks like the wanted one: an accent is within its letter, or a character of its own."""
+    known = {unicodedata.normalize("NFC", name): name for name in names}
+    for name in missing:
+        alike = known.get(unicodedata.normalize("NFC", name))
+        if alike is not None:
+            raise DataError(
+                f"the table lacks the column {name!r}; its column {alike!a} looks the same, and Unicode composes "
+                f"it otherwise than {name!a} in model.yaml",
+                where=where,
+                fix="write one of them as the other: in Python, unicodedata.normalize('NFC', name) for both",
+            )
 
 
 def _plain(chunk: pa.Array, name: str, where: str) -> pa.Array:

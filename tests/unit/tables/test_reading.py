@@ -459,6 +459,14 @@ def test_a_column_is_in_the_files_or_in_the_names_of_their_folders(reading: Read
     assert refusal.value.where.endswith("e.csv")
 
 
+@pytest.mark.parametrize("content", ["gro\u0308\u00dfe,w\n1,a\n2,b\n", pa.table({"gro\u0308\u00dfe": [1.0]})])
+def test_a_name_that_unicode_composes_otherwise_is_said(content: Any, reading: Read) -> None:
+    with pytest.raises(DataError) as refusal:
+        reading(content, Declared("gr\u00f6\u00dfe", "number"))
+    assert r"'gro\u0308\xdfe' looks the same" in refusal.value.what
+    assert "NFC" in refusal.value.fix
+
+
 def test_libsvm_is_read_as_the_container_reads_it(tmp_path: Path) -> None:
     (tmp_path / "part-0").write_text("1 1:0.5 3:2 # a comment\n0 1:-1e2\n1:0.25 3:7\n".replace("1:0.25 3", "1 3"))
     found = read_as_it_is(str(tmp_path), tmp_path, Needed()).table
