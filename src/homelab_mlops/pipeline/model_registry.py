@@ -128,6 +128,13 @@ def model_for_scoring(model: str, work: Path) -> Champion:
 
 
 def _trained_in(folder: Path) -> Champion:
+    within = folder / "train"
+    if not (folder / result.RECORD).exists() and (within / result.MODEL).exists():
+        raise EvaluationError(
+            "the folder holds a training, and no model itself",
+            where=str(folder),
+            fix=f"give the folder that the training wrote: {within}",
+        )
     record = read_json(folder / result.RECORD, "homelab train")
     return replace(champion_in(folder), name=f"model in {folder}", version=f"files-{record['result'][:12]}")
 

@@ -60,6 +60,7 @@ def test_predict_says_what_there_is(work: Path, homelab: Homelab, tmp_path: Path
     assert "holds 'churn'" in done.stderr
     refused(homelab("predict", "churn", *table, "--work", tmp_path), "holds none")
     refused(homelab("predict", str(tmp_path), *table), "run `homelab train` first")
+    refused(homelab("predict", str(work), *table), f"give the folder that the training wrote: {work / 'train'}")
 
 
 def test_serve(work: Path) -> None:
