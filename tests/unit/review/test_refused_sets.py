@@ -80,8 +80,9 @@ def test_a_name_of_two_applications(old: str, new: str, tree: Path) -> None:
     assert "two Applications named " in flagged(tree, STAGES, old, new, "stages")
 
 
-def test_an_option_that_there_is_not(tree: Path) -> None:
-    assert "missingkey=none" in flagged(tree, FOLDERS, "missingkey=error", "missingkey=none", "folders")
+@pytest.mark.parametrize("options", ["- missingkey=none", "- 5", "  5", "  {a: b}"])
+def test_options_that_there_are_not(options: str, tree: Path) -> None:
+    assert "goTemplateOptions" in flagged(tree, FOLDERS, "- missingkey=error", options, "folders")
 
 
 def test_a_set_without_namespace(tree: Path) -> None:

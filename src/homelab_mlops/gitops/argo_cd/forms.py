@@ -53,7 +53,7 @@ _FORMS: dict[str, Form] = {
     "Application": {"metadata": _METADATA, "spec": _SPEC},
     "ApplicationSet": {
         "metadata": _METADATA,
-        "spec": {"generators": [_GENERATOR], "template": _TEMPLATE, "syncPolicy": {}},
+        "spec": {"generators": [_GENERATOR], "goTemplateOptions": [None], "template": _TEMPLATE, "syncPolicy": {}},
     },
 }
 
