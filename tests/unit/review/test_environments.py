@@ -82,6 +82,18 @@ def test_applications_of_a_base(tree: Path) -> None:
     assert sorted(applications) == ["api", "more", "west/api", "west/more"]
 
 
+def test_an_application_that_goes_from_one_environment(tree: Path) -> None:
+    """It is judged by its own finalizer, not by that of its namesake."""
+    for name, finalizers in (("east", []), ("west", ["resources-finalizer.argocd.argoproj.io"])):
+        more = yaml.safe_load((tree / f"envs/{name}/root.yaml").read_text())
+        more["metadata"] |= {"name": "more", "finalizers": finalizers}
+        more["spec"]["source"]["path"] = f"parts/api/{name}"
+        edit(tree, {"write": {f"envs/{name}/more.yaml": yaml.safe_dump(more)}})
+    commit(tree, "more")
+    edit(tree, {"remove": ["envs/west/more.yaml"]})
+    assert "prune-application" in {flag["rule"] for flag in diffed()["flags"]}
+
+
 def test_a_root_of_another_form(tree: Path) -> None:
     edit(tree, {"replace": {"envs/east/root.yaml": {"  namespace: argocd\nspec": "  namespace: {a: b}\nspec"}}})
     assert diffed()["flags"]

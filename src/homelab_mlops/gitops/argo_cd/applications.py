@@ -141,15 +141,19 @@ class Side:
     root_files: set[str] = field(default_factory=set)
     clusters: set[str] = field(default_factory=set)
 
-    def of(self, application: Manifest) -> Source | None:
-        """What an Application renders; None where this side does not have it."""
+    def of(self, application: Manifest, parent: str) -> Source | None:
+        """What an Application renders; None where this side does not have it.
+
+        Args:
+            parent: the key of the Application that renders it: other clusters may have one of the same name.
+        """
         wanted = {key: get(application, "metadata", key) for key in ("name", "namespace")}
-        found = (
+        found = [
             source
             for source in self.sources.values()
             if all(get(source.application, "metadata", key) in (value, None) for key, value in wanted.items())
-        )
-        return next(found, None)
+        ]
+        return next((source for source in found if source.parent == parent), found[0] if found else None)
 
     def generated_by(self, name: str, application: str) -> list[Source]:
         """What an ApplicationSet generates, which the Application of a key renders."""

@@ -28,7 +28,7 @@ def application_appears(review: Review) -> Said:
             names = [item.key for item in review.head.generated_by(change.id.name, change.application)]
             yield str(change.id), f"it generates the Applications {', '.join(names) or '(none)'}"
             continue
-        source = review.head.of(change.new)
+        source = review.head.of(change.new, change.application)
         if source is None or source.key not in review.renamed.values():
             is_known = source is not None and not source.unrendered
             brought = f"it brings {len(source.documents) if source else 0} objects"
@@ -45,7 +45,7 @@ def application_appears(review: Review) -> Said:
 def application_disappears(review: Review) -> Said:
     for change in review.changes:
         if change.id.kind in ("Application", "ApplicationSet") and change.action in ("removed", "orphaned"):
-            source = review.base.of(change.old) if change.id.kind == "Application" else None
+            source = review.base.of(change.old, change.application) if change.id.kind == "Application" else None
             generated = review.generated_before(change) if change.action == "removed" else []
             sources = [source] if source else generated
             if not sources or not all(item.cascades or item.key in review.renamed for item in sources):

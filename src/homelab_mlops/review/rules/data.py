@@ -34,7 +34,7 @@ def prune_data(review: Review) -> Said:
 )
 def prune_application(review: Review) -> Said:
     for change in review.of("Application", "AppProject"):
-        gone = review.base.of(change.old)
+        gone = review.base.of(change.old, change.application)
         if change.action == "removed" and change.id.kind == "Application" and gone is not None and gone.cascades:
             yield str(change.id), f"its finalizer deletes its {len(gone.documents)} objects"
     for change in review.of("ApplicationSet"):
