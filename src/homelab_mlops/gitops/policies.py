@@ -12,7 +12,16 @@ from homelab_mlops.errors import HomelabError
 from homelab_mlops.gitops.budgets import load_budgets
 from homelab_mlops.gitops.render import ARGO_CD, Rendered, applications, origins, read_yaml
 from homelab_mlops.location import SETTINGS
-from homelab_mlops.manifests.objects import SERVERS, WORKLOADS, Container, Manifest, identity, is_workflow, pod_specs
+from homelab_mlops.manifests.objects import (
+    SERVERS,
+    WORKLOADS,
+    Container,
+    Manifest,
+    get,
+    identity,
+    is_workflow,
+    pod_specs,
+)
 from homelab_mlops.manifests.objects import containers as containers_of
 from homelab_mlops.manifests.quantities import Requests, say_quantity, sum_requests
 from homelab_mlops.manifests.schedules import fires
@@ -502,15 +511,15 @@ def models(repository: Repository) -> Problems:
 def served_models(repository: Repository) -> Problems:
     from homelab_mlops.model.promotion import LABEL, NAME
 
-    lists = [item for _, item in repository.manifests("ConfigMap") if item["metadata"]["labels"].get(NAME) == "models"]
-    namespaces = {item["metadata"]["namespace"] for item in lists}
+    lists = [item for _, item in repository.manifests("ConfigMap") if get(item, "metadata", "labels", NAME) == "models"]
+    namespaces = {get(item, "metadata", "namespace") for item in lists}
     for namespace in ("serving", "training"):
         if namespace not in namespaces:
             yield f"namespace {namespace}", "no ConfigMap lists the models that serve"
     for _, manifest in repository.manifests("Deployment"):
-        labels_of_pods = manifest["spec"]["template"]["metadata"].get("labels", {})
+        labels_of_pods = get(manifest, "spec", "template", "metadata", "labels") or {}
         file = f"{labels_of_pods.get(NAME)}.yaml"
         if LABEL in labels_of_pods:
             for item in lists:
-                if file not in item["data"]:
+                if file not in (item.get("data") or {}):
                     yield identity(manifest), f"{identity(item)} does not list {file}, which names its version"
