@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from homelab_mlops.errors import TrackingError
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,6 +49,10 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def difference(version: str, stored: str, named: str) -> str:
-    """The sentence that says that the files are not those that git names."""
-    return f"{version}: its files have the SHA-256 {stored}, and git names {named}"
+def other_files(version: str, stored: str, named: str, where: str) -> TrackingError:
+    """The error that says that the files are not those that git names."""
+    return TrackingError(
+        f"{version}: its files have the SHA-256 {stored}, and git names {named}",
+        where=where,
+        fix="promote or revert to another version, or put the files back",
+    )

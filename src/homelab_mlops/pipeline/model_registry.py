@@ -13,7 +13,7 @@ from homelab_mlops.clients.mlflow import SHA256, tracking_uri
 from homelab_mlops.console import progress, say
 from homelab_mlops.errors import EvaluationError, RepositoryError, TrackingError
 from homelab_mlops.location import find_root
-from homelab_mlops.model.artifact import difference, sha256_of
+from homelab_mlops.model.artifact import other_files, sha256_of
 from homelab_mlops.model.promotion import FOLDER, NONE_YET, Named, named_in
 from homelab_mlops.model.scoring import Scorer
 from homelab_mlops.pipeline import result, tracking
@@ -227,11 +227,7 @@ def _hold(version: Any, files: dict[str, bytes], git: Named | None, *, only_git:
                 transient=True,
             )
     elif git is not None and git.sha256 and git.sha256 != stored:
-        raise TrackingError(
-            difference(where, stored, git.sha256),
-            where=tracking_uri(),
-            fix="promote or revert to another version, or put the files back",
-        )
+        raise other_files(where, stored, git.sha256, tracking_uri())
     elif git is not None and not git.sha256:
         say(f"{where}: git names no SHA-256; `homelab promote {version.name} {version.version}` names it: {stored}")
     recorded = version.tags.get(SHA256, "")

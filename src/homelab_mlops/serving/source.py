@@ -10,7 +10,7 @@ from homelab_mlops.clients.mlflow import ModelRegistry
 from homelab_mlops.console import say
 from homelab_mlops.errors import StorageError, TrackingError
 from homelab_mlops.manifests import yaml_reader
-from homelab_mlops.model.artifact import difference, sha256_of
+from homelab_mlops.model.artifact import other_files, sha256_of
 from homelab_mlops.model.promotion import Named
 from homelab_mlops.serving.model import Model
 from homelab_mlops.serving.protocol import read_example
@@ -75,11 +75,7 @@ def held(registry: ModelRegistry, name: str, named: Named) -> dict[str, bytes]:
             f"`homelab promote {name} {named.version}` names it: {stored}"
         )
     elif stored != named.sha256:
-        raise TrackingError(
-            difference(where, stored, named.sha256),
-            where="the registry",
-            fix="promote or revert to another version, or put the files back",
-        )
+        raise other_files(where, stored, named.sha256, "the registry")
     return files
 
 

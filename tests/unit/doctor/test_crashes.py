@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 
 from homelab_mlops.doctor.workloads import _pod_finding
-from homelab_mlops.model.artifact import difference
+from homelab_mlops.model.artifact import other_files
 
-SAID = f"error: {difference('churn version 3', 'a' * 64, 'b' * 64)}\nwhere: the registry"
+OTHERS = other_files("churn version 3", "a" * 64, "b" * 64, "the registry")
+SAID = f"error: {OTHERS.what}\nwhere: {OTHERS.where}"
 
 
 def test_other_bytes_than_git_names_are_named() -> None:

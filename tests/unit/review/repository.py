@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from homelab_mlops.cli import app
@@ -16,6 +17,11 @@ from homelab_mlops.review.run import sides
 from tests.conftest import FIXTURES, ROOT
 
 REVIEWS = FIXTURES / "reviews"
+
+needs_helm = pytest.mark.skipif(
+    shutil.which("helm") is None and not (ROOT / ".tools/bin/helm").exists(),
+    reason="no helm; `python -m homelab_mlops.gitops.tools helm` builds it",
+)
 
 
 def git(root: Path, *arguments: str) -> str:

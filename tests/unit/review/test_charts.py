@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.unit.review.repository import commit, diffed, edit, of_shape
+from tests.unit.review.repository import commit, diffed, edit, needs_helm, of_shape
 
-IS_HERE = shutil.which("helm") is not None or (ROOT / ".tools/bin/helm").exists()
-pytestmark = pytest.mark.skipif(not IS_HERE, reason="no helm; `python -m homelab_mlops.gitops.tools helm` builds it")
+pytestmark = needs_helm
 
 
 @pytest.fixture

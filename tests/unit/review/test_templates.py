@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.unit.review.repository import commit, diffed, edit, of_shape
+from tests.unit.review.repository import commit, diffed, edit, needs_helm, of_shape
 
 SET = "sets/folders.yaml"
 NAME = "name: '{{.path.basename}}'\n    spec"
@@ -39,10 +38,7 @@ def fields(found: dict[str, Any], name: str) -> dict[str, Any]:
     return {line["where"]: line["after"] for item in items for line in item["fields"]}
 
 
-helm = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not here")
-
-
-@helm
+@needs_helm
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -59,7 +55,7 @@ def test_a_name(name: str, expected: set[str], tree: Path) -> None:
     assert {flag["what"].split(":")[0].removeprefix("it is renamed to ") for flag in flags} == expected
 
 
-@helm
+@needs_helm
 def test_a_patch(tree: Path) -> None:
     edit(tree, {"replace": {SET: {"  template:": PATCH}}})
     found = diffed()
