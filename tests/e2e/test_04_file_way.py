@@ -22,6 +22,7 @@ def files_of_volume(cluster: Cluster) -> list[str]:
 
 def test_it_runs_without_mlflow(fork: Fork, platform: Cluster) -> None:
     cluster = platform
+    assert "7043 rows" in fork.homelab("data", "push", "churn")
     fork.edit("base/mlflow/mlflow.yaml", "replicas: 1", "replicas: 0")
     with fork.pushed("No MLflow") as commit:
         until("green without MLflow", lambda: green_at(cluster, commit))
