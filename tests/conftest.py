@@ -243,7 +243,7 @@ def _new_database() -> Path:
 
 @dataclass(frozen=True)
 class Store:
-    """An S3 store with one bucket, `datasets`."""
+    """An S3 store with the buckets `datasets` and `requests`."""
 
     endpoint: str
     access_key: str = "tests-access-key"
@@ -288,5 +288,6 @@ def minio_server(folder: Path) -> Iterator[Store]:
     ]
     settings = {"MINIO_ROOT_USER": store.access_key, "MINIO_ROOT_PASSWORD": store.secret_key, "MINIO_BROWSER": "off"}
     with started(command, f"{store.endpoint}/minio/health/ready", folder / "minio.log", settings):
-        store.client().create_bucket(Bucket="datasets")
+        for bucket in ("datasets", "requests"):
+            store.client().create_bucket(Bucket=bucket)
         yield store

@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from homelab_mlops.errors import SpecError
 from homelab_mlops.manifests.strict_yaml import read_model
 
-Access = Literal["read", "read-write"]
+Access = Literal["read", "write", "read-write"]
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 UserName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 READ = ["s3:GetBucketLocation", "s3:ListBucket", "s3:GetObject"]
-WRITE = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+ADD = ["s3:PutObject"]
+WRITE = [*ADD, "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+ACTIONS: dict[Access, list[str]] = {"read": READ, "write": ADD, "read-write": [*READ, *WRITE]}
 
 
 class _Strict(BaseModel):
@@ -53,7 +55,7 @@ class Declaration(_Strict):
         statements = [
             {
                 "Effect": "Allow",
-                "Action": READ + (WRITE if access == "read-write" else []),
+                "Action": ACTIONS[access],
                 "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
             }
             for bucket, access in sorted(self.users[user].items())

@@ -164,14 +164,14 @@ def test_a_sample_of_the_requests_goes_to_the_bucket(
     registered: dict[str, Registered], mlflow_uri: str, minio: Store, tmp_path: Path
 ) -> None:
     model = registered["churn"]
-    env = {"MLFLOW_TRACKING_URI": mlflow_uri, "HOMELAB_REQUEST_LOG": "s3://datasets/requests", **minio.env}
+    env = {"MLFLOW_TRACKING_URI": mlflow_uri, "HOMELAB_REQUEST_LOG": "s3://requests", **minio.env}
     with serving(model.name, model.version, tmp_path, env) as served:
         answer = served.ask("/rows", json=row()).json()
         os.kill(served.process.pid, signal.SIGTERM)
         assert served.process.wait(PATIENCE) == 0
     store = minio.client()
-    (found,) = store.list_objects_v2(Bucket="datasets", Prefix=f"requests/{model.name}/")["Contents"]
-    content = store.get_object(Bucket="datasets", Key=found["Key"])["Body"].read()
+    (found,) = store.list_objects_v2(Bucket="requests", Prefix=f"{model.name}/")["Contents"]
+    content = store.get_object(Bucket="requests", Key=found["Key"])["Body"].read()
     (line,) = [json.loads(text) for text in gzip.decompress(content).splitlines()]
     assert (line["row"], line["prediction"], line["version"]) == (row(), answer["prediction"], "1")
 
@@ -181,7 +181,7 @@ def test_a_store_that_is_away_costs_no_request(
 ) -> None:
     model = registered["churn"]
     away = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-    env = {"MLFLOW_TRACKING_URI": mlflow_uri, "HOMELAB_REQUEST_LOG": "s3://datasets/requests", **away}
+    env = {"MLFLOW_TRACKING_URI": mlflow_uri, "HOMELAB_REQUEST_LOG": "s3://requests", **away}
     with serving(model.name, model.version, tmp_path, env) as served:
         assert served.ask("/rows", json=[row()] * 2000).status_code == 200
         until(lambda: "request log: 2000 rows are lost" in served.log.read_text())

@@ -32,7 +32,7 @@ class Log:
             self.files.append(gzip.decompress(content))
 
         monkeypatch.setattr(RequestLog, "_upload", upload)
-        return RequestLog("s3://datasets/requests", 1.0, "churn", "3", self.lost.append)
+        return RequestLog("s3://requests", 1.0, "churn", "3", self.lost.append)
 
     def rows(self) -> list[dict[str, Any]]:
         return [json.loads(line)["row"] for file in self.files for line in file.splitlines()]
