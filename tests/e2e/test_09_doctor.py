@@ -820,8 +820,16 @@ def test_a_pod_that_was_replaced_is_no_fault(lab: Lab) -> None:
     evicted["spec"]["securityContext"] = RESTRICTED_POD
     evicted["spec"]["containers"][0]["securityContext"] = RESTRICTED_CONTAINER
     evicted["metadata"] |= {"namespace": "mlflow", "ownerReferences": own}
+
+    def failed() -> bool:
+        # As an evicted one is; that its container has ended is written about a second earlier.
+        found = lab.cluster.get("v1", "Pod", "evicted", "mlflow") or {}
+        return bool(found.get("status", {}).get("phase") == "Failed")
+
     with lab.objects(evicted):
         assert end_of(lab, "evicted", "mlflow")["exitCode"]
+        assert lab.codes() == []
+        until("the phase", failed)
         assert lab.codes() == []
 
 

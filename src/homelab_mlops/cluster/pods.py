@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 APPLICATION = "argoproj.io/v1alpha1", "Application"
 ARGO_CD_NAMESPACE = "argo-cd"
+WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
+# The container in which Argo Workflows keeps the outputs of a step, once the others have ended.
+_ARGOS_OWN = "wait"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +26,37 @@ class PodProblem:
     app: str = ""
 
 
+def has_failed(pod: Object) -> bool:
+    """Whether a pod has failed: its phase says so, or will as soon as kubelet has written it.
+
+    Kubelet first writes how the containers ended, and about a second later the phase.
+    """
+    status, spec = pod.get("status", {}), pod.get("spec", {})
+    if status.get("phase") == "Failed":
+        return True
+    if spec.get("restartPolicy") != "Never":
+        return False
+    sidecars = {one["name"] for one in spec.get("initContainers", []) if one.get("restartPolicy") == "Always"}
+    if any(_exit_code(one) for one in status.get("initContainerStatuses", []) if one["name"] not in sidecars):
+        return True
+    of_argo = {_ARGOS_OWN} if WORKFLOW_LABEL in pod["metadata"].get("labels", {}) else set()
+    codes = {one["name"]: _exit_code(one) for one in status.get("containerStatuses", [])}
+    ends = [codes.get(one["name"]) for one in spec.get("containers", []) if one["name"] not in of_argo]
+    return None not in ends and any(ends)
+
+
+def _exit_code(container: Object) -> int | None:
+    """How a container ended; None for one that has not."""
+    code: int | None = container.get("state", {}).get("terminated", {}).get("exitCode")
+    return code
+
+
 def last_words_of_jobs(pods: list[Object]) -> dict[str, str]:
     """What the failed pods of Jobs said at their end, by ``namespace/job``."""
     said = {}
     for pod in pods:
         for owner in pod["metadata"].get("ownerReferences", []):
-            if owner["kind"] == "Job" and pod.get("status", {}).get("phase") == "Failed":
+            if owner["kind"] == "Job" and has_failed(pod):
                 for container in pod["status"].get("containerStatuses", []):
                     message = container.get("state", {}).get("terminated", {}).get("message", "")
                     if message:
@@ -38,7 +66,7 @@ def last_words_of_jobs(pods: list[Object]) -> dict[str, str]:
 
 def told_problem(pod: Object, cluster: Cluster) -> PodProblem | None:
     """What is wrong with a pod of the platform; `homelab status` reports a workflow's own pods with the workflow."""
-    if "workflows.argoproj.io/workflow" in pod["metadata"].get("labels", {}):
+    if WORKFLOW_LABEL in pod["metadata"].get("labels", {}):
         return None
     problem = pod_problem(pod)
     if problem is None:
@@ -72,7 +100,7 @@ def pod_problem(pod: Object) -> PodProblem | None:
 
     if phase == "Succeeded":
         return None
-    if any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences", [])) and phase == "Failed":
+    if any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences", [])) and has_failed(pod):
         return None  # a Job that tries again; the application says whether it gave up
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     if conditions.get("Ready", {}).get("status") == "True":

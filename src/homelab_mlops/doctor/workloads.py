@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from homelab_mlops.cluster.pods import last_cause, pod_problem
+from homelab_mlops.cluster.pods import WORKFLOW_LABEL, has_failed, last_cause, pod_problem
 from homelab_mlops.doctor.checks import check
 from homelab_mlops.doctor.cluster import executors, kinds, network, sealed, volumes
 from homelab_mlops.doctor.finding import Finding
@@ -90,12 +90,12 @@ def pods(visit: Visit) -> Iterator[Finding]:
     events = warnings(visit)
     seen: set[tuple[str, str]] = set()
     for pod in find(visit, "v1", "Pod"):
-        metadata, failed = pod["metadata"], pod.get("status", {}).get("phase") == "Failed"
+        metadata = pod["metadata"]
         owners = {owner["kind"]: owner["name"] for owner in metadata.get("ownerReferences", [])}
-        workflow = metadata.get("labels", {}).get("workflows.argoproj.io/workflow")
+        workflow = metadata.get("labels", {}).get(WORKFLOW_LABEL)
         # A failed pod does not count where another one replaced it: the next try of a step, a Job's, a Deployment's.
         replaced = workflow in running or owners.get("Job") in done or {"ReplicaSet", "StatefulSet"} & owners.keys()
-        if (workflow and workflow not in latest) or (failed and replaced):
+        if (workflow and workflow not in latest) or (replaced and has_failed(pod)):
             continue
         found = _pod_finding(pod, events.get(("Pod", metadata["namespace"], metadata["name"]), ""))
         owner = workflow or next(iter(owners.values()), metadata["name"])
