@@ -92,16 +92,17 @@ class Client:
 
 def unpromoted(fork: Fork) -> None:
     """Takes back what only a promotion leaves outside of git: the alias, and the branch of the proposal."""
-    login = fork.password("mlflow-admin")
-    httpx.request(
+    answer = httpx.request(
         "DELETE",
         f"http://{setting('INGRESS')}/api/2.0/mlflow/registered-models/alias",
-        params={"name": "churn", "alias": "champion"},
+        json={"name": "churn", "alias": "champion"},
         headers={"Host": f"mlflow.{fork.domain}"},
-        auth=login,
+        auth=fork.password("mlflow-admin"),
         trust_env=False,
         timeout=60,
     )
+    answer.raise_for_status()
+    assert not alias(fork)
     if proposed(fork):
         fork.git("push", "--quiet", fork.repository, ":refs/heads/promote/churn")
 
@@ -117,8 +118,9 @@ def _as_before(fork: Fork, trained: Cluster) -> Iterator[None]:
         (fork.root / name).write_text(text)
     if fork.git("status", "--porcelain"):
         fork.push("As it was before the promotions")
-    unpromoted(fork)
+    # The job that sets the alias has ended by then.
     until("green as before", lambda: green_at(trained, fork.git("rev-parse", "HEAD")))
+    unpromoted(fork)
 
 
 @pytest.fixture(scope="module")
