@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 # What pandas reads as missing, and its word for a missing time.
@@ -22,6 +22,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", 
 # The way in which programs write numbers: 007, +49 and 1_000 are names.
 PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
 TRUTHS = {"true": "1", "false": "0"}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A point in time as programs write it; the space before a zone is PostgreSQL's and BigQuery's.
 TIME = re.compile(
     r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(\.\d+)?(?: ?(Z|UTC|[+-]\d\d(?::?\d\d)?))?"
@@ -120,6 +121,27 @@ def _time_spelled(match: re.Match[str]) -> str | None:
     except (ValueError, OverflowError):
         return None
     return str(moment).replace("+", f"{digits}+")
+
+
+def moment(text: str) -> datetime:
+    """The time that a text is, in UTC, to the microsecond; without a zone it is UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    written = re.sub(r"(\.\d{6})\d+", r"\1", spelled(text))
+    if re.fullmatch(r"\d{9,}", written) or not re.match(r"\d{4}", written):
+        raise ValueError(f"{text!r} is not a time")
+    try:
+        found = datetime.fromisoformat(written)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is not a time") from None
+
+
+def microseconds(time: datetime) -> int:
+    """A time in UTC as microseconds since 1970."""
+    return (time - EPOCH) // timedelta(microseconds=1)
 
 
 def text_of(value: object) -> str:

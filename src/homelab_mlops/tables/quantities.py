@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -88,7 +87,7 @@ def _times_of(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
     if pa.types.is_integer(chunk.type):  # 20130101 may be a day; the number of a second is not
         chunk = chunk.cast(pa.string())
     if pa.types.is_string(chunk.type):
-        return _parsed(chunk, spelling, TIME, _moment)
+        return _parsed(chunk, spelling, TIME, values.moment)
     if pa.types.is_date(chunk.type):
         chunk = chunk.cast(pa.timestamp("s"))
     if chunk.type.tz is None:
@@ -102,14 +101,6 @@ def _times_of(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
 def is_time(text: str) -> bool:
     """Whether a text is read as a time."""
     return as_time(strings([text]), PLAIN) is not None
-
-
-def _moment(text: str) -> datetime:
-    text = re.sub(r"(\.\d{6})\d+", r"\1", values.spelled(text))
-    if re.fullmatch(r"\d{9,}", text) or not re.match(r"\d{4}", text):
-        raise ValueError(text)
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _parsed(
