@@ -41,8 +41,8 @@ def has_failed(pod: Object) -> bool:
         return True
     of_argo = {_ARGOS_OWN} if WORKFLOW_LABEL in pod["metadata"].get("labels", {}) else set()
     codes = {one["name"]: _exit_code(one) for one in status.get("containerStatuses", [])}
-    ends = [codes.get(one["name"]) for one in spec.get("containers", []) if one["name"] not in of_argo]
-    return None not in ends and any(ends)
+    waited_for = {one["name"] for one in spec.get("containers", [])} - of_argo
+    return any(codes.values()) and all(codes.get(name) is not None for name in waited_for)
 
 
 def _exit_code(container: Object) -> int | None:
