@@ -77,8 +77,8 @@ def test_what_cannot_be_checked_is_refused(file: str, text: str, said: str, tree
 
 
 def test_a_policy_that_ends_early_is_a_finding(tree: Path) -> None:
-    project = tree / "apps/project.yaml"
+    project = tree / "apps/projects.yaml"
     project.write_text(project.read_text().replace("  sourceRepos:", "  otherRepos:"))
     found = check(tree)
     assert found.returncode == 1, found.stderr
-    assert "[agreement] this policy: it ended early" in found.stderr
+    assert "[projects] this policy: it ended early" in found.stderr

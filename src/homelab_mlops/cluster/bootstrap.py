@@ -29,7 +29,7 @@ SEALED_SECRETS_NAMESPACE = "sealed-secrets"
 SEALING_KEY = "sealing-key"
 SEALING_KEY_LABEL = "sealedsecrets.bitnami.com/sealed-secrets-key"
 ARGO_CD = Path("clusters") / CLUSTER / "argo-cd"
-PROJECT = Path("apps/project.yaml")
+PROJECTS = Path("apps/projects.yaml")
 ROOT_APPLICATION = Path("clusters") / CLUSTER / "root.yaml"
 _WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"))
 
@@ -58,7 +58,7 @@ def bootstrap(context: str | None, *, key_file: Path | None, deadline: float, ye
     until = started + deadline
     _apply_sealing_key(cluster, key)
     _apply_argo_cd(cluster, root, key, until)
-    for path in (PROJECT, ROOT_APPLICATION):
+    for path in (PROJECTS, ROOT_APPLICATION):
         for document in read_yaml(root / path):
             cluster.apply(document)
     say(f"root application: applied ({time.monotonic() - started:.0f} s)")

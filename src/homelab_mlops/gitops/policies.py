@@ -10,6 +10,7 @@ from typing import Any
 
 from homelab_mlops.errors import HomelabError
 from homelab_mlops.gitops.budgets import load_budgets
+from homelab_mlops.gitops.projects import project_problems
 from homelab_mlops.gitops.render import ARGO_CD, Rendered, applications, origins, read_yaml
 from homelab_mlops.location import SETTINGS
 from homelab_mlops.manifests.objects import (
@@ -449,7 +450,7 @@ def waves(repository: Repository) -> Problems:
 
 @policy
 def agreement(repository: Repository) -> Problems:
-    """Applications, project and settings name one repository and one branch."""
+    """Applications and settings name one repository and one branch."""
     from homelab_mlops.gitops.settings import load_settings
 
     settings = load_settings(repository.root)
@@ -473,14 +474,14 @@ def agreement(repository: Repository) -> Problems:
             yield where, "it does not retry with back-off"
         if not retry.get("refresh"):
             yield where, "it retries the commit that failed, even after a newer one"
-    (project,) = [item for item in read_yaml(repository.root / "apps/project.yaml") if item["kind"] == "AppProject"]
-    if project["spec"]["sourceRepos"] != [settings.repository]:
-        yield "AppProject homelab", "sourceRepos is not exactly the repository of clusters/homelab/settings.yaml"
-    destinations = {item["namespace"] for item in project["spec"]["destinations"]}
-    if destinations != {item["spec"]["destination"]["namespace"] for item in declared}:
-        yield "AppProject homelab", "its destinations are not exactly those of the Applications"
-    if any("*" in str(item) for item in (project["spec"]["destinations"], project["spec"]["clusterResourceWhitelist"])):
-        yield "AppProject homelab", "it has a wildcard"
+
+
+@policy
+def projects(repository: Repository) -> Problems:
+    from homelab_mlops.gitops.settings import load_settings
+
+    address = load_settings(repository.root).repository
+    yield from project_problems(repository.root, repository.rendered, address, NAMESPACES_BESIDE)
 
 
 @policy

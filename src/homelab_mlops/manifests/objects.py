@@ -11,6 +11,13 @@ Manifest = dict[str, Any]
 BUILT_IN = re.compile(r"^(apps|batch|autoscaling|policy|[a-z.]+\.k8s\.io)?$")
 SERVERS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Pod")
 WORKLOADS = (*SERVERS, "Job", "CronJob")
+CLUSTER_SCOPED = {
+    "APIService", "CSIDriver", "CSINode", "CertificateSigningRequest", "ClusterRole", "ClusterRoleBinding",
+    "ClusterWorkflowTemplate", "CustomResourceDefinition", "FlowSchema", "IngressClass", "MutatingWebhookConfiguration",
+    "Namespace", "Node", "PersistentVolume", "PriorityClass", "PriorityLevelConfiguration", "RuntimeClass",
+    "StorageClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration",
+    "VolumeAttributesClass", "VolumeSnapshotClass", "ClusterIssuer",
+}  # fmt: skip
 
 
 def identity(manifest: Manifest) -> str:

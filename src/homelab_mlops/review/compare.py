@@ -15,7 +15,7 @@ import yaml
 
 from homelab_mlops.gitops.argo_cd.applications import HERE, NAMESPACE, Side, Source, load
 from homelab_mlops.gitops.render import ARGO_CD, parse
-from homelab_mlops.manifests.objects import Manifest, get, group, is_built_in
+from homelab_mlops.manifests.objects import CLUSTER_SCOPED, Manifest, get, group, is_built_in
 from homelab_mlops.manifests.quantities import Requests, quantity, sum_requests
 from homelab_mlops.review.masking import (
     HIDDEN,
@@ -27,7 +27,6 @@ from homelab_mlops.review.masking import (
     names_secret,
 )
 from homelab_mlops.review.normalise import (
-    CLUSTER_SCOPED,
     HASHED,
     KEYED,
     ORDER_MATTERS,

@@ -11,15 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from homelab_mlops.manifests.network import directions
-from homelab_mlops.manifests.objects import Manifest, entries, get, group, is_built_in, pod_specs
+from homelab_mlops.manifests.objects import CLUSTER_SCOPED, Manifest, entries, get, group, is_built_in, pod_specs
 
-CLUSTER_SCOPED = {
-    "APIService", "CSIDriver", "CSINode", "CertificateSigningRequest", "ClusterRole", "ClusterRoleBinding",
-    "ClusterWorkflowTemplate", "CustomResourceDefinition", "FlowSchema", "IngressClass", "MutatingWebhookConfiguration",
-    "Namespace", "Node", "PersistentVolume", "PriorityClass", "PriorityLevelConfiguration", "RuntimeClass",
-    "StorageClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration",
-    "VolumeAttributesClass", "VolumeSnapshotClass", "ClusterIssuer",
-}  # fmt: skip
 # This field identifies an entry of these lists, whose order means nothing.
 KEYED: dict[str, tuple[str, ...]] = {
     "containers": ("name",),
