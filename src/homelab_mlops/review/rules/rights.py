@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections import defaultdict
 from itertools import product
 
+from homelab_mlops.gitops.argo_cd.applications import Side, declares, load
 from homelab_mlops.manifests.objects import Manifest, entries, get, strings
 from homelab_mlops.review.compare import Change
 from homelab_mlops.review.rules.rule import Review, Said, compact, rule
@@ -140,3 +142,81 @@ def project_widened(review: Review) -> Said:
                     yield str(change.id), f"{key} no longer has {compact(item)}"
         if old.get("namespaceResourceWhitelist") and not spec.get("namespaceResourceWhitelist"):
             yield str(change.id), "it loses namespaceResourceWhitelist: every kind is allowed"
+
+
+@rule(
+    "project-opened",
+    "danger",
+    looks_for="an AppProject that admits kinds of the whole cluster or Argo CD's namespace, or a `default` that opens",
+    reason="What an Application of the project renders can take every right in the cluster.",
+    action="Admit both in the project of the platform's own Applications only, and leave `default` empty.",
+)
+def project_opened(review: Review) -> Said:
+    for change in review.of("AppProject"):
+        before, after = change.old.get("spec") or {}, change.new.get("spec") or {}
+        if change.id.name == "default" and change.before is not None:
+            if change.action == "removed" and not any(before.get(key) for key in _ADMITTING):
+                yield str(change.id), "it leaves git, and Argo CD makes one that admits everything"
+            for key in _ADMITTING:
+                new = [compact(item) for item in after.get(key) or [] if item not in (before.get(key) or [])]
+                if new:
+                    yield str(change.id), f"it now admits {key} {'; '.join(new)}"
+        elif change.action == "changed" or (change.action == "added" and _projects(review.base, change.application)):
+            new = sorted(_openings(change.new) - _openings(change.old))
+            if new:
+                yield str(change.id), f"it now admits {', '.join(new)}"
+
+
+@rule(
+    "project-left",
+    "danger",
+    looks_for="an Application in an AppProject that git does not declare, or in one with rights in the whole cluster",
+    reason="The Application may deploy what its project kept out.",
+    action="Leave it in a project that names its namespaces and admits no kind of the whole cluster.",
+)
+def project_left(review: Review) -> Said:
+    for key, source in review.head.sources.items():
+        projects = _projects(review.head, key)
+        twin = review.base.sources.get(key)
+        project, before = (str(item.spec.get("project") or "default") if item else "" for item in (source, twin))
+        if not projects or project == before:
+            continue
+        if project not in projects:
+            everything = ", and Argo CD makes one that admits everything" if project == "default" else ""
+            yield f"Application {key}", f"its project is {project}; git declares no such AppProject{everything}"
+            continue
+        rights = _openings(projects[project])
+        others = [item for name, item in projects.items() if name not in (project, "default")]
+        closed = [projects[before]] if before in projects else others
+        if rights and any(not rights <= _openings(item) for item in closed):
+            yield f"Application {key}", f"its project is {project}, which admits {', '.join(sorted(rights))}"
+
+
+_ADMITTING = ("sourceRepos", "destinations", "clusterResourceWhitelist", "sourceNamespaces")
+
+
+def _projects(side: Side, key: str) -> dict[str, Manifest]:
+    """The AppProjects of the cluster that an Application's key names."""
+    cluster = key.rpartition("/")[0]
+    rendered = [
+        item
+        for source in side.sources.values()
+        if source.key.rpartition("/")[0] == cluster
+        for text in source.documents
+        if "AppProject" in text
+        for item in load(text)
+    ]
+    return {str(item["metadata"]["name"]): item for item in (*side.roots, *rendered) if declares(item, "AppProject")}
+
+
+def _openings(project: Manifest) -> set[str]:
+    """What leads out of an AppProject: kinds of the whole cluster but namespaces, and the namespace of Argo CD, where
+    whoever may write declares Applications of every project."""
+    admitted = entries(get(project, "spec", "clusterResourceWhitelist"))
+    kinds = {str(item.get("kind")) for item in admitted if (item.get("group"), item.get("kind")) != ("", "Namespace")}
+    namespace = str(get(project, "metadata", "namespace"))
+    patterns = [str(item.get("namespace")) for item in entries(get(project, "spec", "destinations"))]
+    found = {f"{kind} of the whole cluster" for kind in kinds}
+    return found | {
+        f"the namespace {namespace} of Argo CD" for item in patterns if fnmatch.fnmatchcase(namespace, item)
+    }
