@@ -13,6 +13,7 @@ from homelab_mlops.gitops.budgets import load_budgets
 from homelab_mlops.gitops.projects import project_problems
 from homelab_mlops.gitops.render import ARGO_CD, Rendered, applications, origins, read_yaml
 from homelab_mlops.location import SETTINGS
+from homelab_mlops.manifests.images import why_moving
 from homelab_mlops.manifests.objects import (
     SERVERS,
     WORKLOADS,
@@ -22,6 +23,7 @@ from homelab_mlops.manifests.objects import (
     identity,
     is_workflow,
     pod_specs,
+    strings,
 )
 from homelab_mlops.manifests.objects import containers as containers_of
 from homelab_mlops.manifests.quantities import Requests, say_quantity, sum_requests
@@ -145,11 +147,17 @@ def probes(repository: Repository) -> Problems:
 @policy
 def exact_images(repository: Repository) -> Problems:
     for where, container in containers(repository):
-        image = container.spec.get("image", "")
-        if not re.search(r":[\w][\w.-]*$|@sha256:[0-9a-f]{64}$", image) or re.search(r":(latest|main|stable)$", image):
-            yield where, f"the image {image!r} has no exact tag"
-        if "/" not in image:
-            yield where, f"the image {image!r} names no registry"
+        named = re.compile(r"^--?[\w-]*image[= ](\S+)$")
+        arguments = [*strings(container.spec.get("command")), *strings(container.spec.get("args"))]
+        images = [
+            str(container.spec.get("image", "")),
+            *(match[1] for item in arguments if (match := named.match(item))),
+        ]
+        for image in images:
+            if why := why_moving(image):
+                yield where, f"the image {image!r} has no exact tag: it {why}"
+            if "/" not in image:
+                yield where, f"the image {image!r} names no registry"
 
 
 @policy

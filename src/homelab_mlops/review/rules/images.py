@@ -5,23 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from homelab_mlops.manifests.images import split_image, why_moving
 from homelab_mlops.manifests.objects import strings
 from homelab_mlops.review.compare import Change
 from homelab_mlops.review.rules.rule import Review, Said, changed_references, paired, rule
-
-_MOVING = re.compile(
-    r"^(latest|main|master|stable|edge|nightly|dev|develop|canary|rolling|lts|beta|alpha|rc|current|head|testing|snapshot)([._-][a-z]+)?$",
-    re.IGNORECASE,
-)
-
-
-def split_image(image: str) -> tuple[str, str, str]:
-    """Repository, tag and digest of an image."""
-    rest, _, digest = image.partition("@")
-    repository, colon, tag = rest.rpartition(":")
-    if not colon or "/" in tag:
-        return rest, "", digest
-    return repository, tag, digest
 
 
 def _images(review: Review) -> Iterator[tuple[Change, str, str | None, str]]:
@@ -51,12 +38,9 @@ def _images(review: Review) -> Iterator[tuple[Change, str, str | None, str]]:
 )
 def image_mutable(review: Review) -> Said:
     for change, name, _, image in _images(review):
-        _, tag, digest = split_image(image)
-        if not digest and (not tag or _MOVING.match(tag)):
-            yield (
-                f"{change.id} container {name}",
-                f"{image} {'has no tag' if not tag else 'may be another image tomorrow'}",
-            )
+        why = why_moving(image)
+        if why:
+            yield f"{change.id} container {name}", f"{image} {why}"
 
 
 def _version(tag: str) -> tuple[tuple[int, ...], int, str] | None:
