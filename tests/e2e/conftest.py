@@ -299,6 +299,32 @@ def workflow(cluster: Cluster, name: str) -> dict[str, Any]:
     return found
 
 
+# What a workflow of a test has in common with a retraining.
+LIKE = ("serviceAccountName", "automountServiceAccountToken", "executor", "securityContext")
+
+
+@contextmanager
+def started(cluster: Cluster, name: str, spec: dict[str, Any]) -> Iterator[str]:
+    """The name of a workflow of a WorkflowTemplate of its own: the controller starts no other. Both go in the end."""
+    api_version, namespace = "argoproj.io/v1alpha1", "training"
+    kind, named = "WorkflowTemplate", {"name": name, "namespace": namespace}
+    cluster.apply({"apiVersion": api_version, "kind": kind, "metadata": named, "spec": spec})
+    run = {
+        "apiVersion": api_version,
+        "kind": "Workflow",
+        "metadata": {"generateName": f"{name}-", "namespace": namespace},
+        "spec": {"workflowTemplateRef": {"name": name}},
+    }
+    try:
+        workflow_name = cluster.create(run)["metadata"]["name"]
+        try:
+            yield workflow_name
+        finally:
+            cluster.delete(api_version, "Workflow", workflow_name, namespace)
+    finally:
+        cluster.delete(api_version, kind, name, namespace)
+
+
 def run_pod(
     cluster: Cluster,
     namespace: str,

@@ -12,7 +12,7 @@ import pytest
 from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.cluster.run import seconds
 from tests import readme
-from tests.e2e.conftest import ENDED, Fork, ended, green_at, noted, took, until, versions
+from tests.e2e.conftest import ENDED, LIKE, Fork, ended, green_at, noted, started, took, until, versions
 
 WORKFLOW = "argoproj.io/v1alpha1", "Workflow"
 SCHEDULED = "workflows.argoproj.io/cron-workflow=churn"
@@ -33,34 +33,24 @@ def empty_step(cluster: Cluster) -> float:
     """The median seconds of a step that does nothing, in a workflow like a retraining's."""
     template = cluster.get("argoproj.io/v1alpha1", "WorkflowTemplate", "retrain", "training")
     assert template is not None
-    like = {key: template["spec"][key] for key in ("serviceAccountName", "securityContext")}
+    like = {key: template["spec"][key] for key in LIKE}
     container = template["spec"]["templateDefaults"]["container"]
     nothing = {key: container[key] for key in ("image", "imagePullPolicy", "securityContext")}
-    created = cluster.create(
-        {
-            "apiVersion": "argoproj.io/v1alpha1",
-            "kind": "Workflow",
-            "metadata": {"generateName": "empty-", "namespace": "training"},
-            "spec": {
-                **like,
-                "entrypoint": "main",
-                "templates": [
-                    {
-                        "name": "main",
-                        "steps": [[{"name": f"step-{number}", "template": "nothing"}] for number in range(EMPTY_STEPS)],
-                    },
-                    {"name": "nothing", "container": {**nothing, "command": ["true"]}},
-                ],
+    spec = {
+        **like,
+        "entrypoint": "main",
+        "templates": [
+            {
+                "name": "main",
+                "steps": [[{"name": f"step-{number}", "template": "nothing"}] for number in range(EMPTY_STEPS)],
             },
-        }
-    )
-    name = created["metadata"]["name"]
-    try:
+            {"name": "nothing", "container": {**nothing, "command": ["true"]}},
+        ],
+    }
+    with started(cluster, "empty", spec) as name:
         finished = until("the empty steps", lambda: ended(cluster, name), pause=2)
         assert finished["status"]["phase"] == "Succeeded", finished["status"].get("message")
         return statistics.median(seconds(node) or 0.0 for node in pods(finished))
-    finally:
-        cluster.delete(*WORKFLOW, name, "training")
 
 
 @pytest.fixture(scope="module")

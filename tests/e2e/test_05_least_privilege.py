@@ -13,16 +13,18 @@ from botocore.exceptions import ClientError
 from kubernetes import client
 
 from homelab_mlops.clients.kubernetes import Cluster
-from tests.e2e.conftest import Fork, api_client
+from tests.e2e.conftest import Fork, api_client, ended, until
 
 
-@pytest.fixture
-def as_training() -> Iterator[client.ApiClient]:
-    """The API server, asked with the token of the ServiceAccount of a retraining's steps."""
-    request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[]))
+@pytest.fixture(params=["retrain", "executor"])
+def as_training(request: pytest.FixtureRequest) -> Iterator[client.ApiClient]:
+    """The API server, asked with a token of the ServiceAccount of a retraining's steps, and of their executor's."""
+    wanted = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[]))
     configuration = client.Configuration()
     with api_client() as api:
-        granted = client.CoreV1Api(api).create_namespaced_service_account_token("retrain", "training", request).status
+        granted = (
+            client.CoreV1Api(api).create_namespaced_service_account_token(request.param, "training", wanted).status
+        )
         configuration.host = api.configuration.host
         configuration.ssl_ca_cert = api.configuration.ssl_ca_cert
         assert granted is not None
@@ -48,6 +50,41 @@ def test_a_step_of_a_retraining_reaches_nothing_else(as_training: client.ApiClie
         with pytest.raises(client.ApiException) as refused:
             attempt()
         assert refused.value.status == 403
+
+
+def test_no_step_has_a_token_and_no_workflow_of_ones_own_starts(trained: Cluster) -> None:
+    cluster = trained
+    steps = cluster.find("v1", "Pod", "training", "workflows.argoproj.io/workflow")
+    assert steps
+    for pod in steps:
+        mounted = {
+            container["name"]
+            for container in pod["spec"]["containers"]
+            if any("serviceaccount" in mount["mountPath"] for mount in container.get("volumeMounts", []))
+        }
+        assert mounted <= {"wait"}, pod["metadata"]["name"]
+    container = {"image": steps[0]["spec"]["containers"][0]["image"], "command": ["homelab", "--version"]}
+    spec = {"entrypoint": "main", "templates": [{"name": "main", "container": container}]}
+    own = {"serviceAccountName": "workflow-controller", "workflowTemplateRef": {"name": "retrain"}}
+    for refused in (spec, own):
+        finished = end_of(cluster, refused)
+        assert finished["status"]["phase"] == "Error"
+        assert not finished["status"].get("nodes")
+
+
+def end_of(cluster: Cluster, spec: dict[str, Any]) -> dict[str, Any]:
+    """A workflow that anybody made, once it has ended; it is deleted."""
+    run = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "own-", "namespace": "training"},
+        "spec": spec,
+    }
+    name = cluster.create(run)["metadata"]["name"]
+    try:
+        return until("its end", lambda: ended(cluster, name))
+    finally:
+        cluster.delete("argoproj.io/v1alpha1", "Workflow", name, "training")
 
 
 def test_mlflows_user_of_the_store_has_its_bucket_only(trained: Cluster) -> None:

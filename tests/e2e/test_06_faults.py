@@ -10,6 +10,7 @@ from kubernetes import client
 from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.cluster.run import seconds
 from tests.e2e.conftest import (
+    LIKE,
     SETTINGS,
     Fork,
     api_client,
@@ -17,6 +18,7 @@ from tests.e2e.conftest import (
     ended,
     green_at,
     noted,
+    started,
     took,
     until,
     versions,
@@ -124,7 +126,7 @@ def large_upload(cluster: Cluster) -> dict[str, Any]:
     """A workflow with the settings of a retraining: a step writes a large file, and another one reads it."""
     template = cluster.get("argoproj.io/v1alpha1", "WorkflowTemplate", "retrain", "training")
     assert template is not None
-    kept = ("serviceAccountName", "securityContext", "templateDefaults")
+    kept = (*LIKE, "templateDefaults")
     (ingest,) = [item for item in template["spec"]["templates"] if item["name"] == "ingest"]
     volumes: list[dict[str, Any]] = [{"name": name, "emptyDir": {}} for name in ("work", "tmp")]
     file = {"name": "large", "path": "/work/large"}
@@ -143,38 +145,32 @@ def large_upload(cluster: Cluster) -> dict[str, Any]:
         },
     ]
     return {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Workflow",
-        "metadata": {"generateName": "upload-", "namespace": "training"},
-        "spec": {
-            **{key: template["spec"][key] for key in kept},
-            "entrypoint": "main",
-            "volumes": volumes,
-            "templates": [
-                {"name": "main", "dag": {"tasks": tasks}},
-                {
-                    "name": "writes",
-                    "retryStrategy": ingest["retryStrategy"],
-                    "outputs": {"artifacts": [{**file, "archive": {"none": {}}}], "parameters": [digest]},
-                    "container": {"command": ["python", "-c", WRITES], "resources": resources},
+        **{key: template["spec"][key] for key in kept},
+        "entrypoint": "main",
+        "volumes": volumes,
+        "templates": [
+            {"name": "main", "dag": {"tasks": tasks}},
+            {
+                "name": "writes",
+                "retryStrategy": ingest["retryStrategy"],
+                "outputs": {"artifacts": [{**file, "archive": {"none": {}}}], "parameters": [digest]},
+                "container": {"command": ["python", "-c", WRITES], "resources": resources},
+            },
+            {
+                "name": "reads",
+                "retryStrategy": ingest["retryStrategy"],
+                "inputs": {"artifacts": [file], "parameters": [{"name": "sha256"}]},
+                "container": {
+                    "command": ["python", "-c", READS, "{{inputs.parameters.sha256}}"],
+                    "resources": resources,
                 },
-                {
-                    "name": "reads",
-                    "retryStrategy": ingest["retryStrategy"],
-                    "inputs": {"artifacts": [file], "parameters": [{"name": "sha256"}]},
-                    "container": {
-                        "command": ["python", "-c", READS, "{{inputs.parameters.sha256}}"],
-                        "resources": resources,
-                    },
-                },
-            ],
-        },
+            },
+        ],
     }
 
 
 def test_the_store_dies_during_an_upload(trained: Cluster) -> None:
-    name = trained.create(large_upload(trained))["metadata"]["name"]
-    try:
+    with started(trained, "upload", large_upload(trained)) as name:
         until("the end of the work", lambda: "terminated" in container_of(trained, name, "writes"), pause=0.1)
         kill(trained, "minio", "app.kubernetes.io/name=minio")
         killed = datetime.now(UTC)
@@ -182,8 +178,6 @@ def test_the_store_dies_during_an_upload(trained: Cluster) -> None:
         assert "running" in still, still
         succeeds(trained, name, "MinIO was killed during an upload of 600 MiB")
         assert ended_at(container_of(trained, name, "writes", "wait")) >= killed.replace(microsecond=0)
-    finally:
-        trained.delete("argoproj.io/v1alpha1", "Workflow", name, "training")
 
 
 def test_the_controller_the_step_and_the_node_die(fork: Fork, trained: Cluster) -> None:

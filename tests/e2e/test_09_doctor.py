@@ -393,17 +393,23 @@ def the_service_account_of_a_job_is_missing(lab: Lab) -> Iterator[Plain]:
 @row("CLUSTER_POD_REJECTED")
 def pod_security_refuses_a_step(lab: Lab) -> Iterator[Plain]:
     container = {"image": lab.image, "command": ["homelab", "--version"], "securityContext": {"privileged": True}}
+    template = {
+        "apiVersion": ARGO,
+        "kind": "WorkflowTemplate",
+        "metadata": metadata("privileged", "training"),
+        "spec": {
+            "entrypoint": "main",
+            "serviceAccountName": "executor",
+            "templates": [{"name": "main", "container": container}],
+        },
+    }
     run = {
         "apiVersion": ARGO,
         "kind": "Workflow",
         "metadata": metadata("privileged", "training"),
-        "spec": {
-            "entrypoint": "main",
-            "serviceAccountName": "retrain",
-            "templates": [{"name": "main", "container": container}],
-        },
+        "spec": {"workflowTemplateRef": {"name": "privileged"}},
     }
-    with lab.objects(run):
+    with lab.objects(template, run):
         finished = until("the workflow's end", lambda: ended(lab.cluster, "privileged"))
         yield "Argo Workflows, message of the workflow", str(finished["status"]["message"])
 

@@ -123,7 +123,7 @@ def accounts(visit: Visit) -> Iterator[Finding]:
 
 
 def _executors(visit: Visit) -> dict[tuple[str, str], str]:
-    """The ServiceAccounts that run workflows, by namespace and name, each with one that names it."""
+    """The ServiceAccounts that report the results of steps, by namespace and name, each with one that names it."""
     found: dict[tuple[str, str], str] = {}
     latest = latest_workflows(visit)
     for kind in ("WorkflowTemplate", "CronWorkflow", "Workflow"):
@@ -131,9 +131,9 @@ def _executors(visit: Visit) -> dict[tuple[str, str], str]:
             spec = item["spec"].get("workflowSpec", {}) if kind == "CronWorkflow" else item["spec"]
             old = item.get("status", {}).get("finishedAt") and item["metadata"]["name"] not in latest
             if not old and ("workflowTemplateRef" not in spec or "serviceAccountName" in spec):
-                found.setdefault(
-                    (item["metadata"]["namespace"], spec.get("serviceAccountName", "default")), name_of(item)
-                )
+                own = spec.get("serviceAccountName", "default")
+                name = spec.get("executor", {}).get("serviceAccountName", own)
+                found.setdefault((item["metadata"]["namespace"], name), name_of(item))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from homelab_mlops.errors import HomelabError
 from homelab_mlops.gitops.budgets import load_budgets
 from homelab_mlops.gitops.projects import project_problems
-from homelab_mlops.gitops.render import ARGO_CD, Rendered, applications, origins, read_yaml
+from homelab_mlops.gitops.render import ARGO_CD, Rendered, applications, origins, parse, read_yaml
 from homelab_mlops.location import SETTINGS
 from homelab_mlops.manifests.images import why_moving
 from homelab_mlops.manifests.objects import (
@@ -33,6 +33,9 @@ DNS_PORT = 53
 # The root declares Applications; the workflow controller has its rights in the namespace of the workflows, whose pods
 # read there what git names.
 NAMESPACES_BESIDE = {"homelab": "argo-cd", "argo-workflows": "training", "serving": "training"}
+# The cluster itself fills in a Secret of this type.
+FILLED_IN = "kubernetes.io/service-account-token"
+SHELLS = ("sh", "ash", "bash", "dash", "zsh", "busybox")
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,8 @@ def service_accounts(repository: Repository) -> Problems:
 @policy
 def no_plain_secrets(repository: Repository) -> Problems:
     for _, manifest in repository.manifests("Secret"):
+        if manifest.get("type") == FILLED_IN and not any(manifest.get(key) for key in ("data", "stringData")):
+            continue
         yield identity(manifest), "a Secret lies in git in plain text; seal it with `homelab seal`"
     for _, manifest in repository.manifests("SealedSecret"):
         annotations = manifest["metadata"].get("annotations", {})
@@ -321,6 +326,49 @@ def _default_container(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _variables(container: dict[str, Any]) -> set[str]:
     return {str(variable["name"]) for variable in container.get("env") or []}
+
+
+@policy
+def no_token_in_a_step(repository: Repository) -> Problems:
+    """Whoever takes over a step has no login to the cluster, and runs no template of his own."""
+    for _, manifest in repository.manifests("WorkflowTemplate"):
+        where, spec = identity(manifest), manifest["spec"]
+        parts = [part for part in (*spec["templates"], spec.get("templateDefaults")) if part]
+        if spec.get("automountServiceAccountToken") is not False or any(
+            part.get("automountServiceAccountToken") for part in parts
+        ):
+            yield where, "its steps get a token: automountServiceAccountToken is not false"
+        if re.search(r"'serviceAccountToken'|service-account-token", str(spec)):
+            yield where, "its steps get a token by a volume or a variable"
+        for part in (spec, *parts):
+            account = part.get("serviceAccountName") or spec.get("serviceAccountName")
+            executor = get(part, "executor", "serviceAccountName") or get(spec, "executor", "serviceAccountName")
+            if executor in (None, account):
+                yield where, "its executor has no ServiceAccount of its own"
+                break
+    for _, manifest in repository.manifests("ConfigMap"):
+        if manifest["metadata"]["name"] == "workflow-controller-configmap":
+            restrictions = next(iter(parse((manifest.get("data") or {}).get("workflowRestrictions") or "")), {})
+            if get(restrictions, "templateReferencing") not in ("Strict", "Secure"):
+                yield identity(manifest), "it runs workflows that git does not name: templateReferencing is not Strict"
+
+
+@policy
+def no_parameter_in_a_shell(repository: Repository) -> Problems:
+    """Argo writes a parameter into the text of a command as it is, and a shell would run what it says."""
+    for _, manifest in repository.manifests("WorkflowTemplate", "CronWorkflow"):
+        for container in containers_of(manifest):
+            where = f"{identity(manifest)} step {container.name}"
+            words = [*strings(container.spec.get("command")), *strings(container.spec.get("args"))]
+            if "{{" in str(container.spec.get("source", "")):
+                yield where, "its script has a parameter in its text; pass it as a variable"
+            elif any("{{" in word for word in words) and _runs_code(words):
+                yield where, "a shell or an interpreter reads a parameter as code; pass it as a variable"
+
+
+def _runs_code(words: list[str]) -> bool:
+    programs = [word.rpartition("/")[2] for word in words]
+    return any(program in SHELLS for program in programs) or bool({"-c", "-e", "-lc", "-ec"} & set(words))
 
 
 @policy
