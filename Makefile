@@ -81,6 +81,14 @@ scan: $(SCAN)/.installed ## Ask whether a package of the locks has a known hole;
 	done
 	exit $$failed
 
+.tools/renovate/.installed: tests/renovate/package.json tests/renovate/package-lock.json
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
+	touch $@
+
+renovate: .tools/renovate/.installed ## Install Renovate with npm, for the test of renovate.json
+
 crds: $(VENV)/.demo ## Write the workflows' CRDs from the pinned Go module
 	$(BIN)/python -m homelab_mlops.gitops.schemas
 
@@ -125,5 +133,5 @@ lock: $(UV) ## Resolve pyproject.toml into requirements/*.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra mlflow-server -o requirements/mlflow.txt
 	$$compile pyproject.toml -c requirements/dev.txt --extra pipeline --extra tracking --extra storage --extra proposal --extra gitops --extra demo -o requirements/demo.txt
 
-.PHONY: help setup programs check scan crds demo ui lint test image bootstrap e2e bench docs schema lock
+.PHONY: help setup programs check scan renovate crds demo ui lint test image bootstrap e2e bench docs schema lock
 .ONESHELL:

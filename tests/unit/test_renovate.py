@@ -1,19 +1,21 @@
-"""Every pin of the repository is one that exactly one manager of Renovate finds."""
+"""Every pin of the repository is one that Renovate itself finds, once. ``make renovate`` installs it."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
-from collections.abc import Iterator
-from functools import cache
-from typing import NamedTuple
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.conftest import ROOT
 
-RENOVATE = json.loads((ROOT / "renovate.json").read_text())
+INSTALLED = ROOT / ".tools" / "renovate" / "node_modules"
 # What looks like a pin, whoever reads it: an image with its tag, a version in quotes, a ref, an action, a requirement.
 PINS = (
     r"\b[a-z][a-z0-9.-]*(?:/[a-z0-9._-]+)+:(v?\d[\w.-]*)",
@@ -27,117 +29,99 @@ PINS = (
 NO_PINS = re.compile(
     r"^(docs|tests|LICENSE|README|CONTRIBUTING|renovate\.json|.*\.md$|workflows/models/model\.schema\.json)"
 )
-# The files that a manager of Renovate reads by itself, as its source declares them; renovate.json may name others.
-FILES = {
-    "dockerfile": [r"/(^|/|\.)([Dd]ocker|[Cc]ontainer)file$/", r"/(^|/)([Dd]ocker|[Cc]ontainer)file[^/]*$/"],
-    "github-actions": [
-        r"/(^|/)(workflow-templates|\.(?:github|gitea|forgejo)/(?:workflows|actions))/.+\.ya?ml$/",
-        r"/(^|/)action\.ya?ml$/",
-    ],
-    "kubernetes": [],
-    "kustomize": [r"/(^|/)kustomization\.ya?ml$/"],
-    "pep621": [r"/(^|/)pyproject\.toml$/"],
-    "pip_requirements": [r"/(^|/)[\w-]*requirements([-._]\w+)?\.(txt|pip)$/"],
-}
-# Where each of these finds a version in them.
-VERSIONS = {
-    "dockerfile": (r"^FROM +[^\s:@]+:([^\s@]+)",),
-    "github-actions": (r"^\s*(?:- )?uses: [\w./-]+@([0-9a-f]{40}) # v\S+$", r"^\s+image: [^:\s]+:(\S+)$"),
-    "kubernetes": (r"^\s*(?:- )?image: [^:\s]+:(\S+)$",),
-    "kustomize": (r"^\s+newTag: (\S+)$", r"^\s+- https://\S+\?ref=(\S+)$"),
-    "pep621": (r"\"[\w-]+(?:\[[\w,-]+\])?==([^\",]+)\"",),
-    "pip_requirements": (r"^[\w.-]+(?:\[[\w,-]+\])?==([^\s;]+)",),
-}
-# What the preset config:recommended leaves out.
-IGNORED = re.compile(r"(^|/)(node_modules|bower_components|vendor|examples|__tests__|test|tests|__fixtures__)/")
-# What JavaScript's regular expressions have and RE2, which Renovate runs them with, has not.
+# What JavaScript's regular expressions have and RE2 has not. A forge's Renovate runs with RE2, which npm installs
+# only by the scripts of packages.
 NOT_RE2 = re.compile(r"\(\?<?[=!]|\\[1-9]|\\k<")
 
 
-class Place(NamedTuple):
-    """Where a version stands."""
+class Pin(NamedTuple):
+    """A version that a file pins."""
 
     file: str
-    start: int
     version: str
 
 
-@cache
-def texts() -> dict[str, str]:
-    """Every tracked file that may pin something."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    names = [line for line in listed.stdout.split() if not NO_PINS.match(line) and (ROOT / line).is_file()]
-    return {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
+def pins(tree: Path) -> Counter[Pin]:
+    """How often each file pins each version."""
+    listed = subprocess.run(["git", "ls-files"], cwd=tree, capture_output=True, text=True, check=True)
+    found: Counter[Pin] = Counter()
+    for file in listed.stdout.split():
+        if not NO_PINS.match(file):
+            text = (tree / file).read_text(encoding="utf-8")
+            places = {match.span(1) for pattern in PINS for match in re.finditer(pattern, text, re.MULTILINE)}
+            found.update(Pin(file, text[start:end]) for start, end in places)
+    return found
 
 
-def _reads(patterns: list[str], file: str) -> bool:
-    """Whether a manager reads the file: one of its patterns, ``/regex/``, is of it."""
-    assert all(len(pattern) > 2 and pattern[0] == pattern[-1] == "/" for pattern in patterns), "a glob: not known here"
-    return not IGNORED.search(file) and any(re.search(pattern[1:-1], file) for pattern in patterns)
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tracked files as they are now, in a repository of their own, without what else lies in the folder."""
+    tree = tmp_path_factory.mktemp("renovate") / "tree"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for file in listed.stdout.split("\0"):
+        if (ROOT / file).is_file():
+            (tree / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, tree / file)
+    subprocess.run(["git", "init", "--quiet"], cwd=tree, check=True)
+    subprocess.run(["git", "add", "--all"], cwd=tree, check=True)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def extracted(tree: Path) -> dict[str, list[dict[str, Any]]]:
+    """What Renovate extracts from the tree, by manager: for each file its dependencies. It asks no server for them."""
+    if not INSTALLED.is_dir():
+        pytest.skip("Renovate is not installed: make renovate")
+    (node,) = INSTALLED.glob("node-linux-*/bin/node")
+    environment = {
+        "HOME": str(tree.parent),
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "debug",
+        "PATH": os.pathsep.join([str(node.parent), os.environ["PATH"]]),
+        "RENOVATE_BASE_DIR": str(tree.parent / "work"),
+    }
+    command = [str(node), str(INSTALLED / "renovate/dist/renovate.js"), "--platform=local", "--dry-run=extract"]
+    run = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stdout[-3000:]
+    messages = [json.loads(line) for line in run.stdout.splitlines()]
+    (found,) = [message["packageFiles"] for message in messages if "packageFiles" in message]
+    return dict(found)
+
+
+def found_by(manager: str, files: list[dict[str, Any]]) -> Counter[Pin]:
+    """How often a manager of Renovate finds each version in each file."""
+    found: Counter[Pin] = Counter()
+    for file in files:
+        for one in file["deps"]:
+            version = one.get("currentDigest") or one.get("currentValue") or ""
+            found[Pin(file["packageFile"], version.removeprefix("=="))] += 1
+            assert one.get("skipReason") in {None, "github-token-required", "contains-variable", "unspecified-version"}
+    assert found, manager
+    return found
+
+
+def test_renovate_finds_each_pin_once(tree: Path, extracted: dict[str, list[dict[str, Any]]]) -> None:
+    pinned, found = pins(tree), Counter[Pin]()
+    for manager, files in extracted.items():
+        found.update(found_by(manager, files))
+
+    assert {pin: (times, found[pin]) for pin, times in pinned.items() if found[pin] != times} == {}
+    assert len(pinned) > 100
+
+
+def test_each_manager_of_our_own_finds_something(extracted: dict[str, list[dict[str, Any]]]) -> None:
+    """A pattern that matches nothing any more would be silent."""
+    configured = {
+        pattern
+        for manager in json.loads((ROOT / "renovate.json").read_text())["customManagers"]
+        for pattern in manager["matchStrings"]
+    }
+    texts = [one["replaceString"] for file in extracted["regex"] for one in file["deps"]]
+
+    assert [pattern for pattern in configured if not any(_python(pattern).search(text) for text in texts)] == []
 
 
 def _python(pattern: str) -> re.Pattern[str]:
-    """A pattern of renovate.json as it stands there, but for how Python writes the name of a group."""
+    """A pattern of renovate.json, but for how Python writes the name of a group."""
     assert not NOT_RE2.search(pattern), f"RE2 does not know this: {pattern}"
     return re.compile(re.sub(r"\(\?<(\w+)>", r"(?P<\1>", pattern))
-
-
-def found_by(manager: str, patterns: list[str]) -> Iterator[Place]:
-    """The versions that a manager which Renovate brings extracts."""
-    for file, text in texts().items():
-        if _reads(patterns, file):
-            for pattern in VERSIONS[manager]:
-                for match in re.finditer(pattern, text, re.MULTILINE):
-                    yield Place(file, match.start(1), match[1])
-
-
-def found_by_our_own(manager: dict[str, list[str]], pattern: str) -> Iterator[Place]:
-    """The versions that one pattern of a manager of renovate.json extracts."""
-    for file, text in texts().items():
-        if _reads(manager["managerFilePatterns"], file):
-            for match in _python(pattern).finditer(text):
-                assert match["depName"], pattern
-                yield Place(file, match.start("currentValue"), match["currentValue"])
-
-
-def test_exactly_one_manager_finds_each_pin() -> None:
-    finders: dict[Place, list[str]] = {}
-    for name, patterns in FILES.items():
-        for place in found_by(name, patterns + RENOVATE.get(name, {}).get("managerFilePatterns", [])):
-            finders.setdefault(place, []).append(name)
-    for number, manager in enumerate(RENOVATE["customManagers"]):
-        for pattern in manager["matchStrings"]:
-            for place in found_by_our_own(manager, pattern):
-                finders.setdefault(place, []).append(f"custom {number}")
-    pins = {
-        Place(file, match.start(1), match[1])
-        for file, text in texts().items()
-        for pattern in PINS
-        for match in re.finditer(pattern, text, re.MULTILINE)
-    }
-
-    assert {pin: finders.get(pin, []) for pin in pins if len(finders.get(pin, [])) != 1} == {}
-    assert len(pins) > 100
-
-
-def test_renovate_json_names_only_managers_that_are_known_here() -> None:
-    configured = {key for key, value in RENOVATE.items() if isinstance(value, dict) and "managerFilePatterns" in value}
-
-    assert configured <= FILES.keys()
-    assert {manager["customType"] for manager in RENOVATE["customManagers"]} == {"regex"}
-    assert all(manager["datasourceTemplate"] for manager in RENOVATE["customManagers"])
-
-
-@pytest.mark.parametrize(
-    ("number", "pattern"),
-    [(number, text) for number, one in enumerate(RENOVATE["customManagers"]) for text in one["matchStrings"]],
-)
-def test_each_manager_of_our_own_finds_something(number: int, pattern: str) -> None:
-    """A pattern that matches nothing any more would be silent."""
-    assert list(found_by_our_own(RENOVATE["customManagers"][number], pattern))
-
-
-@pytest.mark.parametrize("manager", FILES)
-def test_each_manager_that_renovate_brings_finds_something(manager: str) -> None:
-    patterns = FILES[manager] + RENOVATE.get(manager, {}).get("managerFilePatterns", [])
-    assert list(found_by(manager, patterns))
