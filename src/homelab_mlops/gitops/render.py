@@ -17,6 +17,7 @@ import yaml
 from homelab_mlops.errors import RepositoryError, ToolError
 from homelab_mlops.gitops import tools
 from homelab_mlops.gitops.argo_cd.forms import well_formed
+from homelab_mlops.gitops.yaml_loader import Loader
 from homelab_mlops.manifests.objects import Manifest, get
 
 ARGO_CD = "argo-cd"
@@ -171,7 +172,7 @@ def parse(text: str) -> list[Manifest]:
     Raises:
         yaml.YAMLError: the text is no YAML, or its aliases make it larger than any real manifest.
     """
-    documents = list(yaml.load_all(text, Loader=_Loader))
+    documents = list(yaml.load_all(text, Loader=Loader))
     if _ALIAS.search(text) and _size(documents, {}) > MOST_VALUES:
         raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values")
     return [document for document in documents if document]
@@ -187,7 +188,7 @@ def refuse_deep_aliases(path: Path, name: str) -> None:
     if b"&" in content and b"*" in content:
         text = content.decode(errors="replace")
         with contextlib.suppress(yaml.YAMLError):
-            if _ALIAS.search(text) and _size(list(yaml.load_all(text, Loader=_Loader)), {}) > MOST_VALUES:
+            if _ALIAS.search(text) and _size(list(yaml.load_all(text, Loader=Loader)), {}) > MOST_VALUES:
                 raise RepositoryError(f"the aliases of {name} stand for more than {MOST_VALUES:,} values", where=name)
 
 
@@ -244,12 +245,3 @@ def _resources(folder: Path) -> list[str]:
     file = folder / "kustomization.yaml"
     contents = read_yaml(file) if file.is_file() else []
     return [str(item) for content in contents for item in content.get("resources") or []]
-
-
-class _Loader(yaml.CSafeLoader):
-    """Reads YAML as Kubernetes does: dates and the value ``=`` stay text."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        key: [item for item in resolvers if item[0] not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")]
-        for key, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-    }

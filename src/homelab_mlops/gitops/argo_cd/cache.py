@@ -14,7 +14,7 @@ from pathlib import Path
 from homelab_mlops import __version__
 from homelab_mlops.gitops.tools import TOOLS
 
-KEPT = 200
+KEPT = 500
 
 
 def key(*inputs: str) -> str:
@@ -40,7 +40,7 @@ def read(name: str) -> str | None:
 
 
 def write(name: str, text: str) -> None:
-    """Keeps a rendering, and drops the longest unused ones above a limit. Without a writable home it does nothing."""
+    """Keeps a rendering. Without a writable home it does nothing."""
     try:
         place = folder()
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -48,7 +48,14 @@ def write(name: str, text: str) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         Path(temporary).replace(place / name)
-        kept = sorted(place.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    except (OSError, RuntimeError):
+        return
+
+
+def trim() -> None:
+    """Drops the longest unused renderings above a limit."""
+    try:
+        kept = sorted(folder().iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in kept[KEPT:]:
             path.unlink(missing_ok=True)
     except (OSError, RuntimeError):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops import tools
+from homelab_mlops.gitops.argo_cd import cache
 from homelab_mlops.gitops.argo_cd.applications import (
     DECLARING,
     NAMESPACE,
@@ -81,6 +82,7 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
                 _is_rendered(sides[met.side], met.manifest)
             is_root = False
     _leave_out_what_one_side_lacks(sides)
+    cache.trim()
     return sides
 
 

@@ -1,0 +1,69 @@
+"""The reader of YAML gives what PyYAML gives, for plain documents and for those that it leaves to PyYAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from homelab_mlops.gitops.yaml_loader import Loader
+
+ROOT = Path(__file__).parents[3]
+FILES = sorted(path for part in ("apps", "base", "overlays", "workflows") for path in (ROOT / part).rglob("*.yaml"))
+TEXTS = {
+    "scalars": "[1, 0o17, 017, 1_000, 1:30, 0x1f, 1.10, 1e3, .inf, .nan, ~, yes, OFF, true, null, 08, +1, -.5, a b]",
+    "quoted": "z:\na: '1'\nb: \"yes\"\nc: ''\nd: \"\\u00e9\"\ne: |\n  1\n",
+    "dates and equals": "a: 2026-11-30\nb: 2026-11-30T10:00:00Z\nc: =\n=: d",
+    "merge": "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {<<: [*a, {z: 4}]}",
+    "aliases": "a: &a [1, {b: 2}]\nb: *a\nc: &c text\nd: *c\ne: {f: *a}",
+    "within itself": "a: &a\n  b: *a\n",
+    "keys": "1: a\n1.5: b\nyes: c\n~: d\n? [e, f]\n: g",
+    "unhashable key": "? {a: b}\n: c",
+    "twice": "a: 1\nb: 2\na: 3",
+    "tags": "a: !!str 1\nb: !!int '2'\nc: !!float 3\nd: !!set {e}\nf: !!omap [g: 1]\nh: !!binary aGk=\ni: !!str {j: k}",
+    "unknown tag": "a: !vault secret",
+    "wrong tag": "a: !!int b",
+    "several": "--- \na: 1\n---\n---\n- 2\n---\ntext\n...\n",
+    "nothing": "",
+    "no YAML": "a: [",
+}
+
+
+class PyYAML(yaml.CSafeLoader):
+    yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
+
+
+def read(text: str, loader: Any) -> tuple[str, list[Any]]:
+    """What a loader makes of a text, or why it refuses it."""
+    found: list[Any] = []
+    try:
+        found.extend(yaml.load_all(text, Loader=loader))
+    except (yaml.YAMLError, ValueError) as error:
+        return str(error), found
+    return "", found
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_a_text_is_what_pyyaml_makes_of_it(text: str) -> None:
+    assert repr(read(text, Loader)) == repr(read(text, PyYAML))
+
+
+def test_the_files_of_this_repository_are_what_pyyaml_makes_of_them() -> None:
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert repr(read(text, Loader)) == repr(read(text, PyYAML)), path
+
+
+def test_an_alias_stays_one_value() -> None:
+    (found,) = yaml.load_all("a: &a {b: 1}\nc: *a", Loader=Loader)
+    assert found["a"] is found["c"]
+
+
+def test_a_text_deeper_than_pythons_stack_is_read() -> None:
+    (found,) = yaml.load_all(f"{'[' * 3000}{']' * 3000}", Loader=Loader)
+    depth = 0
+    while found:
+        (found,), depth = found, depth + 1
+    assert depth == 2999
