@@ -130,6 +130,7 @@ class Side:
         unexpanded: why an ApplicationSet's Applications are not known, by its name, with the folders that it names.
         root_files: the files of the roots, and those that generators read.
         clusters: the clusters that have a name of their own.
+        declared: what the files of the repository declare, except the roots.
     """
 
     tree: Tree
@@ -140,6 +141,7 @@ class Side:
     unexpanded: dict[str, tuple[str, set[str]]] = field(default_factory=dict)
     root_files: set[str] = field(default_factory=set)
     clusters: set[str] = field(default_factory=set)
+    declared: list[Manifest] = field(default_factory=list)
 
     def of(self, application: Manifest, parent: str) -> Source | None:
         """What an Application renders; None where this side does not have it.
@@ -210,6 +212,8 @@ def find_roots(side: Side, named: tuple[str, ...]) -> list[tuple[str, Manifest]]
     _find_home(side, [item for _, item in known])
     if not named:
         uppermost = _uppermost(side, known)
+        below = [clean for clean in known if clean not in uppermost]
+        side.declared = [item for _, item in below if item["kind"] == "Application"]
         found = [pair for pair, clean in zip(found, known, strict=True) if clean in uppermost]
     side.root_files = {file for file, _ in found}
     return found

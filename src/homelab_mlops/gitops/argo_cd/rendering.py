@@ -62,8 +62,15 @@ def declare(side: Side, source: Source) -> None:
         else:
             source.beside[path] = f"{source.key} reads it at the revision {branch(origin.get('targetRevision'))}"
     own = f"{source.name} {source.namespace} {source.spec.get('project')}"
-    parts = [repr(source.origins), own, *(f"{name} {identities[name]}" for name in sorted(identities))]
+    parts = [repr(_in_order(source.origins)), own, *(f"{name} {identities[name]}" for name in sorted(identities))]
     source.inputs = "\n".join(parts) if is_known else ""
+
+
+def _in_order(node: Any) -> Any:
+    """A value whose mappings are in one order: kustomize writes the fields of an Application in its own."""
+    if isinstance(node, dict):
+        return {key: _in_order(node[key]) for key in sorted(node, key=repr)}
+    return [_in_order(item) for item in node] if isinstance(node, list) else node
 
 
 def _refuse_deep_aliases(tree: Tree, source: Source, files: set[str]) -> None:
@@ -131,6 +138,15 @@ def renderer(tree: Tree, origin: dict[str, Any], path: str) -> str:
     if any(normal(path, name) in tree.entries for name in KUSTOMIZATIONS):
         return "kustomize"
     return "helm" if normal(path, "Chart.yaml") in tree.entries else "directory"
+
+
+def is_plain_kustomization(side: Side, origin: dict[str, Any]) -> bool:
+    """Whether a source is a folder of this tree that kustomize alone renders."""
+    if not origin.get("path") or "chart" in origin or origin.get("ref"):
+        return False
+    if not side.is_here(origin.get("repoURL"), origin.get("targetRevision")):
+        return False
+    return renderer(side.tree, origin, normal("", str(origin["path"]))) == "kustomize"
 
 
 def _overridden(side: Side, source: Source, origin: dict[str, Any]) -> dict[str, Any]:

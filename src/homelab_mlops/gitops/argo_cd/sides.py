@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from homelab_mlops.errors import RepositoryError
@@ -25,7 +25,7 @@ from homelab_mlops.gitops.argo_cd.applications import (
 )
 from homelab_mlops.gitops.argo_cd.applicationsets import UnknownGeneratorError, files_read, generated
 from homelab_mlops.gitops.argo_cd.forms import well_formed
-from homelab_mlops.gitops.argo_cd.rendering import declare, local_documents, render_source
+from homelab_mlops.gitops.argo_cd.rendering import declare, is_plain_kustomization, local_documents, render_source
 from homelab_mlops.gitops.argo_cd.trees import Tree
 from homelab_mlops.manifests.objects import Manifest, get
 
@@ -63,27 +63,68 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
     tools.find("kustomize")  # without kustomize every Application would look broken
     sides = Side(base), Side(head)
     _ = base.folder, head.folder  # the files are written before threads ask for them
-    waiting = []
-    for index, side in enumerate(sides):
-        waiting += [_met(index, item, file) for file, item in find_roots(side, roots)]
-    if all(met.manifest["kind"] == "AppProject" for met in waiting):
-        raise _nothing_declared(base, head, roots)
-    clusters = clusters_of((met.side, met.file, met.manifest) for met in waiting)
-    for side in sides:
-        side.clusters = set(clusters.values())
-    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
+    # One more than there are cores: Python reads what one has built while kustomize builds the next ones.
+    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2) + 1) as pool:
+        begun = _Begun(pool)
+        found = {}
+        for index, side in ((1, sides[1]), (0, sides[0])):
+            found[index] = [_met(index, item, file) for file, item in find_roots(side, roots)]
+            begun.begin(side)
+        waiting = [*found[0], *found[1]]
+        if all(met.manifest["kind"] == "AppProject" for met in waiting):
+            raise _nothing_declared(base, head, roots)
+        clusters = clusters_of((met.side, met.file, met.manifest) for met in waiting)
+        for side in sides:
+            side.clusters = set(clusters.values())
         is_root = True
         while waiting:
             new = _declare(sides, waiting, clusters, is_root=is_root)
-            list(pool.map(render_source, _to_render(sides, new)))
+            begun.render(_to_render(sides, new))
             _share(sides, new)
             waiting = [child for index, source, file in new for child in _children(index, source, file)]
             for met in waiting:
                 _is_rendered(sides[met.side], met.manifest)
             is_root = False
-    _leave_out_what_one_side_lacks(sides)
+        _leave_out_what_one_side_lacks(sides, pool)
     cache.trim()
     return sides
+
+
+class _Begun:
+    """Renderings that begin before the Application that declares theirs is rendered.
+
+    Most files that declare an Application are rendered as they are. So each of them is rendered ahead, and whoever asks
+    for a rendering of the same inputs gets it.
+    """
+
+    def __init__(self, pool: Executor) -> None:
+        self.pool = pool
+        self.sources: dict[str, tuple[Source, Future[None]]] = {}
+
+    def begin(self, side: Side) -> None:
+        """Begins with the kustomizations of this repository that the files of a side declare."""
+        for application in side.declared:
+            source = Source(application, f"ahead-{len(self.sources)}")
+            if not all(is_plain_kustomization(side, origin) for origin in source.origins):
+                continue
+            declare(side, source)
+            if source.inputs and not source.remotes and not source.unrendered and source.inputs not in self.sources:
+                self.sources[source.inputs] = source, self.pool.submit(render_source, source)
+
+    def render(self, sources: list[Source]) -> None:
+        """Renders Applications, or takes what is ready. One that failed is tried again, to say why under its name."""
+        rest = [source for source in sources if source.inputs not in self.sources]
+        waiting = [self.pool.submit(render_source, source) for source in rest]
+        for source in sources:
+            if source.inputs in self.sources:
+                ready, future = self.sources[source.inputs]
+                future.result()
+                if ready.unrendered:
+                    waiting.append(self.pool.submit(render_source, source))
+                else:
+                    source.documents = ready.documents
+        for future in waiting:
+            future.result()
 
 
 def _nothing_declared(base: Tree, head: Tree, roots: tuple[str, ...]) -> RepositoryError:
@@ -190,7 +231,7 @@ def _is_rendered(side: Side, manifest: Manifest) -> None:
     ]
 
 
-def _leave_out_what_one_side_lacks(sides: tuple[Side, Side]) -> None:
+def _leave_out_what_one_side_lacks(sides: tuple[Side, Side], pool: Executor) -> None:
     """Where one side is not known, leaves the other out too: all its objects would look new or gone."""
     for side, other in (sides, sides[::-1]):
         unknown = [item for item in other.sources.values() if item.generator in side.unexpanded]
@@ -198,15 +239,18 @@ def _leave_out_what_one_side_lacks(sides: tuple[Side, Side]) -> None:
         for source in (*unknown, *other.below([*unknown, *rendered])):
             if source.key not in side.sources:
                 source.documents = []
+    waiting = []
     for name, source in sides[1].sources.items():
         twin = sides[0].sources.get(name)
         if twin is None or not (source.unrendered or twin.unrendered):
             continue
         for each in (source, twin):
             if (source.remotes or twin.remotes) and not (source.is_broken or twin.is_broken):
-                each.documents = local_documents(each)
+                waiting.append((each, pool.submit(local_documents, each)))
             elif not (source.unrendered and twin.unrendered) or source.is_broken or twin.is_broken:
                 each.documents = []
+    for each, future in waiting:
+        each.documents = future.result()
 
 
 def _is_known_here_alone(source: Source, other: Side) -> bool:

@@ -9,6 +9,7 @@ import os
 import posixpath
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +48,10 @@ class Git:
         self.prefix = prefix
         self._index = root / index
         self._objects = root / objects
+        self._commits: dict[str, str | None] = {}
+        self._indexes: dict[str, Future[Path]] = {}
+        self._reader = ThreadPoolExecutor(max_workers=3)
+        self._origin = self._reader.submit(self, "config", "--get", "remote.origin.url", ok=1)
         (work / "objects").mkdir()
 
     def __call__(self, *arguments: str, data: str | None = None, index: Path | None = None, ok: int = 0) -> str:
@@ -76,16 +81,19 @@ class Git:
 
     def commit(self, name: str) -> str | None:
         """The id of a commit by its name, or None where there is none."""
-        return self("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", ok=1).strip() or None
+        if name not in self._commits:
+            found = self("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", ok=1).strip()
+            self._commits[name] = found or None
+        return self._commits[name]
 
     def merge_base(self, one: str, other: str) -> str | None:
         """The newest commit that both build on, or None where there is none here."""
         return self("merge-base", one, other, ok=1).strip() or None
 
-    @cached_property
+    @property
     def origin(self) -> str:
         """The address that the clone fetches from; empty where it has none."""
-        return self("config", "--get", "remote.origin.url", ok=1).strip()
+        return self._origin.result().strip()
 
     def is_shallow(self) -> bool:
         """Whether the clone lacks older commits."""
@@ -101,6 +109,8 @@ class Git:
 
     def tree(self, label: str, name: str, commit: str | None) -> Tree:
         """The tree ``name``, below the folder of the repository's root."""
+        if name not in self._indexes:
+            self._indexes[name] = self._reader.submit(self._index_of, name)
         listed = self("ls-tree", "-r", "-t", "-z", "--full-tree", name, index=self.work / "index")
         entries = {}
         for line in listed.split("\0"):
@@ -110,11 +120,15 @@ class Git:
                     entries[path.removeprefix(self.prefix)] = Entry(*meta.split(" "))
         return Tree(self, label, name, commit, entries)
 
+    def _index_of(self, name: str) -> Path:
+        """An index with the files of a tree."""
+        index = self.work / f"index-{name}"
+        self("read-tree", name, index=index)
+        return index
+
     def export(self, tree: Tree, folder: Path) -> None:
         """Writes the files of ``tree`` into ``folder``, as a checkout would."""
-        index = self.work / f"index-{tree.id}"
-        if not index.exists():
-            self("read-tree", tree.id, index=index)
+        index = self._indexes[tree.id].result()
         files = "\0".join(
             self.prefix + path for path, entry in tree.entries.items() if entry.kind == "blob" and tree.is_needed(path)
         )
