@@ -183,6 +183,7 @@ def _settle(command: list[str], env: dict[str, str], folder: str | Path, streams
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = command
 
 

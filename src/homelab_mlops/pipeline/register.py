@@ -49,13 +49,10 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
     with tracking.explained("registering the model"):
         _hold(client, run, folder)
         version = _version(client, spec, run, record, decision)
-        if REGISTERED not in version.tags:
-            alias = _alias(spec, decision, alias_by_git=alias_by_git)
-            if alias is not None:
-                client.set_registered_model_alias(spec.name, alias, version.version)
-            client.set_model_version_tag(spec.name, version.version, REGISTERED, alias or NO_ALIAS)
-            version = client.get_model_version(spec.name, version.version)
-    alias = version.tags[REGISTERED]
+        done = version.tags.get(REGISTERED)
+        alias = done or _alias(spec, decision, alias_by_git=alias_by_git) or NO_ALIAS
+        if not done and alias != NO_ALIAS:
+            client.set_registered_model_alias(spec.name, alias, version.version)
     registration = {
         "name": spec.name,
         "version": str(version.version),
@@ -69,7 +66,11 @@ def register(spec: ModelSpec, work: Path, *, alias_by_git: bool = False) -> dict
     with step_folder(work, "register") as output:
         write_json(output / "registration.json", registration)
     write_report(folder, work / "evaluate", registration)
-    tracking.log_report(run["run_id"], work / "evaluate" / REPORT)
+    if not done:
+        tracking.log_report(run["run_id"], work / "evaluate" / REPORT)
+        # The last write: the server takes no change of a registered version and of its run from a training's login.
+        with tracking.explained("registering the model"):
+            client.set_model_version_tag(spec.name, version.version, REGISTERED, alias)
     stands = f"the {alias}" if registration["alias"] else f"rejected, without an alias ({verdict.in_short(decision)})"
     say(f"register: {spec.name} version {version.version} is {stands}: {registration['url']}")
     return registration

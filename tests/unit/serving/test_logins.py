@@ -18,12 +18,12 @@ from homelab_mlops.pipeline.train import train
 from homelab_mlops.serving.source import load
 from tests.conftest import FIXTURES, ROOT, mlflow_with
 
-USERS = ("MLFLOW_AUTH_ADMIN", "TRAINING", "READER", "PROMOTER")
+USERS = {"MLFLOW_AUTH_ADMIN": "admin", "TRAINING": "training", "READER": "serving", "PROMOTER": "promoter"}
 
 
 def test_each_login_can_do_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for user in USERS:
-        monkeypatch.setenv(f"{user}_USERNAME", user.lower())
+        monkeypatch.setenv(f"{user}_USERNAME", USERS[user])
         monkeypatch.setenv(f"{user}_PASSWORD", f"the password of {user}")
     auth = f"sqlite:///{tmp_path}/auth.db"
     configuration = tmp_path / "basic_auth.ini"
@@ -40,15 +40,15 @@ def test_each_login_can_do_what_it_is_for(tmp_path: Path, monkeypatch: pytest.Mo
     env = {
         "MLFLOW_AUTH_CONFIG_PATH": str(configuration),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests",
-        "MLFLOW_AUTH_ADMIN_USERNAME": "mlflow_auth_admin",
-        "MLFLOW_AUTH_ADMIN_PASSWORD": "the password of MLFLOW_AUTH_ADMIN",
+        "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
+        "PYTHONPATH": str(ROOT / "docker/mlflow/plugin"),
     }
     folder = tmp_path / "artifacts"
-    with mlflow_with(tmp_path, "--app-name", "basic-auth", "--artifacts-destination", str(folder), env=env) as uri:
+    with mlflow_with(tmp_path, "--app-name", "homelab-accounts", "--artifacts-destination", str(folder), env=env) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
 
         def log_in(user: str) -> None:
-            monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user.lower())
+            monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USERS[user])
             monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", f"the password of {user}")
 
         log_in("TRAINING")

@@ -1,0 +1,1 @@
+"""An app of MLflow's server: basic auth, and the rights of each login by route."""
