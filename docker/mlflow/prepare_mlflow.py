@@ -2,7 +2,7 @@
 """Prepares MLflow's databases and users before the server starts; running it again changes nothing that is right.
 
 Upgrades both schemas, writes the configuration of basic auth, and gives the users the passwords of the environment, so
-that a rotated Secret acts at the next start. Everyone may read; `promoter` may edit every model.
+that a rotated Secret acts at the next start. What each user may do, the app `homelab-accounts` of the server says.
 """
 
 import os
@@ -19,7 +19,7 @@ def main() -> None:
     backend, auth = os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_AUTH_DATABASE_URI"]
     create_database(backend, urlsplit(auth).path.lstrip("/"))
     CONFIGURATION.touch(mode=0o600)
-    CONFIGURATION.write_text(f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {auth.replace('%', '%%')}\n")
+    CONFIGURATION.write_text(configuration(auth))
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(CONFIGURATION)
 
     import mlflow.db
@@ -27,6 +27,12 @@ def main() -> None:
     # Not its command line, where the password would stand in the process list.
     mlflow.db.upgrade.callback(backend)
     set_users(auth)
+
+
+def configuration(auth: str) -> str:
+    """Basic auth's settings. A password takes the server 0.1 s of CPU to check, and it is asked for in each request."""
+    settings = ["default_permission = READ", f"database_uri = {auth.replace('%', '%%')}", "auth_cache_ttl_seconds = 300"]
+    return "\n".join(["[mlflow]", *settings, ""])
 
 
 def create_database(backend: str, name: str) -> None:
@@ -67,6 +73,9 @@ def set_users(auth: str) -> None:
         elif not store.authenticate_user(name, password):
             store.update_user(name, password=password, is_admin=is_admin)
             print(f"renewed the password of {name}")
+        elif store.get_user(name).is_admin != is_admin:
+            store.update_user(name, is_admin=is_admin)
+            print(f"renewed the rights of {name}")
     # The job that moves the alias of a model that the training user owns.
     store.grant_user_permission(os.environ["PROMOTER_USERNAME"], "registered_model", "*", "EDIT")
 

@@ -6,11 +6,12 @@ MLflow serves most routes by Flask and some by FastAPI, which Flask's hooks neve
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import anyio
-from flask import Response, g, request
+from flask import Response, request
 from homelab_accounts import conditions
 from homelab_accounts.rights import PUBLIC, login_of, may, route
 from mlflow.exceptions import MlflowException
@@ -24,17 +25,18 @@ from starlette.routing import Match, Mount
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ARTIFACT = "2.0/mlflow-artifacts/artifacts/<artifact_path>"
+ARTIFACTS = "2.0/mlflow-artifacts/artifacts/<artifact_path>"
+ARTIFACT = re.compile(r"/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts/(.*)", re.DOTALL)
 
 
 def create_app() -> Any:
     """MLflow's app with basic auth and the rights of each login, for `mlflow server --app-name homelab-accounts`."""
     app = auth.create_app()
-    auth.app.before_request(_flask_gate)
     if not hasattr(app, "user_middleware"):
         raise MlflowException("homelab-accounts needs uvicorn: start the server without gunicorn and waitress")
-    # The last one is the innermost: basic auth has asked for the login before.
-    app.user_middleware.append(Middleware(FastAPIGate, routes=app.routes))
+    # Both come first: basic auth's own checks answer 404 for what is not there, and then nothing is refused.
+    auth.app.before_request_funcs[None].insert(0, _flask_gate)
+    app.user_middleware.insert(0, Middleware(FastAPIGate, routes=app.routes))
     return app
 
 
@@ -43,22 +45,22 @@ def _flask_gate() -> Response | None:
     if request.url_rule is None:
         return None
     name = route(request.method, request.url_rule.rule)
-    if name in PUBLIC or request.method == "OPTIONS":
+    if name in PUBLIC:
         return None
-    username = g.get("mlflow_authenticated_user")
-    is_admin = _allowed(username, name)
-    conditions.check(login_of(username), name, is_admin=is_admin)
+    authorization = auth.authenticate_request()
+    if isinstance(authorization, Response):
+        return authorization
+    is_admin = _allowed(str(authorization.username), name)
+    conditions.check(login_of(str(authorization.username)), name, is_admin=is_admin)
     return None
 
 
-def _allowed(username: str | None, name: str) -> bool:
+def _allowed(username: str, name: str) -> bool:
     """Whether the user is an administrator.
 
     Raises:
         MlflowException: it is none, and may not use the route.
     """
-    if not username:
-        raise conditions.refuse("basic auth knows no login for this route")
     is_admin = bool(auth.store.get_user(username).is_admin)
     if not is_admin and not may(username, name):
         raise conditions.refuse(f"the login {username} may not use {name}")
@@ -76,29 +78,36 @@ class FastAPIGate:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] == "http" and (refusal := await self._refusal(scope)):
-            content = json.loads(refusal.serialize_as_json())
-            await JSONResponse(content, refusal.get_http_status_code())(scope, receive, send)
+            await refusal(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _refusal(self, scope: Scope) -> MlflowException | None:
-        # MLflow's routes and Flask's share paths: a method that FastAPI does not serve is Flask's.
+    async def _refusal(self, scope: Scope) -> JSONResponse | None:
+        # The two share paths: a method that FastAPI does not serve is Flask's.
         if not any(item.matches(dict(scope))[0] == Match.FULL for item in self._native):
             return None
-        username = getattr(Request(scope).state, "username", None)
         try:
-            await anyio.to_thread.run_sync(self._check, username, scope["method"], scope["path"])
+            known = await anyio.to_thread.run_sync(_check, Request(scope))
         except MlflowException as error:
-            return error
-        return None
+            return JSONResponse(json.loads(error.serialize_as_json()), error.get_http_status_code())
+        return None if known else JSONResponse({}, 401, {"WWW-Authenticate": 'Basic realm="mlflow"'})
 
-    def _check(self, username: str | None, method: str, path: str) -> None:
-        name = route(method, path)
-        if name in PUBLIC:
-            return
-        folder = f"{ARTIFACT.partition('<')[0]}"
-        below = name.partition(" ")[2].removeprefix(folder)
-        is_artifact = name.partition(" ")[2].startswith(folder)
-        is_admin = _allowed(username, route(method, ARTIFACT) if is_artifact else name)
-        if is_artifact:
-            conditions.check_artifact(login_of(str(username)), method, below, is_admin=is_admin)
+
+def _check(request: Request) -> bool:
+    """Whether a request to a route of FastAPI comes from a known login, where it needs one.
+
+    Raises:
+        MlflowException: the login may not do this.
+    """
+    method, path = request.scope["method"], request.scope["path"]
+    artifact = ARTIFACT.fullmatch(path)
+    name = f"{method} {ARTIFACTS}" if artifact else route(method, path)
+    if name in PUBLIC:
+        return True
+    user = auth._authenticate_fastapi_request(request)
+    if user is None:
+        return False
+    is_admin = _allowed(user.username, name)
+    if artifact:
+        conditions.check_artifact(login_of(user.username), method, artifact[1], is_admin=is_admin)
+    return True
