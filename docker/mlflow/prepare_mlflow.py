@@ -31,7 +31,11 @@ def main() -> None:
 
 def configuration(auth: str) -> str:
     """Basic auth's settings. A password takes the server 0.1 s of CPU to check, and it is asked for in each request."""
-    settings = ["default_permission = READ", f"database_uri = {auth.replace('%', '%%')}", "auth_cache_ttl_seconds = 300"]
+    settings = [
+        "default_permission = READ",
+        f"database_uri = {auth.replace('%', '%%')}",
+        "auth_cache_ttl_seconds = 300",
+    ]
     return "\n".join(["[mlflow]", *settings, ""])
 
 

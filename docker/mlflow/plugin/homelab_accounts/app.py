@@ -12,8 +12,6 @@ from typing import Any
 
 import anyio
 from flask import Response, request
-from homelab_accounts import conditions
-from homelab_accounts.rights import PUBLIC, login_of, may, route
 from mlflow.exceptions import MlflowException
 from mlflow.server import auth
 from mlflow.server.handlers import catch_mlflow_exception
@@ -21,6 +19,9 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Match, Mount
+
+from homelab_accounts import conditions
+from homelab_accounts.rights import PUBLIC, login_of, may, route
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import request
-from homelab_accounts.rights import PROMOTER, TRAINING
 from mlflow.exceptions import MlflowException
 from mlflow.protos import service_pb2 as tracking
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
@@ -22,6 +21,8 @@ from mlflow.protos.model_registry_pb2 import (
     SetRegisteredModelAlias,
 )
 from mlflow.server import handlers
+
+from homelab_accounts.rights import PROMOTER, TRAINING
 
 REGISTERED, PROMOTED = "homelab.registered", "homelab.promoted_by"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -45,7 +46,7 @@ def check(login: str, name: str, *, is_admin: bool) -> None:
         MlflowException: it breaks one.
     """
     if location := LOCATIONS.get(name):
-        location(login, is_admin)
+        location(is_admin)
     if not is_admin and (condition := CONDITIONS.get((login, name))):
         condition(dict(request.view_args or {}))
 
@@ -57,12 +58,12 @@ def check_artifact(login: str, method: str, path: str, *, is_admin: bool) -> Non
         MlflowException: the login may not change this artifact.
     """
     if is_admin or method not in ("PUT", "DELETE"):
-        return
+        return None
     parts = path.split("/")
     if "%" in path or "\\" in path or not all(parts) or {".", ".."} & set(parts):
         raise refuse("the path of an artifact is plain: without empty parts, dots, backslashes and percent signs")
     if login == TRAINING and PROBE.fullmatch(path):
-        return
+        return None
     if login == TRAINING and method == "PUT":
         if found := OF_RUN.fullmatch(path):
             return _open_run(found[1])
@@ -170,28 +171,28 @@ def _own_location(location: str, *, is_admin: bool) -> None:
         raise refuse("the artifacts lie in the server's own store: give no artifact location")
 
 
-def _location_of_experiment(_: str, is_admin: bool) -> None:
+def _location_of_experiment(is_admin: bool) -> None:
     _own_location(_message(tracking.CreateExperiment()).artifact_location, is_admin=is_admin)
 
 
-def _location_of_version(_: str, is_admin: bool) -> None:
+def _location_of_version(_: bool) -> None:
     source = _message(CreateModelVersion()).source
     if not re.fullmatch(r"(models:/m-[0-9a-f]{32}|mlflow-artifacts:/[^/].*)", source):
         raise refuse("the source of a version is a model in the server's own store")
 
 
-def _location_of_workspace(_: str, is_admin: bool) -> None:
+def _location_of_workspace(_: bool) -> None:
     given = request.get_json(force=True, silent=True)
     if not isinstance(given, dict) or any("root" in key.lower() for key in given):
         raise refuse("the artifacts lie in the server's own store: give no artifact root")
 
 
-def _location_of_trace(_: str, is_admin: bool) -> None:
+def _location_of_trace(_: bool) -> None:
     if "artifactLocation" in request.get_data(as_text=True):
         raise refuse("the artifacts of a trace lie in the server's own store")
 
 
-LOCATIONS: dict[str, Callable[[str, bool], None]] = {
+LOCATIONS: dict[str, Callable[[bool], None]] = {
     "POST 2.0/mlflow/experiments/create": _location_of_experiment,
     "POST 2.0/mlflow/model-versions/create": _location_of_version,
     "POST 2.0/mlflow/traces": _location_of_trace,
