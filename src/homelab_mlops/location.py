@@ -9,6 +9,8 @@ from homelab_mlops.errors import RepositoryError
 CLUSTER = "homelab"
 SETTINGS = Path("clusters") / CLUSTER / "settings.yaml"
 SECRETS = SETTINGS.with_name("secrets.yaml")
+# The certificate of an authority of one's own, which devices and programs trust.
+AUTHORITY = SETTINGS.with_name("authority.pem")
 
 
 def find_root(start: Path | None = None) -> Path:

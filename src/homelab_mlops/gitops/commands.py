@@ -31,6 +31,10 @@ def init(
     ingress_labels: Annotated[
         str | None, typer.Option(help="Labels of its pods, as key=value,key=value; or any.", show_default=False)
     ] = None,
+    tls: Annotated[
+        str | None,
+        typer.Option(help="Certificate of the pages: own, secret, 'cert-manager ISSUER', or off.", show_default=False),
+    ] = None,
     private_repository: Annotated[
         bool | None,
         typer.Option("--private-repository/--public-repository", help="Whether Argo CD needs a login to read it."),
@@ -69,6 +73,7 @@ def init(
     homelab init
     homelab init --yes --repository https://github.com/me/homelab.git --domain home.example.org
     homelab init --yes --ingress ingress-nginx
+    homelab init --yes --tls own
     homelab init --yes --new-key
     """
     from homelab_mlops.gitops.init import ask_and_initialise
@@ -83,6 +88,7 @@ def init(
         "ingress_class": ingress_class,
         "ingress_namespace": ingress_namespace,
         "ingress_labels": ingress_labels,
+        "tls": tls,
     }
     if ingress is not None:
         answers = {**answers, **{name: answers[name] or value for name, value in INGRESS_PRESETS[ingress].items()}}
@@ -150,6 +156,27 @@ def seal(
         files=from_file or [],
         key_file=key_file,
     )
+
+
+@app.command()
+def certificate(
+    renew: Annotated[bool, typer.Option("--renew", help="Make a new certificate of the same authority.")] = False,
+    new_authority: Annotated[
+        bool, typer.Option("--new-authority", help="Make another authority too; every device needs its file.")
+    ] = False,
+    key_file: KeyFile = None,
+) -> None:
+    """Show the certificate of the pages and its authority, or renew it.
+
+    A push brings a renewed certificate to the cluster; the pages answer all the while.
+
+    \b
+    homelab certificate
+    homelab certificate --renew
+    """
+    from homelab_mlops.gitops.tls.command import certificate_command
+
+    certificate_command(renew=renew, new_authority=new_authority, key_file=key_file)
 
 
 @app.command()

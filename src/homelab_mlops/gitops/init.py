@@ -36,6 +36,9 @@ from homelab_mlops.gitops.secrets.table import (
     seal_values,
 )
 from homelab_mlops.gitops.settings import Settings, change_argo_cd_release, change_settings, find_root, load_settings
+from homelab_mlops.gitops.tls.own import Made, certificate_of_pages, declare_tls
+from homelab_mlops.gitops.tls.pages import SECRET, change_pages
+from homelab_mlops.location import AUTHORITY
 
 
 class Login(NamedTuple):
@@ -52,6 +55,7 @@ class Initialised(NamedTuple):
     Attributes:
         sealed_anew: whether the values of an older key were sealed for this one.
         empty: keys of Secrets of one's own, as ``NAMESPACE/NAME KEY``, that nobody has brought a value for.
+        made: the certificate of the pages.
     """
 
     changed: list[Path]
@@ -61,6 +65,7 @@ class Initialised(NamedTuple):
     logins: list[Login]
     sealed_anew: bool = False
     empty: tuple[str, ...] = ()
+    made: Made = Made({}, {})
 
 
 class Lost(NamedTuple):
@@ -98,13 +103,17 @@ def initialise(
     Raises:
         RepositoryError: an answer is not valid, the private key is not here, or values would be lost.
     """
-    settings = new_settings(load_settings(root), answers)
+    old = load_settings(root)
+    settings = new_settings(old, answers)
     drafts = change_argo_cd_release(root, argo_cd_release) if argo_cd_release else {}
     table, declared = declare(root, settings, private, drafts)
     drafts.update(declared)
+    table, of_tls = declare_tls(root, settings, table, drafts)
+    drafts.update({path: text for path, text in of_tls.items() if text is not None})
     key = _sealing_key(root, table, key_file, new_key=new_key, old_keys=old_keys)
-    if key.private is None and not declared and everything_is_sealed(root, table):
+    if key.private is None and not declared and not of_tls and everything_is_sealed(root, table):
         drafts.update(change_settings(root, settings, drafts))
+        drafts.update(change_pages(root, old, settings, drafts))
         return Initialised(write_all(drafts), key, False, [], [])
     sealed = open_sealed(root, table, key)
     recovered = recover_values(table, sealed)
@@ -113,21 +122,25 @@ def initialise(
     values, generated = complete_values(table, recovered)
     values.update({field: value for field, value in addresses(settings).items() if field[0] in table.credentials})
     values.update(brought or {})
+    made = certificate_of_pages(root, settings, values, key, {**drafts, **others.changed})
+    values.update(made.values)
     drafts.update(others.changed)
     drafts.update(seal_values(root, table, values, sealed, key))
     drafts.update(change_settings(root, settings, drafts))
+    drafts.update(change_pages(root, old, settings, drafts))
     if key.new is not None:
         drafts[key.certificate] = key.new.certificate.decode()
+    files = {**drafts, **{path: text for path, text in of_tls.items() if text is None}, **made.files}
     # The private key first: without it, what is written next is lost.
     key_is_new = key.keep()
-    changed = write_all(drafts)
+    changed = write_all(files)
     logins = [
         Login(credential.login, credential.username or name, values[name, "password"])
         for name, credential in table.credentials.items()
         if credential.login is not None and name in generated
     ]
     sealed_anew = any(set(one.data) - set(one.encrypted) for one in sealed.values())
-    return Initialised(changed, key, key_is_new, generated, logins, sealed_anew, _empty(table, recovered, values))
+    return Initialised(changed, key, key_is_new, generated, logins, sealed_anew, _empty(table, recovered, values), made)
 
 
 def _sealing_key(
@@ -163,7 +176,7 @@ def _empty(table: SecretTable, recovered: Values, values: Values) -> tuple[str, 
     return tuple(
         f"{spec.id} {key}"
         for spec in table.secrets
-        if spec.own and table.credentials[spec.own].kind == "given"
+        if spec.own and spec.own != SECRET and table.credentials[spec.own].kind == "given"
         for key in spec.keys
         if (spec.own, key) not in recovered and not values[spec.own, key]
     )
@@ -284,6 +297,11 @@ def _report(done: Initialised) -> None:
         out.print("cluster; keep the old one too, for older commits.")
     for name in done.empty:
         out.print(f"{name} has no value: homelab seal {name}", markup=False)
+    if done.made.is_missing:
+        out.print("The pages have no certificate yet:")
+        out.print("  homelab seal tls --from-file tls.crt=FULLCHAIN.pem --from-file tls.key=KEY.pem")
+    if done.made.authority_is_new:
+        out.print(f"Made an authority for the certificate of the pages. Every device needs its file: {AUTHORITY}")
     if done.key.private is not None:
         made = "Made the" if done.key_is_new else "Used the"
         out.print(f"{made} private sealing key {done.key.private}")

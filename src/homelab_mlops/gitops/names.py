@@ -77,6 +77,21 @@ def domain(text: str) -> str:
     return text
 
 
+TLS_OWN, TLS_SECRET, TLS_OFF, TLS_ISSUER = "own", "secret", "off", "cert-manager"
+
+
+def tls(text: str) -> str:
+    """Where the certificate of the pages comes from."""
+    mode, _, issuer = text.partition(" ")
+    if mode == TLS_ISSUER:
+        if not issuer:
+            raise ValueError("name the ClusterIssuer behind it, such as `cert-manager letsencrypt`")
+        dns_name(issuer)
+    elif text not in (TLS_OWN, TLS_SECRET, TLS_OFF):
+        raise ValueError(f"it is {TLS_OWN}, {TLS_SECRET}, `{TLS_ISSUER} ISSUER` or {TLS_OFF}")
+    return text
+
+
 def repository(text: str) -> str:
     """An address that Argo CD can clone."""
     if not text:

@@ -426,13 +426,15 @@ def names(repository: Repository) -> Problems:
 
 # Parts that an overlay may list. tests/manifests holds the tree with each of them to the policies, too.
 OPTIONAL = ("base/serving/request-log",)
+# No Application has these: they are read by the commands, and the root by `homelab bootstrap`.
+UNRENDERED = ("settings.yaml", "secrets.yaml", "root.yaml", "authority-key.yaml")
 REACHED_BY_KEY = ("resources", "components", "configurations", "crds", "transformers", "generators", "validators")
 
 
 @policy
 def no_orphans(repository: Repository) -> Problems:
     root = repository.root
-    reached = {root / "clusters/homelab" / name for name in ("settings.yaml", "secrets.yaml", "root.yaml")}
+    reached = {root / "clusters/homelab" / name for name in UNRENDERED}
     for start in ("apps", *OPTIONAL, *_paths(root)):
         _reach(root / start, reached)
     resolved = {path.resolve() for path in reached}
@@ -538,6 +540,18 @@ def projects(repository: Repository) -> Problems:
 
     address = load_settings(repository.root).repository
     yield from project_problems(repository.root, repository.rendered, address, NAMESPACES_BESIDE)
+
+
+@policy
+def tls(repository: Repository) -> Problems:
+    """Every page has the TLS that the settings say."""
+    from homelab_mlops.gitops.settings import load_settings
+    from homelab_mlops.gitops.tls.pages import missing, pages
+
+    settings = load_settings(repository.root)
+    for page in pages(repository.root, settings):
+        if what := missing(page, settings):
+            yield identity(page.ingress), f"{what}, and tls is {settings.tls}: `homelab init --yes` writes it"
 
 
 @policy

@@ -22,11 +22,13 @@ from homelab_mlops.manifests import yaml_reader
 
 KUBERNETES = "1.35"
 LOCATION = "{{.ResourceKind}}{{.KindSuffix}}.json"
+_TRAEFIK = "docs/content/reference/dynamic-configuration"
 # The modules whose CRDs the manifests use, and where the complete CRDs lie in them.
 CRDS = {
     tools.TOOLS["argo"].module: (tools.TOOLS["argo"].version, "manifests/base/crds/full"),
     tools.TOOLS["kubeseal"].module: (tools.TOOLS["kubeseal"].version, "helm/sealed-secrets/crds"),
     "github.com/argoproj/argo-cd/v3": ("v3.2.11", "manifests/crds"),
+    "github.com/traefik/traefik/v3": ("v3.7.13", f"{_TRAEFIK}/kubernetes-crd-definition-v1.yml"),
 }
 _REFERENCE = "#/$defs/"
 
@@ -102,7 +104,7 @@ def custom_resources(root: Path) -> list[dict[str, Any]]:
     found = []
     for module, (version, path) in CRDS.items():
         source = Path(tools.module(module, version, root)["Dir"]) / path
-        for file in sorted(source.glob("*.yaml")):
+        for file in sorted(source.glob("*.yaml")) if source.is_dir() else [source]:
             documents = yaml_reader.load_all(file.read_text(encoding="utf-8"))
             found += [item for item in documents if item and item.get("kind") == "CustomResourceDefinition"]
     return found

@@ -118,7 +118,30 @@ class Settings(BaseModel):
         ),
     ]
 
+    tls: Annotated[
+        str,
+        AfterValidator(names.tls),
+        Field(
+            description="certificate of the pages: own, secret, cert-manager ISSUER, or off",
+            examples=["own"],
+        ),
+    ] = names.TLS_OFF
     budgets: Budgets
+
+    @property
+    def tls_mode(self) -> str:
+        """``own``, ``secret``, ``cert-manager`` or ``off``."""
+        return self.tls.partition(" ")[0]
+
+    @property
+    def issuer(self) -> str:
+        """The ClusterIssuer of cert-manager, if it is that."""
+        return self.tls.partition(" ")[2]
+
+    @property
+    def is_traefik(self) -> bool:
+        """Whether the ingress controller is Traefik, by the name of its class or by the labels of its pods."""
+        return "traefik" in self.ingress_class or "traefik" in self.ingress_labels
 
     @property
     def ingress_selector(self) -> dict[str, str]:
@@ -170,8 +193,10 @@ def change_settings(root: Path, new: Settings, drafts: Drafts | None = None) -> 
     text = path.read_text(encoding="utf-8")
     before, after = old.model_dump(by_alias=True), new.model_dump(by_alias=True)
     edits = [(value, after[key.value]) for key, value in _mapping(text) if before[key.value] != after[key.value]]
-    if edits:
-        changed[path] = _replace(text, edits)
+    missing = after.keys() - {key.value for key, _ in _mapping(text)}
+    added = "".join(f'{key}: "{after[key]}"\n' for key in sorted(missing) if before[key] != after[key])
+    if edits or added:
+        changed[path] = f"{_replace(text, edits).rstrip()}\n{added}"
     return changed
 
 

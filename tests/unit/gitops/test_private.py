@@ -80,7 +80,7 @@ def test_both_logins_are_sealed_named_and_follow_the_settings(fork: Path) -> Non
 
 
 def test_init_asks_a_person(fork: Path) -> None:
-    answers = ["https://forge.home.arpa/me/homelab.git", *[""] * 7, "y", "me", "a secret", "n"]
+    answers = ["https://forge.home.arpa/me/homelab.git", *[""] * 8, "y", "me", "a secret", "n"]
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(fork)

@@ -31,9 +31,11 @@ from homelab_mlops.gitops.secrets.table import (
 )
 from homelab_mlops.gitops.secrets.values import LARGEST_SECRET, ask
 from homelab_mlops.gitops.settings import ARGO_CD, CLUSTER, find_root
+from homelab_mlops.gitops.tls.certificates import refuse_pair
 from homelab_mlops.manifests import yaml_reader
 from homelab_mlops.manifests.strict_yaml import parse_model
 
+TLS = "kubernetes.io/tls"
 OVERLAYS = Path("overlays") / CLUSTER
 
 
@@ -134,10 +136,23 @@ def set_secret(
     values, _ = complete_values(table, recover_values(table, sealed))
     values.update({fields[given]: value for given, value in assignments.items()})
     for spec in table.secrets:
+        if spec.type == TLS and spec.references() & set(fields.values()):
+            _refuse_unusable(spec, spec.data(values))
         size = sum(len(as_bytes(value)) for value in spec.data(values).values())
         if size > LARGEST_SECRET:
             raise RepositoryError(f"{spec.id} would have {size:,} bytes, and a Secret holds {LARGEST_SECRET:,} at most")
     return write_all({**drafts, **seal_values(root, table, values, sealed, key)})
+
+
+def _refuse_unusable(spec: SecretSpec, data: dict[str, str]) -> None:
+    """Refuses a certificate whose private key is another's: a server would answer with neither."""
+    try:
+        refuse_pair(data.get("tls.crt", ""), data.get("tls.key", ""))
+    except RepositoryError as error:
+        both = (
+            f"bring both at once: homelab seal {spec.own or spec.id} --from-file tls.crt=FILE --from-file tls.key=FILE"
+        )
+        raise RepositoryError(error.what, where=spec.id, fix=error.fix or both) from error
 
 
 def find_target(root: Path, table: SecretTable, name: str, namespace: str | None, keys: list[str]) -> Target:
