@@ -164,6 +164,7 @@ def certificate(
     new_authority: Annotated[
         bool, typer.Option("--new-authority", help="Make another authority too; every device needs its file.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
     key_file: KeyFile = None,
 ) -> None:
     """Show the certificate of the pages and its authority, or renew it.
@@ -176,7 +177,7 @@ def certificate(
     """
     from homelab_mlops.gitops.tls.command import certificate_command
 
-    certificate_command(renew=renew, new_authority=new_authority, key_file=key_file)
+    certificate_command(renew=renew, new_authority=new_authority, key_file=key_file, as_json=as_json)
 
 
 @app.command()

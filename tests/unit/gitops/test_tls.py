@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from homelab_mlops.certificates import covers, ends, new_authority, new_certificate, signed_by
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.check import check_repository
 from homelab_mlops.gitops.init import Initialised, initialise
@@ -17,7 +18,6 @@ from homelab_mlops.gitops.secrets.encrypt import strict_label, try_unseal
 from homelab_mlops.gitops.secrets.seal import set_secret
 from homelab_mlops.gitops.secrets.sealing_key import find_sealing_key
 from homelab_mlops.gitops.secrets.table import load_table, read_sealed
-from homelab_mlops.gitops.tls.certificates import covers, ends, new_authority, new_certificate, signed_by
 from homelab_mlops.gitops.tls.command import renew_certificate
 from homelab_mlops.gitops.tls.pages import HSTS_SECONDS, ISSUER, MIDDLEWARES
 from homelab_mlops.location import AUTHORITY

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from homelab_mlops.certificates import refuse_pair
 from homelab_mlops.console import print_json, stdout
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.files import write_all
@@ -31,7 +32,6 @@ from homelab_mlops.gitops.secrets.table import (
 )
 from homelab_mlops.gitops.secrets.values import LARGEST_SECRET, ask
 from homelab_mlops.gitops.settings import ARGO_CD, CLUSTER, find_root
-from homelab_mlops.gitops.tls.certificates import refuse_pair
 from homelab_mlops.manifests import yaml_reader
 from homelab_mlops.manifests.strict_yaml import parse_model
 

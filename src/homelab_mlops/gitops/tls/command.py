@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
-from homelab_mlops.console import stdout
+from homelab_mlops.certificates import ends, hosts_of
+from homelab_mlops.console import print_json, stdout
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.files import write_all
 from homelab_mlops.gitops.names import TLS_OWN, TLS_SECRET
 from homelab_mlops.gitops.secrets.sealing_key import find_sealing_key
 from homelab_mlops.gitops.secrets.table import complete_values, load_table, read_sealed, recover_values, seal_values
 from homelab_mlops.gitops.settings import Settings, find_root, load_settings
-from homelab_mlops.gitops.tls.certificates import ends, read_certificate
 from homelab_mlops.gitops.tls.own import CERTIFICATE, certificate_of_pages
 from homelab_mlops.location import AUTHORITY, SETTINGS
 
@@ -23,14 +24,17 @@ _ELSEWHERE = {
 }
 
 
-def certificate_command(*, renew: bool, new_authority: bool, key_file: Path | None) -> None:
+def certificate_command(*, renew: bool, new_authority: bool, key_file: Path | None, as_json: bool) -> None:
     """The command `homelab certificate`."""
     root = find_root()
     settings = load_settings(root)
     if not (renew or new_authority):
-        _show(root, settings, key_file)
+        _show(root, settings, key_file, as_json=as_json)
         return
     changed = renew_certificate(root, key_file, new_authority=new_authority)
+    if as_json:
+        print_json({"changed": [str(path.relative_to(root)) for path in changed]})
+        return
     for path in changed:
         stdout().print(str(path.relative_to(root)), markup=False)
     stdout().print("Commit and push these files: the pages then answer with the new certificate.")
@@ -62,28 +66,23 @@ def renew_certificate(root: Path, key_file: Path | None = None, *, new_authority
     return write_all({**made.files, **seal_values(root, table, values, sealed, key)})
 
 
-def _show(root: Path, settings: Settings, key_file: Path | None) -> None:
-    out = stdout()
-    out.print(f"tls: {settings.tls}", markup=False)
-    if settings.tls_mode not in (TLS_OWN, TLS_SECRET):
-        out.print(_ELSEWHERE[settings.tls_mode], markup=False)
+def _show(root: Path, settings: Settings, key_file: Path | None, *, as_json: bool) -> None:
+    shown: dict[str, Any] = {"tls": settings.tls}
+    if settings.tls_mode == TLS_OWN and (root / AUTHORITY).is_file():
+        shown["authority"] = str(AUTHORITY)
+        shown["authority_ends"] = f"{ends((root / AUTHORITY).read_text(encoding='utf-8')):%Y-%m-%d}"
+    if settings.tls_mode in (TLS_OWN, TLS_SECRET):
+        key, table = find_sealing_key(root, key_file), load_table(root)
+        found = recover_values(table, read_sealed(root, table, key)).get(CERTIFICATE, "")
+        if found:
+            shown["hosts"] = hosts_of(found)
+            shown["ends"] = f"{ends(found):%Y-%m-%d}"
+            shown["days"] = (ends(found) - datetime.datetime.now(datetime.UTC)).days
+    if as_json:
+        print_json(shown)
         return
-    if settings.tls_mode == TLS_OWN:
-        authority = (root / AUTHORITY).read_text(encoding="utf-8") if (root / AUTHORITY).is_file() else ""
-        out.print(f"authority: {AUTHORITY}, {_until(authority)}", markup=False)
-    key, table = find_sealing_key(root, key_file), load_table(root)
-    found = recover_values(table, read_sealed(root, table, key)).get(CERTIFICATE, "")
-    names = ""
-    if found:
-        from cryptography.x509 import DNSName, SubjectAlternativeName
-
-        sans = read_certificate(found).extensions.get_extension_for_class(SubjectAlternativeName).value
-        names = f"for {', '.join(sans.get_values_for_type(DNSName))}, "
-    out.print(f"certificate: {names}{_until(found)}", markup=False)
-
-
-def _until(pem: str) -> str:
-    if not pem:
-        return "none yet: homelab init"
-    end = ends(pem)
-    return f"ends on {end:%Y-%m-%d}, in {(end - datetime.datetime.now(datetime.UTC)).days} days"
+    for name, value in shown.items():
+        text = ", ".join(value) if isinstance(value, list) else value
+        stdout().print(f"{name.replace('_', ' ')}: {text}", markup=False)
+    if "ends" not in shown and settings.tls_mode != TLS_OWN:
+        stdout().print(_ELSEWHERE[settings.tls_mode], markup=False)

@@ -7,14 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.names import TLS_OWN, TLS_SECRET
-from homelab_mlops.gitops.private import edited
-from homelab_mlops.gitops.secrets.encrypt import seal, strict_label, try_unseal
-from homelab_mlops.gitops.secrets.sealing_key import SealingKey
-from homelab_mlops.gitops.secrets.table import ARGO_CD_SEALED, KUSTOMIZATION, TABLE, SecretSpec, SecretTable, Values
-from homelab_mlops.gitops.settings import ARGO_CD, Drafts, Settings, change_settings
-from homelab_mlops.gitops.tls.certificates import (
+from homelab_mlops.certificates import (
     RENEW_WITHIN,
     Pair,
     covers,
@@ -25,6 +18,13 @@ from homelab_mlops.gitops.tls.certificates import (
     refuse_pair,
     signed_by,
 )
+from homelab_mlops.errors import RepositoryError
+from homelab_mlops.gitops.names import TLS_OWN, TLS_SECRET
+from homelab_mlops.gitops.private import edited
+from homelab_mlops.gitops.secrets.encrypt import seal, strict_label, try_unseal
+from homelab_mlops.gitops.secrets.sealing_key import SealingKey
+from homelab_mlops.gitops.secrets.table import ARGO_CD_SEALED, KUSTOMIZATION, TABLE, SecretSpec, SecretTable, Values
+from homelab_mlops.gitops.settings import ARGO_CD, Drafts, Settings, change_settings
 from homelab_mlops.gitops.tls.pages import SECRET, pages
 from homelab_mlops.location import AUTHORITY
 from homelab_mlops.manifests import yaml_reader

@@ -100,14 +100,19 @@ def ends(pem: str) -> datetime.datetime:
     return read_certificate(pem).not_valid_after_utc
 
 
-def covers(pem: str, host: str) -> bool:
-    """Whether a certificate is for ``host``: by its name, or by a wildcard in place of its first label."""
+def hosts_of(pem: str) -> list[str]:
+    """The hosts that a certificate is for; some begin with a wildcard."""
     try:
         names = read_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return False
+        return []
+    return names.get_values_for_type(x509.DNSName)
+
+
+def covers(pem: str, host: str) -> bool:
+    """Whether a certificate is for ``host``: by its name, or by a wildcard in place of its first label."""
     wildcard = f"*.{host.partition('.')[2]}"
-    return any(name.lower() in (host.lower(), wildcard.lower()) for name in names.get_values_for_type(x509.DNSName))
+    return any(name.lower() in (host.lower(), wildcard.lower()) for name in hosts_of(pem))
 
 
 def signed_by(pem: str, authority: str) -> bool:

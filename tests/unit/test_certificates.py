@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from homelab_mlops.errors import RepositoryError
-from homelab_mlops.gitops.tls.certificates import (
+from homelab_mlops.certificates import (
     Pair,
     covers,
     domain_of,
@@ -22,6 +21,7 @@ from homelab_mlops.gitops.tls.certificates import (
     refuse_pair,
     signed_by,
 )
+from homelab_mlops.errors import RepositoryError
 
 DOMAIN = "home.example.org"
 AUTHORITY = new_authority(DOMAIN)
