@@ -22,6 +22,8 @@ VALIDITY = datetime.timedelta(days=397)
 # A device whose clock is behind accepts a new certificate all the same.
 BEFORE = datetime.timedelta(days=1)
 RENEW_WITHIN = datetime.timedelta(days=30)
+# cert-manager renews one of 90 days when it has 30 left.
+WARN_WITHIN = datetime.timedelta(days=21)
 _EVERY_ADDRESS = tuple(map(ipaddress.ip_network, ("0.0.0.0/0", "::/0")))
 
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import quote, urlsplit
 
 import httpx
 
+from homelab_mlops.clients.authority import authority_of
 from homelab_mlops.clients.patience import unresolved
 from homelab_mlops.errors import ClusterError, TrackingError
 from homelab_mlops.model import artifact
@@ -29,10 +31,12 @@ PAGE = 200
 # A model of this platform has a dozen files.
 MOST_FILES = 1000
 SHA256 = "homelab.sha256"
+# The variables by which a person names the authorities that MLflow's client trusts.
+TRUSTS = "MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"
 
 
 def tracking_uri() -> str:
-    """``MLFLOW_TRACKING_URI``, without a slash at its end.
+    """``MLFLOW_TRACKING_URI``, without a slash at its end; MLflow's client then trusts the clone's own authority there.
 
     Raises:
         TrackingError: it is not set, or is no http address.
@@ -52,7 +56,14 @@ def tracking_uri() -> str:
             fix="run an MLflow server and name its address, or train with `--tracking files`",
             code="TRACKING_URI",
         )
+    if not any(os.environ.get(name) for name in TRUSTS) and (authority := authority_of(uri)):
+        os.environ[TRUSTS[0]] = authority
     return uri
+
+
+def _trusted(uri: str) -> str:
+    """The file of the authorities to trust at ``uri``; nothing for those that httpx brings."""
+    return next((path for name in TRUSTS if (path := os.environ.get(name))), "") or authority_of(uri)
 
 
 class Version(NamedTuple):
@@ -76,6 +87,7 @@ class ModelRegistry:
             base_url=uri,
             auth=(username, password) if username else None,
             timeout=httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)),
+            verify=ssl.create_default_context(cafile=trusted) if (trusted := _trusted(uri)) else True,
         )
 
     @classmethod

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from homelab_mlops.clients.authority import authority_of
 from homelab_mlops.errors import StorageError
 
 if TYPE_CHECKING:
@@ -81,9 +82,16 @@ def client(
         config=config,
         region_name=MINIO_REGION if keys else _region(session),
         endpoint_url=endpoint or None,
-        # None leaves the authorities to AWS_CA_BUNDLE.
-        verify=None if verify else False,
+        verify=_trusted(endpoint) if verify else False,
     )
+
+
+def _trusted(endpoint: str) -> str | None:
+    """The clone's own authority, at its own endpoint; None leaves the authorities to AWS_CA_BUNDLE and botocore."""
+    if os.environ.get("AWS_CA_BUNDLE"):
+        return None
+    named = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return authority_of(named) or None
 
 
 # The doctor's code for each error code, or status, of a store.

@@ -129,6 +129,9 @@ def _apply_argo_cd(cluster: Cluster, root: Path, key: SealingKey, until: float) 
     for document in documents:
         # Their Secrets are already applied, and the kind SealedSecret does not exist yet.
         if document not in first and document["kind"] not in {"SealedSecret", "Application", "AppProject"}:
+            if document["kind"] == "Middleware" and not cluster.knows(document["apiVersion"], "Middleware"):
+                say("Traefik's kinds are not here yet: Argo CD applies its Middlewares once they are")
+                continue
             cluster.apply(document)
     for document in documents:
         if document["kind"] in {"Application", "AppProject"}:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from homelab_mlops.clients.authority import authority_of
 from homelab_mlops.clients.kubernetes import PATIENCE, Cluster
 from homelab_mlops.console import print_json, stdout
 from homelab_mlops.errors import ClusterError, RepositoryError
@@ -29,11 +30,16 @@ TOKEN_SECONDS = 12 * 3600
 
 
 class Login(NamedTuple):
-    """The values that a person types into a page; Argo Workflows takes a token, and no name."""
+    """The values that a person types into a page; Argo Workflows takes a token, and no name.
+
+    Attributes:
+        authority: the file of the authority that programs trust there, where it is one's own.
+    """
 
     address: str
     username: str
     password: str
+    authority: str = ""
 
 
 def login_command(
@@ -42,6 +48,7 @@ def login_command(
     """The command `homelab login`."""
     root = find_root()
     login = login_of(root, service, context, key_file)
+    login = login._replace(authority=authority_of(login.address))
     if as_json:
         print_json(login._asdict())
         return
@@ -51,6 +58,8 @@ def login_command(
         out.print(f"user:     {login.username}", markup=False)
     word = "password" if login.username else "token"
     out.print(f"{word}:{' ' * (9 - len(word))}{login.password}", markup=False)
+    if login.authority:
+        out.print(f"trusts:   {login.authority}", markup=False, soft_wrap=True)
     # The store has no page, and the models answer programs.
     has_page = service not in {"minio", "models"}
     if opens or (opens is None and has_page and out.is_terminal and _has_desktop()):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from homelab_mlops.clients.kubernetes import Cluster, Object
+    from homelab_mlops.cluster.certificates import PageCertificate
     from homelab_mlops.cluster.models import ModelStatus
 
 REFRESH = "argocd.argoproj.io/refresh"
@@ -77,11 +78,13 @@ class PlatformStatus:
     pods: list[PodProblem]
     workflows: list[WorkflowStatus]
     models: list[ModelStatus]
+    certificates: list[PageCertificate] = dataclasses.field(default_factory=list)
 
     @property
     def green(self) -> bool:
-        """Whether every application is Synced and Healthy and every pod is ready."""
-        return bool(self.applications) and all(app.green for app in self.applications) and not self.pods
+        """Whether every application is Synced and Healthy, every pod is ready, and no certificate has ended."""
+        ended = any(page.state == "ended" for page in self.certificates)
+        return bool(self.applications) and all(app.green for app in self.applications) and not self.pods and not ended
 
 
 def status_command(context: str | None, *, deadline: float, as_json: bool) -> bool:
@@ -133,6 +136,7 @@ def observe(cluster: Cluster, root: Path | None) -> PlatformStatus:
         pods,
         _workflows(cluster),
         _models(cluster),
+        _certificates(cluster, namespaces),
     )
 
 
@@ -158,6 +162,8 @@ def show(status: PlatformStatus, *, as_json: bool) -> None:
         out.print(f"{model.model}: git names {named}; {model.serves} serves", markup=False)
         for what in filter(None, (model.drift, model.bytes)):
             out.print(f"{model.model}: {what}", markup=False, style="yellow")
+    for page in status.certificates:
+        out.print(f"{page.what}: homelab certificate --renew", markup=False, style="yellow")
     if not status.applications:
         out.print("No application: run `homelab bootstrap`.")
 
@@ -251,6 +257,18 @@ def _models(cluster: Cluster) -> list[ModelStatus]:
         except HomelabError:
             registry = None  # MLflow is away: its own application says so
     return compared(named, registry, versions_serving(cluster))
+
+
+def _certificates(cluster: Cluster, namespaces: set[str]) -> list[PageCertificate]:
+    """The certificates of pages that a person has to look after; none where the person may not read Secrets."""
+    from homelab_mlops.cluster.certificates import INGRESS, page_certificates
+
+    own = [item for item in cluster.find(*INGRESS) if item["metadata"]["namespace"] in namespaces]
+    try:
+        found = page_certificates(own, lambda namespace, name: cluster.get("v1", "Secret", name, namespace))
+        return [page for page in found if page.state != "good"]
+    except ClusterError:
+        return []  # the doctor says that it could not look at them
 
 
 def _workflows(cluster: Cluster) -> list[WorkflowStatus]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from homelab_mlops.cluster.certificates import INGRESS, page_certificates
 from homelab_mlops.cluster.pods import APPLICATION, ARGO_CD_NAMESPACE
 from homelab_mlops.doctor import network as connections
 from homelab_mlops.doctor.checks import check
@@ -267,6 +268,26 @@ def network(visit: Visit) -> Iterator[Finding]:
     pods = find_everywhere(visit, "v1", "Pod")
     for connection, side in connections.blocked(policies, labels, pods, _git_port(visit), _own_ingress(visit)):
         yield Finding("CLUSTER_NETWORK_POLICY", side, f"NetworkPolicies block {connection}", about="network")
+
+
+@check("cluster", "CLUSTER_CERTIFICATE_*", after=[connected])
+def certificates(visit: Visit) -> Iterator[Finding]:
+    """Whether each page that has TLS has a certificate for its host, for some weeks yet."""
+    cluster = live_of(visit).cluster
+
+    def secret(namespace: str, name: str) -> Object | None:
+        try:
+            return cluster.get("v1", "Secret", name, namespace)
+        except ClusterError as error:
+            raise NotLookedAtError(
+                f"the certificate in Secret {namespace}/{name}: {error.what}", partly=True
+            ) from error
+
+    for page in page_certificates(find(visit, *INGRESS), secret):
+        if page.state != "good":
+            yield Finding(
+                f"CLUSTER_CERTIFICATE_{page.state.upper()}", f"Secret {page.secret}", page.what, about=page.host
+            )
 
 
 def _own_ingress(visit: Visit) -> connections.Pods:

@@ -358,6 +358,27 @@ _CLUSTER = (
         "write minute, hour, day, month and weekday as they occur, such as `30 2 * * *`; commit and push",
     ),
     Fault(
+        "CLUSTER_CERTIFICATE_MISSING",
+        "a page has no certificate, so clients refuse it",
+        "`homelab certificate` says which it is; `homelab init --yes` makes one where tls is own; commit and push",
+    ),
+    Fault(
+        "CLUSTER_CERTIFICATE_OTHER",
+        "the certificate of a page is for other hosts, so clients refuse it",
+        "run `homelab init --yes`, which makes one for every host; commit and push",
+    ),
+    Fault(
+        "CLUSTER_CERTIFICATE_ENDED",
+        "the certificate of a page has ended, so clients refuse it",
+        "`homelab certificate --renew`, then commit and push",
+    ),
+    Fault(
+        "CLUSTER_CERTIFICATE_ENDS",
+        "the certificate of a page ends soon",
+        "`homelab certificate --renew`, then commit and push",
+        severity="warning",
+    ),
+    Fault(
         "CLUSTER_CRON_TIMEZONE",
         "the time zone of a retraining does not exist",
         "name one of the IANA database, such as Europe/Berlin or Etc/UTC; commit and push",

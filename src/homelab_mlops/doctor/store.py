@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from homelab_mlops.clients import s3
+from homelab_mlops.clients.authority import authority_of
 from homelab_mlops.doctor import connection
 from homelab_mlops.doctor.checks import Answer, check
 from homelab_mlops.doctor.finding import Finding
@@ -85,6 +86,7 @@ def reachable(visit: Visit) -> None:
     if not url:
         return
     bundle = visit.variable("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE") if url.startswith("https:") else ""
+    bundle = bundle or authority_of(url)
     context = connection.tls_context("STORE", bundle, insecure=is_insecure(visit, locations(visit)[0]))
     connection.connect(visit, "STORE", url, context)
     import httpx

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from homelab_mlops.clients.authority import authority_of
 from homelab_mlops.doctor import connection
 from homelab_mlops.doctor.finding import Finding
 from homelab_mlops.doctor.visit import PATIENCE_SECONDS, NotLookedAtError, OutOfTimeError, Visit
@@ -37,6 +38,7 @@ def tls_of(visit: Visit) -> ssl.SSLContext:
         return ssl.create_default_context()
     insecure = visit.variable("MLFLOW_TRACKING_INSECURE_TLS").lower() in ("true", "1")
     bundle = visit.variable("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    bundle = bundle or authority_of(tracking_uri(visit))
     context = connection.tls_context("TRACKING", "" if insecure else bundle, insecure=insecure)
     if own := visit.variable("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
         try:

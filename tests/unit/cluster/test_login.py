@@ -92,6 +92,7 @@ def test_argo_cd_and_argo_ask_the_cluster(config: Path, login: Login, monkeypatc
         "address": "http://argocd.home.example.org",
         "username": "admin",
         "password": "made by Argo CD",
+        "authority": "",
     }
     token = login("argo", kubeconfig=config)
     assert token.returncode == 0, token.stderr
