@@ -168,3 +168,18 @@ def check_command(as_json: bool) -> bool:
         f"{report.seconds:.1f} s"
     )
     return not report.findings
+
+
+def promotion_command(span: str, as_json: bool) -> bool:
+    """Prints what of the commits ``BASE..HEAD`` is no promotion, and returns whether nothing is."""
+    from homelab_mlops.console import print_json, say
+    from homelab_mlops.gitops.promotion_branch import promotion_violations
+    from homelab_mlops.gitops.settings import find_root
+
+    findings, looked = promotion_violations(find_root(), span)
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in findings], "passed": not findings})
+    for finding in findings:
+        say(str(finding))
+    say(looked or f"check: {len(findings)} findings: this is no promotion, and a person reviews it")
+    return not findings

@@ -209,16 +209,26 @@ def image(
 
 
 @app.command()
-def check(as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False) -> None:
+def check(
+    promotion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE..HEAD",
+            help="Instead, hold a branch promote/MODEL to one commit that names a newer version and its SHA-256.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a script.")] = False,
+) -> None:
     """Render every application, validate it strictly, and hold it to the policies.
 
     \b
     homelab check
     homelab check --json | jq .findings
+    homelab check --promotion main..promote/churn    # what a forge merges by itself
     """
-    from homelab_mlops.gitops.check import check_command
+    from homelab_mlops.gitops.check import check_command, promotion_command
 
-    if not check_command(as_json):
+    if not (check_command(as_json) if promotion is None else promotion_command(promotion, as_json)):
         raise typer.Exit(1)
 
 
