@@ -24,7 +24,12 @@ def steps(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("forge", FORGES)
 def test_a_forge_checks_reviews_and_publishes(forge: str) -> None:
-    assert sorted(path.stem for path in (ROOT / forge / "workflows").iterdir()) == ["check", "publish", "review"]
+    assert sorted(path.stem for path in (ROOT / forge / "workflows").iterdir()) == [
+        "check",
+        "publish",
+        "review",
+        "scan",
+    ]
 
 
 @pytest.mark.parametrize("forge", FORGES)

@@ -1,5 +1,7 @@
-"""The step *propose*: makes a commit of the version that the gate promotes, which waits for a person or goes to
-main."""
+"""The step *propose*: makes a commit of the version that the gate promotes, on a branch of its own. It merges nothing.
+
+A person does; or, with ``promotion: automatic``, the forge, once its required check has passed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from homelab_mlops.clients.forge import forge_of, pull_request
+from homelab_mlops.clients.forge import MERGING, Forge, forge_of, link_of, on_forge
 from homelab_mlops.clients.git_remote import Race, Remote
 from homelab_mlops.console import say
 from homelab_mlops.errors import EvaluationError, RepositoryError
@@ -18,6 +20,8 @@ from homelab_mlops.pipeline import result
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 ATTEMPTS = 5
+AUTOMATIC = "by the forge, once its checks have passed"
+UNMERGED = f"promotion is automatic, and only {' and '.join(MERGING)} merge by themselves"
 
 
 def propose(spec: ModelSpec, work: Path) -> dict[str, Any]:
@@ -97,11 +101,33 @@ def _proposed(
     finally:
         remote.close()
     say(f"propose: {name}: {proposal['outcome']} {proposal.get('branch', '')}".rstrip())
-    if kind != "none" and proposal.get("branch", base) != base:
-        title, _, body = proposal["message"].partition("\n\n")
-        proposal["url"] = pull_request(kind, url, token, proposal["branch"], base, title, body)
-        say(f"propose: {proposal['url']}")
+    if "branch" not in proposal:
+        return proposal
+    if kind != "none":
+        with on_forge(kind, url, token) as forge:
+            proposal |= _opened(forge, spec, proposal, base)
+            say(f"propose: {proposal['url']}")
+    if spec.promotion == "automatic" and proposal.get("merge") != AUTOMATIC:
+        say(f"propose: {UNMERGED}, so a person merges {proposal['branch']}")
     return proposal
+
+
+def _opened(forge: Forge, spec: ModelSpec, proposal: dict[str, str], base: str) -> dict[str, str]:
+    """The address of the pull request, and who merges it."""
+    title, _, body = proposal["message"].partition("\n\n")
+    pull = forge.pull_request(proposal["branch"], base, title, body)
+    found = {"url": link_of(pull)}
+    if spec.promotion != "automatic" or forge.kind not in MERGING:
+        return {**found, "merge": "by a person"}
+    guard = forge.protection(base)
+    if not guard.checks:
+        raise RepositoryError(
+            f"{base} requires no check, so the forge would merge whatever the bot pushes",
+            where=found["url"],
+            fix=f"protect {base} and require the check of the workflow review, as docs/serving.md says, or merge it",
+        )
+    forge.merge_when_checked(pull)
+    return {**found, "merge": AUTOMATIC}
 
 
 def _push(
@@ -114,7 +140,7 @@ def _push(
     record: dict[str, Any],
 ) -> dict[str, str]:
     path = promotion.manifest_of(spec.name)
-    branch = base if spec.promotion == "automatic" else f"promote/{spec.name}"
+    branch = f"promote/{spec.name}"
     main, current = remote.tips(path, base, branch)
     if main is None:
         raise RepositoryError(f"the repository has no branch {base}", where=remote.url)

@@ -18,18 +18,32 @@ USERNAME, TOKEN = "bot", "the-token-of-the-bot"
 
 
 class Forge:
-    """A server: ``url`` of its one repository, what it was asked, and the open pull requests."""
+    """A server: ``url`` of its one repository, what it was asked, and the open pull requests.
+
+    ``checks`` are what main requires, ``merging`` the numbers of those that it will merge by itself, ``refuses`` why it
+    merges none.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.url = ""
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.open: list[dict[str, Any]] = []
+        self.checks: list[str] = []
+        self.merging: list[int] = []
+        self.refuses = ""
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> tuple[int, Any]:
         """As the documentation of the three says."""
         self.asked.append((method, path, body))
         github = path in ("/api/v3/repos/me/homelab/pulls", "/api/v1/repos/me/homelab/pulls")
+        if guard := self._guard(path):
+            return 200, guard if guard != {"none": True} else []
+        if path == "/api/graphql":
+            return 200, self._merges(int(body["variables"]["id"].removeprefix("node-")))
+        if method == "POST" and path.endswith("/merge"):
+            refused = self._merges(int(path.split("/")[-2])).get("errors")
+            return (405, {"message": self.refuses}) if refused else (201, {})
         gitlab = path == "/api/v4/projects/me%2Fhomelab/merge_requests"
         if method == "GET" and github:
             return 200, [item for item in self.open if query.get("head", [""])[0] in ("", f"me:{item['head']['ref']}")]
@@ -38,7 +52,12 @@ class Forge:
         if method == "POST" and github:
             number = len(self.open) + 1
             self.open.append(
-                {"number": number, "head": {"ref": body["head"]}, "html_url": f"{self.url}/pulls/{number}"}
+                {
+                    "number": number,
+                    "node_id": f"node-{number}",
+                    "head": {"ref": body["head"]},
+                    "html_url": f"{self.url}/pulls/{number}",
+                }
             )
             return 201, self.open[-1]
         if method == "POST" and gitlab:
@@ -50,6 +69,22 @@ class Forge:
             number = int(path.rpartition("/")[2])
             return 200, self.open[number - 1]
         return 404, {"message": "not found"}
+
+    def _guard(self, path: str) -> Any:
+        """What the APIs of GitHub and Gitea say of main."""
+        if path.endswith("/rules/branches/main"):
+            return {"none": True}
+        if path.endswith("/branches/main"):
+            required = {"required_status_checks": {"contexts": self.checks}}
+            gitea = {"enable_status_check": bool(self.checks), "status_check_contexts": self.checks}
+            return {"protected": bool(self.checks), "protection": required, **gitea}
+        return None
+
+    def _merges(self, number: int) -> dict[str, Any]:
+        if self.refuses:
+            return {"errors": [{"message": self.refuses}]}
+        self.merging.append(number)
+        return {"data": {}}
 
 
 @contextmanager

@@ -145,10 +145,8 @@ def test_without_a_login_the_step_says_so_and_succeeds(tmp_path: Path, homelab: 
     assert "`homelab promote churn 3`" in line
 
 
-def test_automatic_promotion_survives_a_push_race(
-    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two people push to main between the step's fetch and its push; theirs and its own stay."""
+def test_a_proposal_survives_a_push_race(forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two people push to the branch between the step's fetch and its push; the step begins anew on what is there."""
     clone = tmp_path / "clone"
     pushes: list[int] = []
     push = Remote.push
@@ -156,22 +154,47 @@ def test_automatic_promotion_survives_a_push_race(
     def late(self: Remote, *arguments: Any) -> str:
         if len(pushes) < 2:
             pushes.append(1)
-            (clone / f"theirs-{len(pushes)}").write_text("")
-            git(clone, "add", "--all")
-            git(clone, "commit", "--quiet", "--message", "Theirs")
-            git(clone, "push", "--quiet", str(bare(forge)), "main")
+            git(clone, "commit", "--quiet", "--allow-empty", "--message", "Theirs")
+            git(clone, "push", "--quiet", str(bare(forge)), "main:refs/heads/promote/churn")
         return push(self, *arguments)
 
     monkeypatch.setattr(Remote, "push", late)
+    assert propose(CHURN, work(tmp_path / "work", 3))["outcome"] == "pushed"
+    subjects = git(bare(forge), "log", "--format=%s", "promote/churn").splitlines()
+    assert subjects == ["Promote churn to version 3", "Begin"]
+
+
+def test_automatic_promotion_pushes_nothing_to_main(
+    forge: Forge, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A server without pull requests merges nothing, and the step says who does."""
+    main = git(bare(forge), "rev-parse", "main")
     assert propose(AUTOMATIC, work(tmp_path / "work", 3))["outcome"] == "pushed"
-    assert branches(forge) == ["main"]
-    subjects = git(bare(forge), "log", "--format=%s", "main").splitlines()
-    assert subjects == ["Promote churn to version 3", "Theirs", "Theirs", "Begin"]
-    assert git(bare(forge), "diff", "--stat", "main~1", "main").endswith(
-        "1 file changed, 2 insertions(+), 2 deletions(-)"
-    )
-    assert propose(AUTOMATIC, tmp_path / "work")["outcome"] == "named already"
-    assert propose(AUTOMATIC, work(tmp_path / "work", 2))["outcome"] == "named already"
+    assert branches(forge) == ["main", "promote/churn"]
+    assert git(bare(forge), "rev-parse", "main") == main
+    assert "so a person merges promote/churn" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["github", "gitea", "gitlab"])
+def test_automatic_promotion_asks_the_forge_to_merge(
+    kind: str, forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOMELAB_FORGE", kind)
+    if kind == "gitlab":
+        assert propose(AUTOMATIC, work(tmp_path / "work", 3))["merge"] == "by a person"
+        assert "so a person merges promote/churn" in capfd.readouterr().err
+        return
+    with pytest.raises(RepositoryError, match="main requires no check"):
+        propose(AUTOMATIC, work(tmp_path / "work", 3))
+    assert forge.merging == []
+    forge.checks = ["success"]
+    assert propose(AUTOMATIC, tmp_path / "work")["merge"].startswith("by the forge")
+    assert forge.merging == [1]
+    assert propose(CHURN, work(tmp_path / "work", 4))["merge"] == "by a person"
+    assert forge.merging == [1]
+    forge.refuses = "auto-merge is not allowed"
+    with pytest.raises(RepositoryError, match="auto-merge is not allowed"):
+        propose(AUTOMATIC, work(tmp_path / "work", 5))
 
 
 @pytest.mark.parametrize("spec", [CHURN, AUTOMATIC], ids=["proposal", "automatic"])
