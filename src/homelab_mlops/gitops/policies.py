@@ -10,8 +10,7 @@ from typing import Any
 
 from homelab_mlops.errors import HomelabError
 from homelab_mlops.gitops.budgets import load_budgets
-from homelab_mlops.gitops.projects import project_problems
-from homelab_mlops.gitops.render import ARGO_CD, Rendered, applications, origins, parse, read_yaml
+from homelab_mlops.gitops.render import ARGO_CD, ROOT_APPLICATION, Rendered, applications, origins, parse, read_yaml
 from homelab_mlops.location import SETTINGS
 from homelab_mlops.manifests.images import why_moving
 from homelab_mlops.manifests.objects import (
@@ -26,6 +25,7 @@ from homelab_mlops.manifests.objects import (
     strings,
 )
 from homelab_mlops.manifests.objects import containers as containers_of
+from homelab_mlops.manifests.projects import project_problems
 from homelab_mlops.manifests.quantities import Requests, say_quantity, sum_requests
 from homelab_mlops.manifests.schedules import fires
 
@@ -539,7 +539,9 @@ def projects(repository: Repository) -> Problems:
     from homelab_mlops.gitops.settings import load_settings
 
     address = load_settings(repository.root).repository
-    yield from project_problems(repository.root, repository.rendered, address, NAMESPACES_BESIDE)
+    (root,) = read_yaml(repository.root / ROOT_APPLICATION)
+    rendered = [(item.name, item.manifests) for item in repository.rendered]
+    yield from project_problems(root, rendered, address, NAMESPACES_BESIDE)
 
 
 @policy

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from homelab_mlops.gitops.policies import NAMESPACES_BESIDE
-from homelab_mlops.gitops.projects import ROOT as ROOT_NAME
-from homelab_mlops.gitops.projects import project_problems
-from homelab_mlops.gitops.render import Rendered, read_yaml
+from homelab_mlops.gitops.render import ROOT_APPLICATION, read_yaml
 from homelab_mlops.gitops.settings import load_settings
 from homelab_mlops.manifests.objects import Manifest
+from homelab_mlops.manifests.projects import ROOT as ROOT_NAME
+from homelab_mlops.manifests.projects import project_problems
 from tests.conftest import ROOT
 
 Objects = dict[str, Manifest]
@@ -25,9 +25,10 @@ def problems(change: Callable[[Objects], object] = lambda _: None, **rendered: M
     declared = [item for path in sorted((ROOT / "apps").glob("*.yaml")) for item in read_yaml(path)]
     objects = {f"{item['kind']} {item['metadata']['name']}": copy.deepcopy(item) for item in declared if "spec" in item}
     change(objects)
-    parts = [Rendered(ROOT_NAME, "apps", list(objects.values()))]
-    parts += [Rendered(name.replace("_", "-"), "", [manifest]) for name, manifest in rendered.items()]
-    return [f"{where}: {what}" for where, what in project_problems(ROOT, parts, ADDRESS, NAMESPACES_BESIDE)]
+    parts = [(ROOT_NAME, list(objects.values()))]
+    parts += [(name.replace("_", "-"), [manifest]) for name, manifest in rendered.items()]
+    (root,) = read_yaml(ROOT / ROOT_APPLICATION)
+    return [f"{where}: {what}" for where, what in project_problems(root, parts, ADDRESS, NAMESPACES_BESIDE)]
 
 
 def test_the_projects_of_the_tree_hold() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from homelab_mlops.gitops.render import ARGO_CD, ROOT_APPLICATION, Rendered, read_yaml
 from homelab_mlops.manifests.objects import CLUSTER_SCOPED, Manifest, entries, get, group, identity, strings
 
 ROOT = "homelab"
@@ -15,7 +13,7 @@ PLATFORM = "homelab"
 """The only AppProject with rights in the whole cluster."""
 EMPTIED = "default"
 """The AppProject that Argo CD makes by itself, and which admits everything until it is emptied."""
-MEMBERS = frozenset({ROOT, ARGO_CD, "argo-workflows", "sealed-secrets"})
+MEMBERS = frozenset({ROOT, "argo-cd", "argo-workflows", "sealed-secrets"})
 """The Applications that install kinds, or roles of the whole cluster."""
 DECLARING = ("Application", "ApplicationSet", "AppProject")
 NAMESPACE = ("", "Namespace")
@@ -30,15 +28,22 @@ ADMITTING = ("sourceRepos", "destinations", "clusterResourceWhitelist", "sourceN
 Problems = Iterator[tuple[str, str]]
 
 
-def project_problems(root: Path, rendered: list[Rendered], repository: str, beside: dict[str, str]) -> Problems:
-    """What is wrong with the AppProjects: an object and a sentence; ``beside`` has further namespaces by Application.
+def project_problems(
+    root: Manifest, rendered: Iterable[tuple[str, list[Manifest]]], repository: str, beside: dict[str, str]
+) -> Problems:
+    """What is wrong with the AppProjects: an object and a sentence.
 
     It looks at what the root Application renders, since a patch may change what its files say.
+
+    Args:
+        root: the root Application.
+        rendered: what each Application renders, by its name.
+        beside: further namespaces by Application.
     """
-    declared = [item for part in rendered if part.name == ROOT for item in part.manifests]
+    parts = list(rendered)
+    declared = [item for name, manifests in parts if name == ROOT for item in manifests]
     projects = {item["metadata"]["name"]: item for item in declared if item["kind"] == "AppProject"}
-    applications = [item for item in declared if item["kind"] == "Application"]
-    applications += [item for item in read_yaml(root / ROOT_APPLICATION) if item["kind"] == "Application"]
+    applications = [*(item for item in declared if item["kind"] == "Application"), root]
     if EMPTIED not in projects:
         yield f"AppProject {EMPTIED}", "no file empties it, and the one that Argo CD makes admits everything"
     for name, project in projects.items():
@@ -47,13 +52,13 @@ def project_problems(root: Path, rendered: list[Rendered], repository: str, besi
     for application in applications:
         yield from _membership(application, projects)
     of = {item["metadata"]["name"]: str(item["spec"].get("project")) for item in applications}
-    for part in rendered:
-        for manifest in part.manifests:
-            if manifest["kind"] in DECLARING and (part.name != ROOT or manifest["kind"] == "ApplicationSet"):
+    for name, manifests in parts:
+        for manifest in manifests:
+            if manifest["kind"] in DECLARING and (name != ROOT or manifest["kind"] == "ApplicationSet"):
                 yield identity(manifest), "only the files of apps/ declare Applications and AppProjects, one by one"
-            if part.name != ARGO_CD:
-                known = {part.name, beside.get(part.name, part.name)}
-                yield from _of_the_cluster(manifest, of.get(part.name, ""), projects, known)
+            if name != "argo-cd":
+                known = {name, beside.get(name, name)}
+                yield from _of_the_cluster(manifest, of.get(name, ""), projects, known)
 
 
 def _admitted(
