@@ -50,6 +50,7 @@ class Source:
         remotes: the remote bases that it names.
         is_missing: whether a remote base names a reference that does not exist.
         is_broken: whether it does not build.
+        local: its objects without those of remote bases, where these cannot be reached.
         inputs: an identity of everything that its rendering reads; empty where that is not known.
         reads: the files of the side that it reads, and the folders that it reads as a whole.
         beside: why it does not read another file of its folder, or why the effect of a file is not known.
@@ -64,6 +65,7 @@ class Source:
     remotes: list[str] = field(default_factory=list)
     is_missing: bool = False
     is_broken: bool = False
+    local: list[str] | None = None
     inputs: str = ""
     reads: set[str] = field(default_factory=set)
     beside: dict[str, str] = field(default_factory=dict)
@@ -75,6 +77,11 @@ class Source:
     def __post_init__(self) -> None:
         origins = self.origins or list(self.spec.get("sources") or [self.spec.get("source") or {}])
         self.origins = [{key: value for key, value in item.items() if value or key not in _EMPTY} for item in origins]
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether it would build, but for a remote base."""
+        return bool(self.remotes) and self.unrendered.startswith(f"{self.remotes[0]} ") and not self.is_broken
 
     @property
     def name(self) -> str:
@@ -130,7 +137,7 @@ class Side:
         unexpanded: why an ApplicationSet's Applications are not known, by its name, with the folders that it names.
         root_files: the files of the roots, and those that generators read.
         clusters: the clusters that have a name of their own.
-        declared: what the files of the repository declare, except the roots.
+        declared: the Applications that the files of the repository declare, the roots first.
     """
 
     tree: Tree
@@ -212,8 +219,8 @@ def find_roots(side: Side, named: tuple[str, ...]) -> list[tuple[str, Manifest]]
     _find_home(side, [item for _, item in known])
     if not named:
         uppermost = _uppermost(side, known)
-        below = [clean for clean in known if clean not in uppermost]
-        side.declared = [item for _, item in below if item["kind"] == "Application"]
+        first = [*uppermost, *(clean for clean in known if clean not in uppermost)]
+        side.declared = [item for _, item in first if item["kind"] == "Application"]
         found = [pair for pair, clean in zip(found, known, strict=True) if clean in uppermost]
     side.root_files = {file for file, _ in found}
     return found

@@ -201,6 +201,8 @@ def render_source(source: Source) -> None:
             if tree is not None and "path" in origin and not source.is_broken:
                 source.documents += _documents(tree, source, origin, normal("", str(origin["path"])), number)
         source.manifests()  # parsed while the others are still being built
+        if source.is_unreachable:
+            source.local = local_documents(source)
     except (HomelabError, yaml.YAMLError, OSError) as error:
         what = error.what if isinstance(error, HomelabError) else " ".join(str(error).split())
         source.unrendered, source.is_broken, source.documents = f"it does not build: {what}", True, []
@@ -338,7 +340,13 @@ def local_documents(source: Source) -> list[str]:
         if tree is None or "path" not in origin:
             continue
         try:
-            copy, file = _copied(tree, normal("", str(origin["path"])), f"{source.name}-{number}-local")
+            known = cache.key(source.inputs, str(number), "local") if source.inputs else None
+            text = cache.read(known) if known else None
+            if text is not None:
+                found += split(text)
+                continue
+            name = f"{source.key}-{number}-local".replace("/", "-")
+            copy, file = _copied(tree, normal("", str(origin["path"])), name)
             content = _content(file)
         except RepositoryError:
             continue
@@ -349,7 +357,10 @@ def local_documents(source: Source) -> list[str]:
             content.pop(key, None)
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         try:
-            found += split(render.build(copy))
+            text = render.build(copy)
         except ToolError:
             continue
+        if known:
+            cache.write(known, text)
+        found += split(text)
     return found

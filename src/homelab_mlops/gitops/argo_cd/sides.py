@@ -64,12 +64,13 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
     sides = Side(base), Side(head)
     _ = base.folder, head.folder  # the files are written before threads ask for them
     # One more than there are cores: Python reads what one has built while kustomize builds the next ones.
-    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2) + 1) as pool:
-        begun = _Begun(pool)
+    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2) + 1) as pool, ThreadPoolExecutor() as remote:
+        begun = _Begun(pool, remote)
         found = {}
         for index, side in ((1, sides[1]), (0, sides[0])):
             found[index] = [_met(index, item, file) for file, item in find_roots(side, roots)]
             begun.begin(side)
+        begun.begin_remote()
         waiting = [*found[0], *found[1]]
         if all(met.manifest["kind"] == "AppProject" for met in waiting):
             raise _nothing_declared(base, head, roots)
@@ -97,19 +98,37 @@ class _Begun:
     for a rendering of the same inputs gets it.
     """
 
-    def __init__(self, pool: Executor) -> None:
+    def __init__(self, pool: Executor, waiting: Executor) -> None:
         self.pool = pool
+        self.waiting = waiting  # for the network
         self.sources: dict[str, tuple[Source, Future[None]]] = {}
+        self.remote: list[dict[str, Source]] = []
 
     def begin(self, side: Side) -> None:
         """Begins with the kustomizations of this repository that the files of a side declare."""
-        for application in side.declared:
-            source = Source(application, f"ahead-{len(self.sources)}")
+        self.remote.append({})
+        for number, application in enumerate(side.declared):
+            source = Source(application, f"ahead-{len(self.remote)}-{number}")
             if not all(is_plain_kustomization(side, origin) for origin in source.origins):
                 continue
             declare(side, source)
-            if source.inputs and not source.remotes and not source.unrendered and source.inputs not in self.sources:
+            if not source.inputs or source.unrendered or source.inputs in self.sources:
+                continue
+            if source.remotes:
+                self.remote[-1][source.inputs] = source
+            else:
                 self.sources[source.inputs] = source, self.pool.submit(render_source, source)
+
+    def begin_remote(self) -> None:
+        """Begins with those that differ and have a remote base; the others are equal, and are not rendered."""
+        head, base = self.remote
+        for inputs, source in head.items():
+            if inputs not in base:
+                self.sources[inputs] = source, self.waiting.submit(render_source, source)
+        for inputs, source in base.items():
+            if inputs not in head:
+                twin = next((item for item in head.values() if _is_twin(item, source)), None)
+                self.sources[inputs] = source, self.pool.submit(_render_if_reachable, source, twin)
 
     def render(self, sources: list[Source]) -> None:
         """Renders Applications, or takes what is ready. One that failed is tried again, to say why under its name."""
@@ -119,12 +138,30 @@ class _Begun:
             if source.inputs in self.sources:
                 ready, future = self.sources[source.inputs]
                 future.result()
-                if ready.unrendered:
+                if ready.unrendered and not ready.is_unreachable:
                     waiting.append(self.pool.submit(render_source, source))
                 else:
-                    source.documents = ready.documents
+                    source.documents, source.local = list(ready.documents), ready.local
+                    source.unrendered, source.is_missing = ready.unrendered, ready.is_missing
         for future in waiting:
             future.result()
+
+
+def _is_twin(one: Source, other: Source) -> bool:
+    """Whether two sources are of the same Application, and have the same remote bases."""
+    same = all(get(one.application, "metadata", key) == get(other.application, "metadata", key) for key in _NAMED)
+    return same and one.remotes == other.remotes
+
+
+_NAMED = ("name", "namespace")
+
+
+def _render_if_reachable(source: Source, twin: Source | None) -> None:
+    """Renders a source of the base, unless it is known by now that its remote bases cannot be reached."""
+    if twin is not None and twin.is_unreachable:
+        source.unrendered, source.is_missing, source.local = twin.unrendered, twin.is_missing, local_documents(source)
+    else:
+        render_source(source)
 
 
 def _nothing_declared(base: Tree, head: Tree, roots: tuple[str, ...]) -> RepositoryError:
@@ -246,7 +283,10 @@ def _leave_out_what_one_side_lacks(sides: tuple[Side, Side], pool: Executor) -> 
             continue
         for each in (source, twin):
             if (source.remotes or twin.remotes) and not (source.is_broken or twin.is_broken):
-                waiting.append((each, pool.submit(local_documents, each)))
+                if each.local is None:
+                    waiting.append((each, pool.submit(local_documents, each)))
+                else:
+                    each.documents = each.local
             elif not (source.unrendered and twin.unrendered) or source.is_broken or twin.is_broken:
                 each.documents = []
     for each, future in waiting:
