@@ -237,23 +237,26 @@ def _name_generated(*sides: list[Object]) -> None:
             match = HASHED.match(item.id.name)
             if match and item.id.kind in ("ConfigMap", "Secret") and generated_hash(item.raw) == match[2]:
                 stems[item.id._replace(name=match[1])].append(item)
-        renamed = {}
+        renamed: dict[str, dict[str, str]] = defaultdict(dict)
         for stem, items in stems.items():
             if len(items) == 1 and stem not in taken:
                 item = items[0]
-                renamed[(item.id.namespace, item.id.name)] = f"{stem.name} (content {item.id.name[-10:]})"
+                renamed[item.id.namespace][item.id.name] = f"{stem.name} (content {item.id.name[-10:]})"
                 item.id = stem
                 item.normal["metadata"]["name"] = stem.name
         for item in objects:
-            item.normal = _renamed(item.normal, item.id.namespace, renamed) if renamed else item.normal
+            names = renamed.get(item.id.namespace, {})
+            text = repr(item.normal) if names else ""
+            if any(name in text for name in names):
+                item.normal = _renamed(item.normal, names)
 
 
-def _renamed(node: Any, namespace: str, names: dict[tuple[str, str], str]) -> Any:
+def _renamed(node: Any, names: dict[str, str]) -> Any:
     if isinstance(node, dict):
-        return {key: _renamed(value, namespace, names) for key, value in node.items()}
+        return {key: _renamed(value, names) for key, value in node.items()}
     if isinstance(node, list):
-        return [_renamed(value, namespace, names) for value in node]
-    return names.get((namespace, node), node) if isinstance(node, str) else node
+        return [_renamed(value, names) for value in node]
+    return names.get(node, node) if isinstance(node, str) else node
 
 
 def _changes(base: Side, head: Side, before: Inventory, after: Inventory) -> Iterator[Change]:
@@ -336,7 +339,8 @@ class _Differ:
         self.known = known
 
     def walk(self, path: Path, before: Any, after: Any) -> Iterator[FieldChange]:
-        if type(before) is type(after) and before == after and not isinstance(before, (dict, list)):
+        # Python takes 1, 1.0 and True for equal; their texts differ.
+        if type(before) is type(after) and before == after and repr(before) == repr(after):
             return
         if isinstance(before, dict) and isinstance(after, dict):
             for key in [*before, *(key for key in after if key not in before)]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 HIDDEN = "(hidden)"
@@ -61,24 +63,44 @@ _HINTS = (
     "mongo", "podman", "helm", "redis", "ldap", "http -", "https -", "echo", "printf", "jdbc", "%",
     "literal", "hc-ping", "telegram", ":aa", "code=",
 )  # fmt: skip
+
+
+class _Later:
+    """A pattern that is compiled when it is used: most reviews show no line that could hold a credential."""
+
+    def __init__(self, pattern: str, flags: int = 0) -> None:
+        self.pattern = pattern
+        self.flags = flags
+
+    @cached_property
+    def compiled(self) -> re.Pattern[str]:
+        return re.compile(self.pattern, self.flags)
+
+    def search(self, text: str) -> re.Match[str] | None:
+        return self.compiled.search(text)
+
+    def sub(self, new: str | Callable[[re.Match[str]], str], text: str) -> str:
+        return self.compiled.sub(new, text)
+
+
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL
 )
 _LOOKS = (
-    re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
-    re.compile(
+    _Later(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
+    _Later(
         r"\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|gl(pat|rt|dt)-[\w-]{16,}|xox[abeprs]-[\w-]{10,}|xapp-[\w-]{10,}"
         r"|sk-[\w-]{20,}|[sr]k_(live|test)_\w{16,}|hf_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|dckr_pat_[\w-]{20,}"
         r"|pypi-[\w-]{40,}|SG\.[\w-]{16,}\.[\w-]{16,}|AIza[\w-]{35}|ya29\.[\w-]{20,}|hv[sb]\.[\w-]{20,}|tskey-[\w-]{16,}"
         r"|shpat_[0-9a-f]{32}|do[opr]_v1_[0-9a-f]{40,}|AGE-SECRET-KEY-1[0-9A-Z]{20,})"
     ),
-    re.compile(r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"),
-    re.compile(r"(?<=://)[^\s:/@\"']*:[^\s/@\"']+(?=@)"),
-    re.compile(r"(?<=://)[\w.~-]{16,}(?=@)"),
-    re.compile(r"(?<=:)\$(apr1|2[abxy]|[156y]|argon2\w*)\$\S+|(?<!\w)\$(apr1|[156y]|argon2\w*)\$[^\s$]{2,}\$\S{8,}"),
-    re.compile(r"(?<!\w)\$2[abxy]\$\d\d\$\S{8,}|\{S?SHA\d*\}\S+"),
-    re.compile(r"\bLS0tLS1CRUdJTi(BSU0Eg|BQUklW|BFQyBQ|BPUEVOU1NI|BFTkNSWVBURUQg)[\w+/=]*"),
-    re.compile(
+    _Later(r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"),
+    _Later(r"(?<=://)[^\s:/@\"']*:[^\s/@\"']+(?=@)"),
+    _Later(r"(?<=://)[\w.~-]{16,}(?=@)"),
+    _Later(r"(?<=:)\$(apr1|2[abxy]|[156y]|argon2\w*)\$\S+|(?<!\w)\$(apr1|[156y]|argon2\w*)\$[^\s$]{2,}\$\S{8,}"),
+    _Later(r"(?<!\w)\$2[abxy]\$\d\d\$\S{8,}|\{S?SHA\d*\}\S+"),
+    _Later(r"\bLS0tLS1CRUdJTi(BSU0Eg|BQUklW|BFQyBQ|BPUEVOU1NI|BFTkNSWVBURUQg)[\w+/=]*"),
+    _Later(
         r"(?<=hooks\.slack\.com/)(services|workflows)/\S+|(?<=/api/webhooks/)\d+/[\w-]+|(?<=\.webhook\.office\.com/)\S+"
         r"|(?<=hooks\.zapier\.com/)\S+|(?<=api\.telegram\.org/bot)\d+:[\w-]+|(?<=hc-ping\.com/)[\w-]+"
         r"|\b\d{8,10}:[\w-]{30,}"
@@ -87,46 +109,44 @@ _LOOKS = (
 # The group `value` is what is hidden.
 _ADDRESS = r"(?P<value>(?=[\w-]*\d)(?:(?=[\w-]*[A-Z])|(?=[a-z0-9]{16}))[\w-]{10,}[\w/-]*)"
 _PLACES = (
-    re.compile(
+    _Later(
         rf"https?://[^\s/]+/(?:[\w.~-]+/){{0,6}}?[\w-]*(?:hook|hooks|webhookb2|key|token|trigger)/"
         rf"(?:[\w.~-]+/){{0,3}}?{_ADDRESS}",
         re.IGNORECASE,
     ),
-    re.compile(rf"https?://(?:web)?hooks?\.[\w.-]+(?::\d+)?/(?:[\w.~-]+/){{0,3}}?{_ADDRESS}"),
-    re.compile(rf"webhook[\w.-]*[\"']?[\s:=]+[\"']?https?://[^\s/]+/(?:[\w.~-]+/){{0,3}}?{_ADDRESS}", re.IGNORECASE),
-    re.compile(r"\bjdbc:oracle:\w+:[^/\s]+/(?P<value>[^@\s]+)@"),
-    re.compile(
-        r"\b(?:password|identified\s+by(?:\s+password)?)\s+(?P<quote>['\"])(?P<value>.+?)(?P=quote)", re.IGNORECASE
-    ),
-    re.compile(r"\bcurl\b[^;|&\n]*?\s-[A-Za-z]*u\s*[\"']?[^\s:/\"']+:(?P<value>[^\s\"']+)"),
-    re.compile(r"\bhttps?\s[^;|&\n]*?-a\s+[\"']?[^\s:/\"']+:(?P<value>[^\s\"']+)"),
-    re.compile(r"\bmc\s+(?:-\S+\s+)*(?:alias\s+set|config\s+host\s+add)\s+\S+\s+\S+\s+\S+\s+(?P<value>\S+)"),
-    re.compile(r"\bvault\s+login\s+(?P<value>(?!-)\S+)"),
-    re.compile(r"\bopenssl\b[^;|&\n]*?\s(?:-k\s+|pass:)(?P<value>\S+)"),
-    re.compile(r"\s-U\s*[^\s%]+%(?P<value>\S+)"),
-    re.compile(
+    _Later(rf"https?://(?:web)?hooks?\.[\w.-]+(?::\d+)?/(?:[\w.~-]+/){{0,3}}?{_ADDRESS}"),
+    _Later(rf"webhook[\w.-]*[\"']?[\s:=]+[\"']?https?://[^\s/]+/(?:[\w.~-]+/){{0,3}}?{_ADDRESS}", re.IGNORECASE),
+    _Later(r"\bjdbc:oracle:\w+:[^/\s]+/(?P<value>[^@\s]+)@"),
+    _Later(r"\b(?:password|identified\s+by(?:\s+password)?)\s+(?P<quote>['\"])(?P<value>.+?)(?P=quote)", re.IGNORECASE),
+    _Later(r"\bcurl\b[^;|&\n]*?\s-[A-Za-z]*u\s*[\"']?[^\s:/\"']+:(?P<value>[^\s\"']+)"),
+    _Later(r"\bhttps?\s[^;|&\n]*?-a\s+[\"']?[^\s:/\"']+:(?P<value>[^\s\"']+)"),
+    _Later(r"\bmc\s+(?:-\S+\s+)*(?:alias\s+set|config\s+host\s+add)\s+\S+\s+\S+\s+\S+\s+(?P<value>\S+)"),
+    _Later(r"\bvault\s+login\s+(?P<value>(?!-)\S+)"),
+    _Later(r"\bopenssl\b[^;|&\n]*?\s(?:-k\s+|pass:)(?P<value>\S+)"),
+    _Later(r"\s-U\s*[^\s%]+%(?P<value>\S+)"),
+    _Later(
         r"\b(?:echo|printf)\s+(?:-n\s+)?[\"']?(?P<value>[^\s\"'|]+)[\"']?\s*\|[^|\n]*(?:--password-stdin|\bpasswd\b)"
     ),
-    re.compile(r"--from-literal[=\s]+[\"']?[\w.-]+=(?P<value>[^\s\"']+)"),
-    re.compile(r"^[^\s:]+:(?:\d+|\*):[^\s:]+:[^\s:]+:(?P<value>\S+)$", re.MULTILINE),
-    re.compile(r"\b(?i:bearer|apikey)\s+(?P<value>(?=\S*[\d_=.+/A-Z-])[\w.~+/=-]{6,})"),
-    re.compile(r"\b(?i:basic|authorization:\s*\w+)\s+(?P<value>(?=[^\s\"']*[\d=A-Z])[\w.~+/=-]{8,})"),
-    re.compile(r"(?<![\w-])(?:-u|--user|--proxy-user)[\s=]+[\"']?[^\s:\"']+:(?P<value>[^\s\"']+)"),
-    re.compile(r"\b(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)\b[^;|&\n]*?\s-p(?P<value>[^\s;|&\"']+)"),
-    re.compile(
+    _Later(r"--from-literal[=\s]+[\"']?[\w.-]+=(?P<value>[^\s\"']+)"),
+    _Later(r"^[^\s:]+:(?:\d+|\*):[^\s:]+:[^\s:]+:(?P<value>\S+)$", re.MULTILINE),
+    _Later(r"\b(?i:bearer|apikey)\s+(?P<value>(?=\S*[\d_=.+/A-Z-])[\w.~+/=-]{6,})"),
+    _Later(r"\b(?i:basic|authorization:\s*\w+)\s+(?P<value>(?=[^\s\"']*[\d=A-Z])[\w.~+/=-]{8,})"),
+    _Later(r"(?<![\w-])(?:-u|--user|--proxy-user)[\s=]+[\"']?[^\s:\"']+:(?P<value>[^\s\"']+)"),
+    _Later(r"\b(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)\b[^;|&\n]*?\s-p(?P<value>[^\s;|&\"']+)"),
+    _Later(
         r"\b(?:sshpass|smbclient|mongo(?:sh|dump|restore)?|docker login|podman login|helm registry login)\b"
         r"[^;|&\n]*?\s-p\s*(?P<value>[^\s;|&]+)"
     ),
-    re.compile(r"\bredis-cli\b[^;|&\n]*?\s-a\s+(?P<value>[^\s;|&]+)"),
-    re.compile(r"\bldap\w+\b[^;|&\n]*?\s-w\s+(?P<value>[^\s;|&]+)"),
-    re.compile(r"\b(?:login|account|user)\s+\S+\s+password\s+(?P<value>\S+)"),
-    re.compile(r"^\s*(?:password|passphrase|requirepass|masterauth)\s+(?P<value>\S+)\s*$", re.MULTILINE),
-    re.compile(r"^\s*(?:passwd|pwd|psk|secret|token)[ \t]+(?P<value>(?=\S*\d)\S{6,})\s*$", re.MULTILINE),
-    re.compile(r"\b(?:password|passphrase|token|pin)\s+(?:is|was)[:\s]+(?P<value>(?=\S*\d)\S{6,})", re.IGNORECASE),
-    re.compile(r"(?<![\w/:.])[\w.-]+:(?P<value>[^\s:@/,\"']{6,})@(?!sha256)[\w.-]+(?::\d+\b|/)"),
-    re.compile(r"(?<=://)(?P<value>(?=[\w-]*\d)[\w-]{10,})@"),
-    re.compile(r"\bcookie:\s*[\w.-]+=(?P<value>[^\s;\"']{8,})", re.IGNORECASE),
-    re.compile(r"[?&](?:sig|signature|X-Amz-Signature|code|key)=(?P<value>[^&\s\"']{16,})"),
+    _Later(r"\bredis-cli\b[^;|&\n]*?\s-a\s+(?P<value>[^\s;|&]+)"),
+    _Later(r"\bldap\w+\b[^;|&\n]*?\s-w\s+(?P<value>[^\s;|&]+)"),
+    _Later(r"\b(?:login|account|user)\s+\S+\s+password\s+(?P<value>\S+)"),
+    _Later(r"^\s*(?:password|passphrase|requirepass|masterauth)\s+(?P<value>\S+)\s*$", re.MULTILINE),
+    _Later(r"^\s*(?:passwd|pwd|psk|secret|token)[ \t]+(?P<value>(?=\S*\d)\S{6,})\s*$", re.MULTILINE),
+    _Later(r"\b(?:password|passphrase|token|pin)\s+(?:is|was)[:\s]+(?P<value>(?=\S*\d)\S{6,})", re.IGNORECASE),
+    _Later(r"(?<![\w/:.])[\w.-]+:(?P<value>[^\s:@/,\"']{6,})@(?!sha256)[\w.-]+(?::\d+\b|/)"),
+    _Later(r"(?<=://)(?P<value>(?=[\w-]*\d)[\w-]{10,})@"),
+    _Later(r"\bcookie:\s*[\w.-]+=(?P<value>[^\s;\"']{8,})", re.IGNORECASE),
+    _Later(r"[?&](?:sig|signature|X-Amz-Signature|code|key)=(?P<value>[^&\s\"']{16,})"),
 )
 _ASSIGNED = re.compile(
     r"(?<![\w-])(?<!checksum/)(?P<option>-{0,2})(?P<quote>[\"']?)(?P<name>[A-Za-z_][\w.-]*)(?P=quote)"
@@ -138,19 +158,17 @@ _OPTION = re.compile(
 )
 # The group `name` says whether the group `value` is one.
 _NAMED = (
-    re.compile(r"<(?P<name>[\w.:-]+)(?:\s[^<>]*)?>(?P<value>[^<>\n]+)</"),
-    re.compile(r"\\+\"(?P<name>[\w.-]+)\\+\"\s*:\s*\\+\"(?P<value>[^\"\\\n]+)"),
-    re.compile(r"(?<!\w)(?P<name>\w+)%3D(?P<value>[^%&\s]+)", re.IGNORECASE),
-    re.compile(r"\|[ \t]*`?(?P<name>[\w.-]+)`?[ \t]*\|[ \t]*`?(?P<value>(?=[^\s|]*\d)[^\s|`]{6,})`?[ \t]*\|"),
-    re.compile(r"\b(?:name|key|id)=[\"'](?P<name>[\w.:-]+)[\"'][^<>\n]*?(?:>|\bvalue=[\"'])(?P<value>[^<>\"'\n]+)"),
-    re.compile(
+    _Later(r"<(?P<name>[\w.:-]+)(?:\s[^<>]*)?>(?P<value>[^<>\n]+)</"),
+    _Later(r"\\+\"(?P<name>[\w.-]+)\\+\"\s*:\s*\\+\"(?P<value>[^\"\\\n]+)"),
+    _Later(r"(?<!\w)(?P<name>\w+)%3D(?P<value>[^%&\s]+)", re.IGNORECASE),
+    _Later(r"\|[ \t]*`?(?P<name>[\w.-]+)`?[ \t]*\|[ \t]*`?(?P<value>(?=[^\s|]*\d)[^\s|`]{6,})`?[ \t]*\|"),
+    _Later(r"\b(?:name|key|id)=[\"'](?P<name>[\w.:-]+)[\"'][^<>\n]*?(?:>|\bvalue=[\"'])(?P<value>[^<>\"'\n]+)"),
+    _Later(
         r"(?<!\w)[\"']?(?:name|key)[\"']?\s*[:=]\s*[\"']?(?P<name>[\w.-]+)[\"']?\s*[,;\s]\s*"
         r"[\"']?value[\"']?\s*[:=]\s*[\"']?(?P<value>[^\s\"',}\]]+)"
     ),
-    re.compile(r"\b(?:set|setx|setenv|SetEnv|ENV|ARG)\s+(?P<name>[A-Za-z][\w.-]*)\s+[\"']?(?P<value>[^\s\"']{6,})"),
-    re.compile(
-        r"(?<![\w-])(?P<name>[A-Za-z]\w*_\w+)[ \t]+[\"']?(?P<value>(?=\S*\d)(?=\S*[A-Za-z])[^\s\"',;:=(){}]{8,})"
-    ),
+    _Later(r"\b(?:set|setx|setenv|SetEnv|ENV|ARG)\s+(?P<name>[A-Za-z][\w.-]*)\s+[\"']?(?P<value>[^\s\"']{6,})"),
+    _Later(r"(?<![\w-])(?P<name>[A-Za-z]\w*_\w+)[ \t]+[\"']?(?P<value>(?=\S*\d)(?=\S*[A-Za-z])[^\s\"',;:=(){}]{8,})"),
 )
 _LOGINS = re.compile(r"\b(?:users?|basic_?auth|accounts?|logins?)[\"']?\s*[:=]", re.IGNORECASE)
 _LOGIN = re.compile(

@@ -60,6 +60,14 @@ class Reading:
 
 def read_by_kustomize(tree: Tree, path: str, options: dict[str, Any]) -> Reading:
     """What kustomize reads for a folder of a tree, and for the options that an Application gives."""
+    asked = repr((path, options))
+    if asked not in tree.kustomizations:
+        tree.kustomizations[asked] = _read(tree, path, options)
+    found: Reading = tree.kustomizations[asked]
+    return found
+
+
+def _read(tree: Tree, path: str, options: dict[str, Any]) -> Reading:
     found = Reading()
     waiting = [path, *_named(tree, found, path, {"components": options.get("components"), **_patches(options)})]
     while waiting:

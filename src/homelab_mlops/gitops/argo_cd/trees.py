@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from homelab_mlops.clients import git
 from homelab_mlops.errors import RepositoryError
@@ -156,6 +156,7 @@ class Tree:
     id: str
     commit: str | None
     entries: dict[str, Entry] = field(repr=False)
+    kustomizations: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def folder(self) -> Path:

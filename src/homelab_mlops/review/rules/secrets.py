@@ -8,7 +8,7 @@ from typing import Any
 
 from homelab_mlops.gitops.argo_cd.applications import Side
 from homelab_mlops.manifests.objects import Manifest, get, group
-from homelab_mlops.review.compare import Change, Object, everything
+from homelab_mlops.review.compare import Object, everything
 from homelab_mlops.review.masking import is_reference, is_secret_name, is_secret_value
 from homelab_mlops.review.rules.rule import Review, Said, rule
 
@@ -31,28 +31,32 @@ def plaintext_secret(review: Review) -> Said:
             if values and (change.new.get("data") != change.old.get("data")):
                 yield str(change.id), "its values lie in git in plain text"
             continue
-        for where, value in _new_leaves(change):
-            name = where[-1]
-            if is_secret_value(value) or (is_secret_name(name) and not is_reference(value) and _holds_values(where)):
-                yield str(change.id), f"{'.'.join(where)} looks like a credential"
+        found = [leaf for leaf in _leaves((), change.new, change.old) if _is_credential(*leaf)]
+        old = set(_leaves((), change.old)) if found and change.old else set()
+        for where, _ in (leaf for leaf in found if leaf not in old):
+            yield str(change.id), f"{'.'.join(where)} looks like a credential"
+
+
+def _is_credential(where: tuple[str, ...], value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    return is_secret_value(value) or (is_secret_name(where[-1]) and not is_reference(value) and _holds_values(where))
 
 
 def _holds_values(where: tuple[str, ...]) -> bool:
     return "env" in where or "data" in where or "stringData" in where or "parameters" in where
 
 
-def _new_leaves(change: Change) -> Iterator[tuple[tuple[str, ...], Any]]:
-    old = set(_leaves((), change.old))
-    yield from (leaf for leaf in _leaves((), change.new) if leaf not in old and isinstance(leaf[1], str))
-
-
-def _leaves(path: tuple[str, ...], node: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(path: tuple[str, ...], node: Any, old: Any = None) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The values in a node with their paths, except those of parts that are as in ``old``."""
+    if node == old and node is not None:
+        return
     if isinstance(node, dict):
         if isinstance(node.get("name"), str) and isinstance(node.get("value"), str):
             yield (*path, node["name"]), node["value"]
         for key, value in node.items():
             if str(key) not in ("encryptedData", "openAPIV3Schema"):
-                yield from _leaves((*path, str(key)), value)
+                yield from _leaves((*path, str(key)), value, old.get(key) if isinstance(old, dict) else None)
     elif isinstance(node, list):
         for value in node:
             yield from _leaves(path, value)
