@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 HIDDEN = "(hidden)"
@@ -188,14 +188,16 @@ _MARKS = re.compile(r"^(?:[&!]\S+\s+)+")
 _BLOCK = re.compile(r"^[|>][+-]?\d?\s*(#.*)?$")
 
 
-def _words(name: str) -> list[str]:
+@lru_cache(maxsize=10_000)
+def _words(name: str) -> tuple[str, ...]:
     parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    return [word.rstrip("0123456789") or word for word in re.split(r"[^A-Za-z0-9]+", parts.lower()) if word]
+    return tuple(word.rstrip("0123456789") or word for word in re.split(r"[^A-Za-z0-9]+", parts.lower()) if word)
 
 
+@lru_cache(maxsize=10_000)
 def is_secret_name(name: str) -> bool:
     """Whether a variable or key of this name holds a credential."""
-    words = _words(name)
+    words = list(_words(name))
     while len(words) > 1 and (words[-1] in _SUFFIXES or words[-1].isdigit()):
         words.pop()
     if not words or words[0] in _ASKS or words[-1] in _ABOUT:
@@ -236,6 +238,15 @@ def _is_hidden(name: str, value: str) -> bool:
 
 def mask_text(text: str) -> str:
     """A text with the credentials in it hidden."""
+    return _mask_short(text) if len(text) < LONGEST else _mask_text(text)
+
+
+@lru_cache(maxsize=10_000)
+def _mask_short(text: str) -> str:
+    return _mask_text(text)
+
+
+def _mask_text(text: str) -> str:
     if "-----BEGIN" in text:
         text = _PRIVATE_KEY.sub(HIDDEN, text)
     masked = {}
@@ -389,7 +400,7 @@ def _is_secret_entry(node: dict[Any, Any], key: str, value: Any) -> bool:
     if key == "key":
         return isinstance(value, str) and not _BESIDE_A_REFERENCE & node.keys() and len(node) > 1
     if isinstance(value, dict):
-        return _words(key)[-1:] in (["credentials"], ["passwords"], ["tokens"])
+        return _words(key)[-1:] in (("credentials",), ("passwords",), ("tokens",))
     return key == "kubectl.kubernetes.io/last-applied-configuration"
 
 

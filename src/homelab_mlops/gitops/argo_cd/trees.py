@@ -105,7 +105,7 @@ class Git:
         if self._index.is_file():
             shutil.copy2(self._index, index)
         self("add", "--all", "--", ":/", index=index)
-        return self("write-tree", index=index).strip()
+        return self("write-tree", "--missing-ok", index=index).strip()
 
     def tree(self, label: str, name: str, commit: str | None) -> Tree:
         """The tree ``name``, below the folder of the repository's root."""
