@@ -35,8 +35,10 @@ def sides(root: Path, base: str | None, head: str | None) -> Iterator[tuple[Tree
         RepositoryError: the folder is no clone, or the clone lacks a commit.
     """
     base, head, is_forked = split_range(base, head)
-    with tempfile.TemporaryDirectory(prefix="homelab-diff-", dir=_fast_folder()) as folder:
-        git = Git(root, Path(folder).resolve())
+    with (
+        tempfile.TemporaryDirectory(prefix="homelab-diff-", dir=_fast_folder()) as folder,
+        Git(root, Path(folder).resolve()) as git,
+    ):
         last = tip = git.commit("HEAD") if head is None else _commit(git, head)
         if base is None:
             base_commit = _merge_base(git, root, last)

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from homelab_mlops.clients import git
 from homelab_mlops.errors import RepositoryError
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 
 class Git:
-    """Runs git in a clone, with an object database of its own for what is not committed."""
+    """Runs git in a clone, with an object database of its own for what is not committed, until the block ends."""
 
     def __init__(self, root: Path, work: Path) -> None:
         self.root = root
@@ -53,6 +53,12 @@ class Git:
         self._reader = ThreadPoolExecutor(max_workers=3)
         self._origin = self._reader.submit(self, "config", "--get", "remote.origin.url", ok=1)
         (work / "objects").mkdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.shutdown(cancel_futures=True)
 
     def __call__(self, *arguments: str, data: str | None = None, index: Path | None = None, ok: int = 0) -> str:
         """What a git command prints; exit codes up to ``ok`` are answers.
