@@ -52,6 +52,9 @@ patches:
         path: /spec/resources/requests/storage
         value: 20Gi
 """
+HEADER = """\
+| change | kustomize build of both sides | homelab diff, first | ratio | again | ratio |
+|---|---|---|---|---|---|"""
 FORTY_BECOMES_OF_TWENTY = ("storage: 20Gi", "storage: 40Gi"), ("value: 20Gi", "value: 40Gi")
 
 
@@ -59,25 +62,27 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")
-        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {ROUNDS} rounds")
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {ROUNDS}")
         own = clone(Path(folder))
         paths = [application["spec"]["source"]["path"] for application in applications(own)]
-        measure("this repository", own, paths, own / "overlays/homelab/minio/volume.yaml")
+        print(HEADER)
+        measure("", own, paths, own / "overlays/homelab/minio/volume.yaml")
         many = hundred(Path(folder) / "many")
         paths = ["apps", *(f"overlays/app-{number}" for number in range(MANY))]
-        measure(f"a repository of {MANY} applications", many, paths, many / "overlays/app-7/kustomization.yaml")
+        measure(f" of {MANY} applications", many, paths, many / "overlays/app-7/kustomization.yaml")
         megabyte(own)
 
 
 def measure(name: str, root: Path, paths: list[str], overlay: Path) -> None:
-    """Prints the times of the two changes of a repository."""
+    """Prints the times of the two changes of a repository, as rows of the table in docs/review.md."""
     before = root.with_name(f"{root.name}-before")
     shutil.copytree(root, before, symlinks=True)
     usable = [path for path in paths if built(root, path)]
     builds = [[KUSTOMIZE, "build", str(side / path)] for side in (before, root) for path in usable]
     everywhere = [path for part in ("base", "overlays", "workflows") for path in (root / part).rglob("*.yaml")]
-    print(f"{name}: {len(usable)} of {len(paths)} applications can be rendered here")
-    for change, files in (("one overlay", [overlay]), ("every application", everywhere)):
+    print(f"rendered here: {len(usable)} of {len(paths)}", file=sys.stderr)
+    every = "every one" if name else "every application"
+    for change, files in (("one overlay", [overlay]), (every, everywhere)):
         subprocess.run(["git", "checkout", "--quiet", "."], cwd=root, check=True)
         for path in files:
             text = path.read_text().replace("part-of: homelab-mlops", "part-of: another")
@@ -91,14 +96,12 @@ def measure(name: str, root: Path, paths: list[str], overlay: Path) -> None:
             base = seconds(builds, root)
             forget()
             rounds.append((base, seconds(review, root), seconds(review, root)))
-        print(f"  {change}: kustomize build of both sides {statistics.median(item[0] for item in rounds):.2f} s")
-        for what, index in (("for the first time", 1), ("again", 2)):
+        cells = [f"of {change}{name}", f"{statistics.median(item[0] for item in rounds):.2f} s"]
+        for index in (1, 2):
             ratios = [item[index] / item[0] for item in rounds]
-            taken = statistics.median(item[index] for item in rounds)
-            print(
-                f"    homelab diff {what}: {taken:.2f} s; "
-                f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-            )
+            cells.append(f"{statistics.median(item[index] for item in rounds):.2f} s")
+            cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def megabyte(root: Path) -> None:
@@ -130,7 +133,7 @@ def megabyte(root: Path) -> None:
             taken.append(seconds(review, root))
         rounds.append((taken[0], taken[1], taken[1] - taken[0]))
     line, whole, more = (statistics.median(values) for values in zip(*rounds, strict=True))
-    print(f"a ConfigMap of 1 MB: one line {line:.2f} s, rewritten {whole:.2f} s; {more:.2f} s more")
+    print(f"\na ConfigMap of 1 MB: one line {line:.2f} s, rewritten {whole:.2f} s; {more:.2f} s more")
 
 
 def seconds(commands: list[list[str]], root: Path) -> float:
