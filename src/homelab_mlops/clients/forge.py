@@ -57,7 +57,7 @@ class Protection:
 class Forge:
     """A repository on a forge, asked with a token, or without one where everybody may read it."""
 
-    def __init__(self, kind: str, repository: str, token: str = "") -> None:
+    def __init__(self, kind: str, repository: str, token: str = "", seconds: float = SECONDS) -> None:
         address = urlsplit(repository)
         path = address.path.strip("/").removesuffix(".git")
         origin = f"{address.scheme}://{address.hostname}{f':{address.port}' if address.port else ''}"
@@ -75,7 +75,7 @@ class Forge:
         else:
             self._api, self._pulls = f"{origin}/api/v4/projects/{quote(path, safe='')}", "merge_requests"
             login = {"PRIVATE-TOKEN": token}
-        self._client = httpx.Client(headers={**headers, **(login if token else {})}, timeout=SECONDS)
+        self._client = httpx.Client(headers={**headers, **(login if token else {})}, timeout=seconds)
 
     def close(self) -> None:
         self._client.close()
@@ -167,9 +167,9 @@ class Forge:
 
 
 @contextmanager
-def on_forge(kind: str, repository: str, token: str = "") -> Iterator[Forge]:
-    """A repository on a forge, while the block lasts."""
-    forge = Forge(kind, repository, token)
+def on_forge(kind: str, repository: str, token: str = "", seconds: float = SECONDS) -> Iterator[Forge]:
+    """A repository on a forge, while the block lasts; each answer may take ``seconds``."""
+    forge = Forge(kind, repository, token, seconds)
     try:
         yield forge
     finally:

@@ -462,6 +462,12 @@ _GITOPS = (
         "an Application names a folder that the repository does not have",
         "correct spec.source.path, or push the folder",
     ),
+    Fault(
+        "GITOPS_MAIN_UNPROTECTED",
+        "whoever may push to the branch that Argo CD follows changes everything in the cluster",
+        "protect it on the forge and require the check of the workflow review: docs/serving.md, Protect main, once",
+        severity="warning",
+    ),
     Fault("GITOPS_NOT_PUSHED", "Argo CD does not deploy what this clone holds", "commit and push", severity="warning"),
 )
 

@@ -71,7 +71,7 @@ def root_of(visit: Visit) -> Path:
     return visit.root
 
 
-def _initialised(visit: Visit) -> Path:
+def initialised(visit: Visit) -> Path:
     from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE
 
     root = root_of(visit)
@@ -180,7 +180,7 @@ def remote(visit: Visit) -> Iterator[Finding]:
     """Whether the repository that Argo CD follows answers here, and has the branch."""
     from homelab_mlops.gitops.settings import load_settings
 
-    root = _initialised(visit)
+    root = initialised(visit)
     settings = load_settings(root)
     try:
         done = _run(visit, root, "ls-remote", "--heads", "--tags", settings.repository)
@@ -204,7 +204,7 @@ def remote(visit: Visit) -> Iterator[Finding]:
 @check("gitops", "GITOPS_NOT_PUSHED", after=[remote])
 def pushed(visit: Visit) -> Iterator[Finding]:
     """Whether Argo CD would deploy what this clone holds."""
-    root = _initialised(visit)
+    root = initialised(visit)
     head = _git(visit, root, "rev-parse", "HEAD").strip()
     status = _git(visit, root, "status", "--porcelain", "--untracked-files=all", "--", *DECLARED).splitlines()
     # A Secret in plain text has a finding of its own; nobody should push it.
@@ -230,7 +230,7 @@ def sealed(visit: Visit) -> Iterator[Finding]:
     """Whether the private key on this machine opens each SealedSecret of the tree, under its own name."""
     from homelab_mlops.gitops.secrets.sealing_key import find_sealing_key
 
-    root = _initialised(visit)
+    root = initialised(visit)
     try:
         key = find_sealing_key(root, visit.key_file)
     except RepositoryError as error:

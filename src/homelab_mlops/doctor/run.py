@@ -79,7 +79,7 @@ def groups_of(options: Options) -> tuple[str, ...]:
     # An image that holds the pipeline alone cannot look at more.
     if options.in_cluster or not importlib.util.find_spec("kubernetes"):
         return IN_CLUSTER
-    from homelab_mlops.doctor import cluster, gitops, sync, workloads  # noqa: F401
+    from homelab_mlops.doctor import cluster, forge, gitops, sync, workloads  # noqa: F401
 
     return GROUPS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homelab_mlops.doctor import cluster, gitops, store, sync, tracking, workloads  # noqa: F401 - registers their checks
+from homelab_mlops.doctor import cluster, forge, gitops, store, sync, tracking, workloads  # noqa: F401 - registers their checks
 from homelab_mlops.doctor.checks import CHECKS
 from homelab_mlops.doctor.faults import FAULTS
 from homelab_mlops.doctor.run import GROUPS

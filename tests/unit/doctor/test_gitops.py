@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from homelab_mlops.doctor import gitops  # noqa: F401 - registers its checks
+from homelab_mlops.doctor import forge, gitops  # noqa: F401 - registers their checks
 from homelab_mlops.doctor.examine import examine
 from homelab_mlops.doctor.visit import Visit
 from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, find_sealing_key, make_sealing_key
@@ -64,6 +65,14 @@ class Clone:
         document = yaml.safe_load(path.read_text())
         document["spec"]["encryptedData"] = {"MLFLOW_TRACKING_PASSWORD": base64.b64encode(content).decode()}
         path.write_text(yaml.safe_dump(document))
+
+    def answer_as_forge(self, branch: dict[str, object]) -> None:
+        """Lets the web server say of main what Gitea would."""
+        self.edit("overlays/homelab/training/promotion.yaml", 'forge: ""', "forge: gitea")
+        folder = self.root.parent
+        file = folder.parent / "api/v1/repos" / folder.name / "remote/branches/main"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(branch))
 
     def codes(self) -> list[str]:
         visit = Visit(env={}, root=self.root, key_file=self.key)
@@ -242,6 +251,11 @@ def a_commit_that_is_not_pushed(clone: Clone) -> None:
     clone.git("commit", "--quiet", "--allow-empty", "--message", "mine alone")
 
 
+def a_main_that_everybody_may_push_to(clone: Clone) -> None:
+    clone.answer_as_forge({"protected": False, "enable_status_check": False})
+    clone.push()
+
+
 def a_schedule_that_never_fires(clone: Clone) -> None:
     clone.edit(CRON, "30 2 * * *", "30 2 30 2 *")
     clone.push()
@@ -285,6 +299,7 @@ FAULTS: dict[Change, str] = {
     a_server_that_is_down: "GITOPS_REPOSITORY_UNREACHABLE",
     a_change_that_is_not_committed: "GITOPS_NOT_PUSHED",
     a_commit_that_is_not_pushed: "GITOPS_NOT_PUSHED",
+    a_main_that_everybody_may_push_to: "GITOPS_MAIN_UNPROTECTED",
     a_schedule_that_never_fires: "CLUSTER_CRON_NEVER",
     a_schedule_on_the_seventh_weekday: "CLUSTER_CRON_NEVER",
     a_dead_time_zone: "CLUSTER_CRON_TIMEZONE",
@@ -305,6 +320,17 @@ def test_a_fault_of_a_repository_has_its_code_alone_and_no_code_once_it_is_gone(
     clone.git("reflog", "expire", "--expire=now", "--all")
     clone.git("update-ref", "-d", "ORIG_HEAD")
     assert clone.codes() == []
+
+
+def test_a_protected_main_is_no_fault_and_a_silent_forge_is_said(clone: Clone) -> None:
+    clone.answer_as_forge({"protected": True, "user_can_push": False})
+    clone.push()
+    assert clone.codes() == []
+    clone.edit("overlays/homelab/training/promotion.yaml", "forge: gitea", "forge: github")
+    clone.push()
+    report = examine(Visit(env={}, root=clone.root, key_file=clone.key), ("gitops",))
+    assert report.findings == []
+    assert any("whether main is protected, without a token" in reason for reason in report.not_looked_at["gitops"])
 
 
 def test_a_clone_that_is_only_behind_has_everything_pushed(clone: Clone, tmp_path: Path) -> None:
