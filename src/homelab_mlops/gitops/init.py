@@ -14,6 +14,7 @@ from homelab_mlops.console import say, stdout
 from homelab_mlops.errors import RepositoryError, without_login
 from homelab_mlops.gitops.argo_cd.addresses import same_address
 from homelab_mlops.gitops.files import write_all
+from homelab_mlops.gitops.names import TLS_OWN
 from homelab_mlops.gitops.origin import origin, readable
 from homelab_mlops.gitops.private import addresses, declare
 from homelab_mlops.gitops.secrets.reseal import Foreign, foreign, lost_values, replaced_key
@@ -118,7 +119,8 @@ def initialise(
     sealed = open_sealed(root, table, key)
     recovered = recover_values(table, sealed)
     others = foreign(root, table, key, drafts) if any(sealed.values()) or key.new else Foreign({}, [])
-    _refuse_loss(table, sealed, recovered, others.closed if key.new else [], accept)
+    made_anew = {SECRET} if settings.tls_mode == TLS_OWN else set()
+    _refuse_loss(table, sealed, recovered, others.closed if key.new else [], accept, made_anew)
     values, generated = complete_values(table, recovered)
     values.update({field: value for field, value in addresses(settings).items() if field[0] in table.credentials})
     values.update(brought or {})
@@ -156,10 +158,10 @@ def _sealing_key(
 
 
 def _refuse_loss(
-    table: SecretTable, sealed: dict[str, Sealed], values: Values, closed: list[str], accept: Accept
+    table: SecretTable, sealed: dict[str, Sealed], values: Values, closed: list[str], accept: Accept, made: set[str]
 ) -> None:
     lost = [
-        Lost(f"{secret} {name}", "empty, until you bring it again" if given else "generated anew")
+        Lost(f"{secret} {name}", _becomes(given=given and secret.rpartition("/")[2] not in made))
         for secret, name, given in lost_values(table, sealed, values)
     ]
     lost += [Lost(name, "left as it is, for a key that is not here") for name in closed]
@@ -170,6 +172,10 @@ def _refuse_loss(
             where=", ".join(secrets),
             fix="name the key that opens them by --old-key FILE, or go on without them by --lose-values",
         )
+
+
+def _becomes(*, given: bool) -> str:
+    return "empty, until you bring it again" if given else "generated anew"
 
 
 def _empty(table: SecretTable, recovered: Values, values: Values) -> tuple[str, ...]:

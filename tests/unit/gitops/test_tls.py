@@ -12,7 +12,7 @@ import pytest
 from homelab_mlops.certificates import covers, ends, new_authority, new_certificate, signed_by
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.check import check_repository
-from homelab_mlops.gitops.init import Initialised, initialise
+from homelab_mlops.gitops.init import Initialised, Lost, initialise
 from homelab_mlops.gitops.render import read_yaml, render
 from homelab_mlops.gitops.secrets.encrypt import strict_label, try_unseal
 from homelab_mlops.gitops.secrets.seal import set_secret
@@ -223,6 +223,26 @@ def test_the_key_of_the_authority_follows_a_new_sealing_key(fork: Path) -> None:
 
     renew_certificate(fork, new)
     assert (fork / AUTHORITY).read_text() == authority
+
+
+def test_whoever_gives_up_the_old_sealing_key_gets_another_authority(fork: Path) -> None:
+    init(fork, "own")
+    authority = (fork / AUTHORITY).read_text()
+    (fork.parent / "key.pem").unlink()
+    lost: list[str] = []
+
+    def accept(values: list[Lost]) -> bool:
+        lost.extend(f"{value.secret}: {value.becomes}" for value in values)
+        return True
+
+    done = initialise(fork, {}, key_file=fork.parent / "new.pem", new_key=True, accept=accept)
+
+    assert done.made.authority_is_new
+    assert "mlflow/tls tls.crt: generated anew" in lost
+    new = (fork / AUTHORITY).read_text()
+    assert new != authority
+    key = find_sealing_key(fork, fork.parent / "new.pem")
+    assert signed_by(read_sealed(fork, load_table(fork), key)["mlflow/tls"].data["tls.crt"], new)
 
 
 def test_no_application_has_the_key_of_the_authority(fork: Path) -> None:

@@ -134,7 +134,12 @@ def certificate_of_pages(
     current = Pair(values.get(CERTIFICATE, ""), values.get(KEY, ""))
     if not authority_is_new and not renew and _is_good(current, certificate, hosts):
         return Made({}, {})
-    authority = new_authority(settings.domain) if authority_is_new else Pair(certificate, _unsealed(root, key))
+    kept = "" if authority_is_new else _unsealed(root, key)
+    if not kept and not authority_is_new:
+        if key.new is None:
+            raise _closed(root)
+        authority_is_new = True  # the person begins with another key, and has agreed to lose what the old ones hold
+    authority = Pair(certificate, kept) if kept else new_authority(settings.domain)
     made = new_certificate(authority, hosts)
     files: Files = {}
     if authority_is_new:
@@ -170,18 +175,19 @@ def _sealed(authority_key: str, key: SealingKey) -> str:
 
 
 def _unsealed(root: Path, key: SealingKey) -> str:
-    """The private key of the authority.
-
-    Raises:
-        RepositoryError: there is none, or no private key of this machine opens it.
-    """
+    """The private key of the authority; nothing where no private key of this machine opens it."""
     text = _text(root / AUTHORITY_KEY)
     sealed = str(yaml_reader.load(text)["spec"]["encryptedData"][_FIELD]) if text else ""
     for private in key.privates():
         if sealed and (value := try_unseal(sealed, strict_label(*_NOWHERE), private)) is not None:
             return value.decode()
-    raise RepositoryError(
-        "no private key of this machine opens the key of the authority" if sealed else "the authority has no key here",
+    return ""
+
+
+def _closed(root: Path) -> RepositoryError:
+    there = (root / AUTHORITY_KEY).is_file()
+    return RepositoryError(
+        "no private key of this machine opens the key of the authority" if there else "the authority has no key here",
         where=str(AUTHORITY_KEY),
         fix="`homelab certificate --new-authority` makes another, whose file every device needs",
     )
