@@ -87,6 +87,37 @@ def end_of(cluster: Cluster, spec: dict[str, Any]) -> dict[str, Any]:
         cluster.delete("argoproj.io/v1alpha1", "Workflow", name, "training")
 
 
+@pytest.mark.usefixtures("platform")
+@pytest.mark.parametrize(("project", "namespace"), [("default", "training"), ("workloads", "argo-cd")])
+def test_an_application_out_of_its_project_deploys_nothing(
+    project: str, namespace: str, fork: Fork, cluster: Cluster
+) -> None:
+    """Argo CD makes `default` by itself, where everything may go everywhere; here it is emptied."""
+    kind, name = ("argoproj.io/v1alpha1", "Application"), "out-of-its-project"
+    source = {"repoURL": fork.repository, "targetRevision": "main", "path": "base/namespace"}
+    application = {
+        "apiVersion": kind[0],
+        "kind": kind[1],
+        "metadata": {"name": name, "namespace": "argo-cd"},
+        "spec": {
+            "project": project,
+            "source": source,
+            "destination": {"name": "in-cluster", "namespace": namespace},
+        },
+    }
+
+    def refused() -> bool:
+        found = cluster.get(*kind, name, "argo-cd") or {}
+        conditions = found.get("status", {}).get("conditions", [])
+        return any(item["type"] == "InvalidSpecError" and project in item["message"] for item in conditions)
+
+    cluster.apply(application)
+    try:
+        until("that Argo CD refuses it", refused)
+    finally:
+        cluster.delete(*kind, name, "argo-cd")
+
+
 def test_mlflows_user_of_the_store_has_its_bucket_only(trained: Cluster) -> None:
     cluster = trained
     secret = cluster.get("v1", "Secret", "mlflow-s3", "mlflow")
