@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from tests.conftest import ROOT, clean_environment, mlflow_with
+from tests.conftest import PATIENCE, ROOT, clean_environment, mlflow_with
 
 PLUGIN = ROOT / "docker/mlflow/plugin"
 USERS = {"MLFLOW_AUTH_ADMIN": "admin", "TRAINING": "training", "READER": "serving", "PROMOTER": "promoter"}
@@ -40,11 +40,12 @@ class Server(NamedTuple):
     """A server, and the logins that it knows."""
 
     uri: str
+    client: httpx.Client
 
-    def ask(self, user: str, method: str, path: str, **options: object) -> httpx.Response:
+    def ask(self, user: str, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer to a request of a user; of nobody without a name."""
         auth = (user, password(user)) if user else None
-        return httpx.request(method, f"{self.uri}{path}", auth=auth, trust_env=False, timeout=60, **options)  # type: ignore[arg-type]
+        return self.client.request(method, path, auth=auth, **options)
 
 
 def password(user: str) -> str:
@@ -62,7 +63,7 @@ def accounts_server(folder: Path) -> Iterator[Server]:
     """A server whose users the preparation of the image has made, and one person whom an administrator has added."""
     prepare = _module(ROOT / "docker/mlflow/prepare_mlflow.py")
     auth, configuration = f"sqlite:///{folder}/auth.db", folder / "basic_auth.ini"
-    configuration.write_text(prepare.configuration(auth))
+    configuration.write_text(prepare.configuration(auth, "admin"))
     env = {"MLFLOW_AUTH_CONFIG_PATH": str(configuration)}
     with pytest.MonkeyPatch.context() as patch:
         for name, user in USERS.items():
@@ -75,12 +76,14 @@ def accounts_server(folder: Path) -> Iterator[Server]:
     # No password of a user: the server has none in the cluster either.
     env |= {
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests",
-        "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
         "PYTHONPATH": str(PLUGIN),
     }
     options = ("--app-name", "homelab-accounts", "--artifacts-destination", str(folder / "artifacts"))
-    with mlflow_with(folder, *options, env=env) as uri:
-        server = Server(uri)
+    with (
+        mlflow_with(folder, *options, env=env) as uri,
+        httpx.Client(base_url=uri, trust_env=False, timeout=PATIENCE) as client,
+    ):
+        server = Server(uri, client)
         made = {"username": PERSON, "password": password(PERSON)}
         server.ask("admin", "POST", "/api/2.0/mlflow/users/create", json=made).raise_for_status()
         yield server

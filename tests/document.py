@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.unit.doctor import document as codes
 from tests.unit.review import document as rules
+from tests.unit.security import document as logins
 
 if __name__ == "__main__":
-    for document in (codes, rules):
+    for document in (codes, rules, logins):
         document.DOCUMENT.write_text(document.with_tables(document.DOCUMENT.read_text()))

@@ -19,7 +19,7 @@ def main() -> None:
     backend, auth = os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_AUTH_DATABASE_URI"]
     create_database(backend, urlsplit(auth).path.lstrip("/"))
     CONFIGURATION.touch(mode=0o600)
-    CONFIGURATION.write_text(configuration(auth))
+    CONFIGURATION.write_text(configuration(auth, os.environ["MLFLOW_AUTH_ADMIN_USERNAME"]))
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(CONFIGURATION)
 
     import mlflow.db
@@ -29,11 +29,12 @@ def main() -> None:
     set_users(auth)
 
 
-def configuration(auth: str) -> str:
+def configuration(auth: str, admin: str) -> str:
     """Basic auth's settings. A password takes the server 0.1 s of CPU to check, and it is asked for in each request."""
     settings = [
         "default_permission = READ",
         f"database_uri = {auth.replace('%', '%%')}",
+        f"admin_username = {admin}",
         "auth_cache_ttl_seconds = 300",
     ]
     return "\n".join(["[mlflow]", *settings, ""])

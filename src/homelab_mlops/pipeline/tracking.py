@@ -82,7 +82,8 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, ConnectionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:240]
-        if getattr(error, "error_code", None) in REFUSALS:
+        answered = getattr(getattr(error, "response", None), "status_code", None)
+        if getattr(error, "error_code", None) in REFUSALS or answered in (401, 403):
             raise TrackingError(
                 f"the tracking server refuses it while {doing}: {reason}",
                 where=tracking_uri(),

@@ -165,19 +165,21 @@ def _artifact(method: str) -> Callable[[dict[str, str]], None]:
     return condition
 
 
-def _own_location(location: str, *, is_admin: bool) -> None:
-    """The artifacts of an experiment lie in the server's own store, which needs no location."""
-    if location and (not is_admin or not location.startswith("mlflow-artifacts:/") or "//" in location):
-        raise refuse("the artifacts lie in the server's own store: give no artifact location")
+def _is_own(location: str) -> bool:
+    return bool(re.fullmatch(r"mlflow-artifacts:(/[^/%?#\\]+)+/?", location)) and ".." not in location.split("/")
 
 
 def _location_of_experiment(is_admin: bool) -> None:
-    _own_location(_message(tracking.CreateExperiment()).artifact_location, is_admin=is_admin)
+    location = _message(tracking.CreateExperiment()).artifact_location
+    if location and not (is_admin and _is_own(location)):
+        raise refuse("the artifacts lie in the server's own store: give no artifact location")
 
 
 def _location_of_version(_: bool) -> None:
     source = _message(CreateModelVersion()).source
-    if not re.fullmatch(r"(models:/m-[0-9a-f]{32}|mlflow-artifacts:/[^/].*)", source):
+    # A prompt is a version without files.
+    prompt = source in handlers._PROMPT_SOURCE_PLACEHOLDERS
+    if not prompt and not MODEL_SOURCE.fullmatch(source) and not _is_own(source):
         raise refuse("the source of a version is a model in the server's own store")
 
 
