@@ -142,6 +142,7 @@ def diff_command(
         loading = pool.submit(import_module, "homelab_mlops.review.report")
         with sides(_root(), base, head) as (old, new):
             report = loading.result().review(old, new, roots)
+    gc.freeze()  # nor does the one at the end
     _write(report, output, file, rest)
     return not report.fails(fail_on)
 
