@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from homelab_mlops.gitops.argo_cd.applications import Side
 from homelab_mlops.gitops.argo_cd.sides import render_sides
 from homelab_mlops.gitops.argo_cd.trees import Tree
 from homelab_mlops.review.compare import BOOTSTRAP, MISSING, Change, compare, shown_object
@@ -117,7 +118,11 @@ def review(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> Report:
     Raises:
         RepositoryError: a side has no Application.
     """
-    before, after = render_sides(base, head, roots)
+    return report_of(*render_sides(base, head, roots))
+
+
+def report_of(before: Side, after: Side) -> Report:
+    """Compares two sides that are rendered."""
     changes, _, _ = compare(before, after)
     looked_at = Review(before, after, changes)
     groups: dict[str, list[Item]] = {}
@@ -134,7 +139,7 @@ def review(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> Report:
     roots_touched = {item.name for item in of_roots if item.kind == "Application"}
     touched = len(names & (groups.keys() | roots_touched))
     files, sums = len(looked_at.files), say_sums(looked_at)
-    return Report(base.label, head.label, len(names), touched, files, flags(looked_at), listed, sums)
+    return Report(before.tree.label, after.tree.label, len(names), touched, files, flags(looked_at), listed, sums)
 
 
 def _item(change: Change) -> Item:

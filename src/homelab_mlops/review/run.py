@@ -60,9 +60,9 @@ def sides(root: Path, base: str | None, head: str | None) -> Iterator[tuple[Tree
 
 
 def _written(git: Git, label: str, name: str, commit: str | None) -> Tree:
-    """A tree whose files lie in a folder of their own."""
+    """A tree whose files are being written into a folder of their own."""
     tree = git.tree(label, name, commit)
-    _ = tree.folder
+    git.begin(tree)
     return tree
 
 
@@ -138,10 +138,12 @@ def diff_command(
     gc.disable()  # the command ends before a garbage collection pays
     sys.setswitchinterval(0.0005)  # a thread whose kustomize has ended starts the next one at once
     with ThreadPoolExecutor(max_workers=1) as pool:
-        # The review is loaded while git writes the files of both sides.
-        loading = pool.submit(import_module, "homelab_mlops.review.report")
+        # What renders is loaded while git writes the files of both sides, what compares while kustomize builds.
+        rendering = pool.submit(import_module, "homelab_mlops.gitops.argo_cd.sides")
+        comparing = pool.submit(import_module, "homelab_mlops.review.report")
         with sides(_root(), base, head) as (old, new):
-            report = loading.result().review(old, new, roots)
+            rendered = rendering.result().render_sides(old, new, roots)
+            report = comparing.result().report_of(*rendered)
     gc.freeze()  # nor does the one at the end
     _write(report, output, file, rest)
     return not report.fails(fail_on)

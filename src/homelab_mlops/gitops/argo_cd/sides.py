@@ -62,16 +62,14 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
     """
     tools.find("kustomize")  # without kustomize every Application would look broken
     sides = Side(base), Side(head)
-    _ = base.folder, head.folder  # the files are written before threads ask for them
     # One more than there are cores: Python reads what one has built while kustomize builds the next ones.
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2) + 1) as pool, ThreadPoolExecutor() as remote:
         begun = _Begun(pool, remote)
-        found = {}
-        for index, side in ((1, sides[1]), (0, sides[0])):
-            found[index] = [_met(index, item, file) for file, item in find_roots(side, roots)]
+        waiting = []
+        for index, side in enumerate(sides):  # the files of the base are there first
+            waiting += [_met(index, item, file) for file, item in find_roots(side, roots)]
             begun.begin(side)
         begun.begin_remote()
-        waiting = [*found[0], *found[1]]
         if all(met.manifest["kind"] == "AppProject" for met in waiting):
             raise _nothing_declared(base, head, roots)
         clusters = clusters_of((met.side, met.file, met.manifest) for met in waiting)
@@ -121,7 +119,7 @@ class _Begun:
 
     def begin_remote(self) -> None:
         """Begins with those that differ and have a remote base; the others are equal, and are not rendered."""
-        head, base = self.remote
+        base, head = self.remote
         for inputs, source in head.items():
             if inputs not in base:
                 self.sources[inputs] = source, self.waiting.submit(render_source, source)

@@ -50,7 +50,8 @@ class Git:
         self._objects = root / objects
         self._commits: dict[str, str | None] = {}
         self._indexes: dict[str, Future[Path]] = {}
-        self._reader = ThreadPoolExecutor(max_workers=3)
+        self._folders: dict[str, Future[Path]] = {}
+        self._reader = ThreadPoolExecutor(max_workers=4)
         self._origin = self._reader.submit(self, "config", "--get", "remote.origin.url", ok=1)
         (work / "objects").mkdir()
 
@@ -132,8 +133,16 @@ class Git:
         self("read-tree", name, index=index)
         return index
 
-    def export(self, tree: Tree, folder: Path) -> None:
-        """Writes the files of ``tree`` into ``folder``, as a checkout would."""
+    def begin(self, tree: Tree) -> Future[Path]:
+        """The folder of the files of a tree, which are being written from the first call on."""
+        if tree.id not in self._folders:
+            self._folders[tree.id] = self._reader.submit(self._export, tree)
+        return self._folders[tree.id]
+
+    def _export(self, tree: Tree) -> Path:
+        """Writes the files of ``tree`` into a folder, as a checkout would."""
+        folder = self.work / tree.id
+        folder.mkdir()
         index = self._indexes[tree.id].result()
         files = "\0".join(
             self.prefix + path for path, entry in tree.entries.items() if entry.kind == "blob" and tree.is_needed(path)
@@ -151,6 +160,7 @@ class Git:
             data=files,
             index=index,
         )
+        return folder
 
 
 @dataclass(frozen=True)
@@ -167,11 +177,7 @@ class Tree:
     @cached_property
     def folder(self) -> Path:
         """The folder of its files, which is written on first use."""
-        target = self.git.work / self.id
-        if not target.exists():
-            target.mkdir()
-            self.git.export(self, target)
-        return target / self.git.prefix
+        return self.git.begin(self).result() / self.git.prefix
 
     def is_needed(self, path: str) -> bool:
         """Whether a file may be part of what is rendered or reviewed; this tool's own tests, code and pages are not."""
