@@ -62,8 +62,8 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
     """
     tools.find("kustomize")  # without kustomize every Application would look broken
     sides = Side(base), Side(head)
-    # One more than there are cores: Python reads what one has built while kustomize builds the next ones.
-    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2) + 1) as pool, ThreadPoolExecutor() as remote:
+    # More than there are cores: Python reads what some have built while kustomize builds the next ones.
+    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2) + 2) as pool, ThreadPoolExecutor() as remote:
         begun = _Begun(pool, remote)
         waiting = []
         for index, side in enumerate(sides):  # the files of the base are there first
