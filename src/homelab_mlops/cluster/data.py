@@ -58,7 +58,7 @@ def _checked(spec: ModelSpec, file: Path) -> tuple[bytes, int]:
         raise DataError(
             "a folder is not pushed", where=str(file), fix="push one file; a store's own client copies more"
         )
-    in_order = [spec.target.column, *spec.features]
+    in_order = [spec.target.column, *spec.raw]
     reading = read(str(file), file.parent, declared(spec), spec.data.csv, in_order)
     for line in reading.said:
         say(line)

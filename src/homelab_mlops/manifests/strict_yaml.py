@@ -26,13 +26,21 @@ def read_model(path: Path, model: type[Model], error: type[HomelabError], fix: s
     Raises:
         HomelabError: of the class ``error``: the file is missing, or as `parse_model` says.
     """
+    return parse_model(read_text(path, error), str(path), model, error, fix)
+
+
+def read_text(path: Path, error: type[HomelabError]) -> str:
+    """The text of ``path``.
+
+    Raises:
+        HomelabError: of the class ``error``: the file is missing, or is not UTF-8.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as missing:
         raise error("the file is missing", where=str(path), fix="run inside a clone of the repository") from missing
     except UnicodeDecodeError as other:
         raise error("the file is not UTF-8 text", where=str(path)) from other
-    return parse_model(text, str(path), model, error, fix)
 
 
 def parse_model(text: str, where: str, model: type[Model], error: type[HomelabError], fix: str = "") -> Model:

@@ -1,139 +1,32 @@
-"""Derived features: a tree of operations on raw columns, stored as JSON within the model, computed by NumPy.
+"""Derived features: a tree of operations on raw columns, computed by NumPy.
 
-MLflow stores this file beside each model, so it stands alone: NumPy and `values.py`. Training, `mlflow.pyfunc` and the
-service compute with it alone. A number is float64, as is a condition (1 or 0), and NaN where it is missing; a text is
-an object, None where it is missing; a time is ``datetime64[us]`` in UTC, NaT where it is missing.
+MLflow stores this file beside each model, so it stands alone: NumPy, `tree.py` and `values.py`. Training,
+`mlflow.pyfunc` and the service compute with it alone. A number is float64, as is a condition (1 or 0), and NaN where it
+is missing; a text is an object, None where it is missing; a time is ``datetime64[us]`` in UTC, NaT where it is missing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 try:
+    from homelab_mlops.model import tree as trees
     from homelab_mlops.model import values
 except ImportError:  # beside a model
+    import homelab_tree as trees  # type: ignore[import-not-found, no-redef]
     import homelab_values as values  # type: ignore[import-not-found, no-redef]
 
 Array = np.ndarray[Any, Any]
-Kind = Literal["number", "condition", "text", "time"]
 Compute = Callable[[Mapping[str, Array]], Any]
 
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-KINDS: dict[str, Kind] = {
-    "number": "number",
-    "integer": "number",
-    "boolean": "condition",
-    "category": "text",
-    "datetime": "time",
-}
 _DAY = 86_400_000_000
-_MISSING: dict[str, Any] = {"O": np.array(None, dtype=object), "M": np.datetime64("NaT", "us")}
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number that stands in the expression."""
-
-    value: float
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text that stands in the expression."""
-
-    value: str
-
-
-@dataclass(frozen=True)
-class Time:
-    """A time that stands in the expression, in microseconds since 1970 in UTC."""
-
-    microseconds: int
-
-
-@dataclass(frozen=True)
-class Column:
-    """The value of a raw column."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Call:
-    """An operator or a function, such as ``/`` or ``log1p``."""
-
-    function: str
-    arguments: tuple[Tree, ...]
-
-
-Tree = Number | Text | Time | Column | Call
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A feature that an expression gives: ``number``, ``boolean``, ``datetime``, or ``category`` with the names seen in
-    training."""
-
-    name: str
-    type: str
-    tree: Tree
-    categories: tuple[str, ...] = ()
-
-
-def to_json(tree: Tree) -> dict[str, Any]:
-    """The tree as JSON, which `from_json` reads."""
-    match tree:
-        case Number(value):
-            return {"number": value}
-        case Text(value):
-            return {"text": value}
-        case Time(microseconds):
-            return {"time": microseconds}
-        case Column(name):
-            return {"column": name}
-        case Call(function, arguments):
-            return {"call": function, "arguments": [to_json(argument) for argument in arguments]}
-
-
-def from_json(content: Mapping[str, Any]) -> Tree:
-    """The tree that `to_json` wrote.
-
-    Raises:
-        ValueError: it is none.
-    """
-    match content:
-        case {"number": int() | float() as number}:
-            return Number(float(number))
-        case {"text": str(text)}:
-            return Text(text)
-        case {"time": int(microseconds)}:
-            return Time(microseconds)
-        case {"column": str(name)}:
-            return Column(name)
-        case {"call": str(function), "arguments": list(arguments)}:
-            return Call(function, tuple(map(from_json, arguments)))
-    raise ValueError(f"the model holds an expression that is not understood: {str(content)[:80]}")
-
-
-def columns_of(tree: Tree) -> set[str]:
-    """The names of the raw columns that the tree reads."""
-    if isinstance(tree, Column):
-        return {tree.name}
-    return {name for item in tree.arguments for name in columns_of(item)} if isinstance(tree, Call) else set()
-
-
-def bin_labels(edges: Sequence[float]) -> tuple[str, ...]:
-    """The names of the bins between ascending edges; a bin holds its lower edge."""
-    texts = [values.text_of(edge) for edge in edges]
-    between = (f"{low} to {high}" for low, high in pairwise(texts))
-    return (f"below {texts[0]}", *between, f"{texts[-1]} and above")
+_NAT = np.datetime64("NaT", "us")
+_MISSING: dict[str, Any] = {"O": np.array(None, dtype=object), "M": _NAT}
 
 
 class Expression:
@@ -146,37 +39,60 @@ class Expression:
         ValueError: the tree holds a function that is not known, or one with arguments that it does not take.
     """
 
-    def __init__(self, tree: Tree, kinds: Mapping[str, Kind]) -> None:
-        self._compute, _ = _compiled(tree, {name: _as_computed(kind) for name, kind in kinds.items()})
+    def __init__(self, tree: trees.Tree, kinds: Mapping[str, trees.Kind]) -> None:
+        self.compute, _ = _compiled(tree, {name: _as_computed(kind) for name, kind in kinds.items()})
 
     def __call__(self, columns: Mapping[str, Array], rows: int) -> Array:
         """The values, shape ``[rows]``: a number that is not finite is missing."""
         with np.errstate(all="ignore"):
-            found = np.asarray(self._compute(columns))
+            found = np.asarray(self.compute(columns))
         return found if found.ndim else np.broadcast_to(found, (rows,))
 
 
 class Deriver:
     """Computes derived features from raw columns."""
 
-    def __init__(self, derived: Sequence[Derived], types: Mapping[str, str]) -> None:
-        kinds = {name: KINDS[kind] for name, kind in types.items()}
-        self.columns = frozenset(name for item in derived for name in columns_of(item.tree))
-        self._features = [(item.name, _converter(item), Expression(item.tree, kinds)) for item in derived]
+    def __init__(self, derived: Sequence[trees.Derived], types: Mapping[str, str]) -> None:
+        kinds = {name: trees.KINDS[type_] for name, type_ in types.items()}
+        self.columns = frozenset(name for item in derived for name in trees.columns_of(item.tree))
+        self._features = [(_converter(item), Expression(item.tree, kinds).compute) for item in derived]
 
-    def __call__(self, columns: Mapping[str, Array], rows: int) -> dict[str, Array]:
-        """Each feature as float32, shape ``[rows]``; a category is the number of its name, and NaN where training did
-        not see it."""
-        return {name: convert(compute(columns, rows)) for name, convert, compute in self._features}
+    def __call__(self, columns: Mapping[str, Array], rows: int) -> Array:
+        """The features as float32, shape ``[features, rows]``; a category is the number of its name, and NaN where
+        training did not see it."""
+        found = np.empty((len(self._features), rows), dtype=np.float32)
+        with np.errstate(all="ignore"):
+            for row, (convert, compute) in enumerate(self._features):
+                found[row] = convert(compute(columns))
+            # What XGBoost has no room for.
+            return np.where(np.isinf(found), np.float32(np.nan), found)
 
 
-def as_float32(array: Array) -> Array:
-    """Numbers and times (in days since 1970) as XGBoost takes them; what it has no room for is missing."""
-    numbers = days(array) if array.dtype.kind == "M" else array
-    with np.errstate(over="ignore"):
-        found = numbers.astype(np.float32)
-    found[np.isinf(found)] = np.nan
-    return found
+def name_reader(categories: Sequence[str]) -> Callable[[object], str | None]:
+    """What makes the text of a cell: one of the categories, or where there are none any text; else it is missing."""
+    if categories:
+        names = values.Names(categories)
+        return lambda value: names.find(values.text_of(value))
+
+    def read(value: object) -> str | None:
+        text = values.text_of(value)
+        return None if values.is_missing(text) else values.spelled(text)
+
+    return read
+
+
+def read_time(value: object) -> np.datetime64:
+    """The time that a cell holds; whole numbers such as 20260131 are days.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    text = values.text_of(value)
+    if values.is_missing(text):
+        return _NAT
+    if isinstance(value, float | np.floating):
+        raise ValueError(f"{value!r} is not a time")
+    return np.datetime64(values.microseconds(values.moment(text)), "us")
 
 
 def as_names(array: Array) -> Array:
@@ -187,15 +103,19 @@ def as_names(array: Array) -> Array:
     return np.array([*map(names.get, array.tolist())], dtype=object)
 
 
-def _converter(item: Derived) -> Callable[[Array], Array]:
+def _converter(item: trees.Derived) -> Callable[[Array], Array]:
+    if item.type == "datetime":
+        return days
     if item.type != "category":
-        return as_float32
+        return lambda numbers: numbers
     names = values.Names(item.categories)
     codes = {name: float(code) for code, name in enumerate(item.categories)}
 
     def convert(array: Array) -> Array:
-        found = [None if text is None else codes.get(names.find(text) or "") for text in as_names(array).tolist()]
-        return np.array(found, dtype=np.float32)
+        texts = np.atleast_1d(as_names(array)).tolist()
+        return np.array(
+            [None if text is None else codes.get(names.find(text) or "") for text in texts], dtype=np.float32
+        )
 
     return convert
 
@@ -206,24 +126,24 @@ def days(times: Array) -> Array:
     return found
 
 
-def _compiled(tree: Tree, kinds: Mapping[str, Kind]) -> tuple[Compute, Kind]:
+def _compiled(tree: trees.Tree, kinds: Mapping[str, trees.Kind]) -> tuple[Compute, trees.Kind]:
     match tree:
-        case Number(value):
+        case trees.Number(value):
             return _constant(np.float64(value)), "number"
-        case Text(value):
+        case trees.Text(value):
             return _constant(np.array(value, dtype=object)), "text"
-        case Time(microseconds):
+        case trees.Time(microseconds):
             return _constant(np.array(microseconds).astype("datetime64[us]")), "time"
-        case Column(name):
+        case trees.Column(name):
             return (lambda columns: columns[name]), kinds[name]
-        case Call("bins", arguments):
+        case trees.Call("bins", arguments):
             return _bins(arguments, kinds)
-        case Call(function, arguments):
+        case trees.Call(function, arguments):
             parts = [_compiled(argument, kinds) for argument in arguments]
             return _call(function, [compute for compute, _ in parts], [kind for _, kind in parts])
 
 
-def _as_computed(kind: Kind) -> Kind:
+def _as_computed(kind: trees.Kind) -> trees.Kind:
     return "number" if kind == "condition" else kind
 
 
@@ -231,7 +151,7 @@ def _constant(value: Any) -> Compute:
     return lambda columns: value  # noqa: ARG005
 
 
-def _call(function: str, computes: list[Compute], kinds: list[Kind]) -> tuple[Compute, Kind]:
+def _call(function: str, computes: list[Compute], kinds: list[trees.Kind]) -> tuple[Compute, trees.Kind]:
     apply, kind = _FUNCTIONS.get((function, kinds[-1]), (None, None))
     if apply is None:
         raise ValueError(f"the model holds a function that is not known: {function!r} of a {kinds[-1]}")
@@ -245,10 +165,10 @@ def _call(function: str, computes: list[Compute], kinds: list[Kind]) -> tuple[Co
     return (lambda columns: apply(*(compute(columns) for compute in computes))), kind
 
 
-def _bins(arguments: tuple[Tree, ...], kinds: Mapping[str, Kind]) -> tuple[Compute, Kind]:
+def _bins(arguments: tuple[trees.Tree, ...], kinds: Mapping[str, trees.Kind]) -> tuple[Compute, trees.Kind]:
     first, _ = _compiled(arguments[0], kinds)
-    edges = [argument.value for argument in arguments[1:] if isinstance(argument, Number)]
-    labels = np.array([*bin_labels(edges), None], dtype=object)
+    edges = [argument.value for argument in arguments[1:] if isinstance(argument, trees.Number)]
+    labels = np.array([*trees.bin_labels(edges), None], dtype=object)
 
     def compute(columns: Mapping[str, Array]) -> Any:
         numbers = first(columns)
@@ -270,8 +190,9 @@ def _log1p(numbers: Any) -> Any:
 
 
 def _known(*arrays: Any) -> Any:
-    """Whether all of the values of a row are present."""
-    return reduce(np.logical_and, [_present(array) for array in arrays])
+    """Whether all of the values of a row are present; what stands in the expression is."""
+    varying = [array for array in arrays if array.ndim] or arrays
+    return reduce(np.logical_and, [_present(array) for array in varying])
 
 
 def _present(array: Any) -> Any:
@@ -280,7 +201,9 @@ def _present(array: Any) -> Any:
     return ~np.isnat(array) if array.dtype.kind == "M" else ~np.isnan(array)
 
 
-def _compared(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _compared(compare: Callable[[Any, Any], Any], kind: str) -> Callable[[Any, Any], Any]:
+    if kind == "number":
+        return lambda one, other: np.where(np.isnan(one + other), np.nan, compare(one, other))
     return lambda one, other: np.where(_known(one, other), compare(one, other), np.nan)
 
 
@@ -291,7 +214,7 @@ def _where(condition: Any, one: Any, other: Any) -> Any:
 
 def _and(one: Any, other: Any) -> Any:
     """False where one of both is false, missing where the other decides and is missing."""
-    return np.where((one == 0) | (other == 0), 0.0, one * other)
+    return np.where(np.fmin(one, other) == 0, 0.0, one * other)
 
 
 def _or(one: Any, other: Any) -> Any:
@@ -316,14 +239,14 @@ def _in_unit(times: Any, unit: str) -> Any:
 
 
 def _weekday(times: Any) -> Any:
-    names = np.array([*WEEKDAYS, None], dtype=object)
-    found = np.where(np.isnat(times), len(WEEKDAYS), (_in_unit(times, "D") + 3) % 7)
+    names = np.array([*trees.WEEKDAYS, None], dtype=object)
+    found = np.where(np.isnat(times), len(trees.WEEKDAYS), (_in_unit(times, "D") + 3) % 7)
     return np.asarray(names[found], dtype=object)
 
 
-def _comparisons() -> dict[tuple[str, str], tuple[Callable[..., Any], Kind | None]]:
+def _comparisons() -> dict[tuple[str, str], tuple[Callable[..., Any], trees.Kind | None]]:
     """The comparisons of each kind; texts have no order."""
-    found: dict[tuple[str, str], tuple[Callable[..., Any], Kind | None]] = {}
+    found: dict[tuple[str, str], tuple[Callable[..., Any], trees.Kind | None]] = {}
     operators: dict[str, Callable[[Any, Any], Any]] = {
         "==": np.equal, "!=": np.not_equal, "<": np.less, "<=": np.less_equal, ">": np.greater,
         ">=": np.greater_equal,
@@ -331,12 +254,12 @@ def _comparisons() -> dict[tuple[str, str], tuple[Callable[..., Any], Kind | Non
     for name, compare in operators.items():
         for kind in ("number", "time", "text"):
             if kind != "text" or name in ("==", "!="):
-                found[name, kind] = (_compared(compare), "number")
+                found[name, kind] = (_compared(compare, kind), "number")
     return found
 
 
 # By name and kind of the (last) argument: the function, and the kind of what it gives; None is that of the argument.
-_FUNCTIONS: dict[tuple[str, str], tuple[Callable[..., Any], Kind | None]] = {
+_FUNCTIONS: dict[tuple[str, str], tuple[Callable[..., Any], trees.Kind | None]] = {
     **_comparisons(),
     ("+", "number"): (lambda one, other: _finite(one + other), "number"),
     ("-", "number"): (lambda one, other: _finite(one - other), "number"),

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, NoReturn
 
 from homelab_mlops.model import values
-from homelab_mlops.model.expressions import (
+from homelab_mlops.model.tree import (
     WEEKDAYS,
     Call,
     Column,

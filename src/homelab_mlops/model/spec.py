@@ -8,13 +8,28 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from homelab_mlops.errors import SpecError
-from homelab_mlops.manifests.strict_yaml import parse_model, read_model
+from homelab_mlops.manifests.strict_yaml import parse_model, read_text
+from homelab_mlops.model import values
+from homelab_mlops.model.grammar import ExpressionError, Parsed, Raw, parse
 from homelab_mlops.model.tasks import METRICS, Task
+from homelab_mlops.model.tree import KINDS, Kind, Tree, columns_of
+from homelab_mlops.model.unquoted import with_quotes
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -24,7 +39,21 @@ _FIX = "docs/model-yaml.md lists every key"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+
+def _different_texts(names: Any) -> Any:
+    if isinstance(names, list):
+        wrong = [name for name in names if not isinstance(name, str)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not text: put it in quotes")
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"{repeated[0]!r} is listed twice")
+    return names
+
+
+Names = Annotated[list[str], Field(min_length=1), BeforeValidator(_different_texts)]
 
 
 class NumberFeature(_Strict):
@@ -53,23 +82,66 @@ class CategoryFeature(_Strict):
     """One of a set of names; without ``values`` the names are those of the training rows."""
 
     type: Literal["category"]
-    values: Annotated[list[str], Field(min_length=1)] | None = None
+    values: Names | None = None
     missing: Share = Field(0.0, description="the largest share of rows that may lack a value")
 
-    @field_validator("values", mode="before")
+
+class DatetimeFeature(_Strict):
+    """A point in time; without a zone it is UTC. As a feature it is the days since 1970."""
+
+    type: Literal["datetime"]
+    min: str | None = Field(None, description="the earliest, such as 2020-01-31")
+    max: str | None = Field(None, description="the latest, such as 2020-01-31T23:59")
+    missing: Share = Field(0.0, description="the largest share of rows that may lack a value")
+
+    @field_validator("min", "max", mode="before")
     @classmethod
-    def _names(cls, values: Any) -> Any:
-        if isinstance(values, list):
-            wrong = [value for value in values if not isinstance(value, str)]
-            if wrong:
-                raise ValueError(f"{wrong[0]!r} is not text: put it in quotes")
-            repeated = sorted({value for value in values if values.count(value) > 1})
-            if repeated:
-                raise ValueError(f"{repeated[0]!r} is listed twice")
-        return values
+    def _time(cls, value: Any) -> Any:
+        if value is not None:
+            values.moment(str(value))  # YAML reads 2020-01-31 as a date
+        return None if value is None else str(value)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min is not None and self.max is not None and values.moment(self.min) > values.moment(self.max):
+            raise ValueError(f"min {self.min} is later than max {self.max}")
+        return self
 
 
-Feature = Annotated[NumberFeature | BooleanFeature | CategoryFeature, Field(discriminator="type")]
+class DerivedFeature(_Strict):
+    """A feature that an expression computes from columns; see docs/model-yaml.md."""
+
+    from_: str = Field(alias="from", description="an expression, such as total_charges / max(tenure, 1)")
+    type: Literal["number", "boolean", "category", "datetime"] | None = Field(
+        None, description="what the expression gives, where it is not said"
+    )
+    values: Names | None = Field(None, description="the names of a category; those of the training rows by default")
+
+
+RawFeature = Annotated[NumberFeature | BooleanFeature | CategoryFeature | DatetimeFeature, Field(discriminator="type")]
+
+
+def _form(feature: Any) -> str:
+    given = "from" in feature if isinstance(feature, dict) else isinstance(feature, DerivedFeature)
+    return "derived" if given else "column"
+
+
+Feature = Annotated[
+    Annotated[DerivedFeature, Tag("derived")] | Annotated[RawFeature, Tag("column")], Discriminator(_form)
+]
+# The kinds of expressions that give a feature of a type, the first where the type is not said.
+_GIVES: dict[str, tuple[Kind, ...]] = {
+    "number": ("number", "condition"),
+    "boolean": ("condition",),
+    "category": ("text", "number"),
+    "datetime": ("time",),
+}
+_TYPES: dict[Kind, Literal["number", "boolean", "category", "datetime"]] = {
+    "number": "number",
+    "condition": "boolean",
+    "text": "category",
+    "time": "datetime",
+}
 
 
 class Csv(_Strict):
@@ -211,6 +283,49 @@ class Gate(_Strict):
     resamples: Annotated[int, Field(ge=200, le=20_000)] = 1000
 
 
+class Fault(NamedTuple):
+    """What is wrong with a part of a model.yaml."""
+
+    where: tuple[str, ...]
+    what: str
+
+
+class Derivation(NamedTuple):
+    """How a derived feature is computed; ``values`` is empty where the training rows give the names of a category."""
+
+    tree: Tree
+    type: Literal["number", "boolean", "category", "datetime"]
+    values: tuple[str, ...]
+
+
+def _refuse(faults: list[Fault]) -> None:
+    """Raises Pydantic's error with the places of the faults, if there are any."""
+    details = [
+        InitErrorDetails(type=PydanticCustomError("model", "{what}", {"what": fault.what}), loc=fault.where, input=None)
+        for fault in faults
+    ]
+    if details:
+        raise ValidationError.from_exception_data("ModelSpec", details)
+
+
+def _misfits(name: str, feature: DerivedFeature, parsed: Parsed) -> list[Fault]:
+    """What the expression does not give, and model.yaml says."""
+    kind = feature.type or _TYPES[parsed.kind]
+    if parsed.kind not in _GIVES[kind]:
+        return [Fault(("features", name, "type"), f"the expression gives a {_TYPES[parsed.kind]}, not a {kind}")]
+    if feature.values is None:
+        return []
+    if kind != "category":
+        return [Fault(("features", name, "values"), f"only a category has values, and this is a {kind}")]
+    never = [value for value in feature.values if parsed.names and values.Names(parsed.names).find(value) is None]
+    given = ", ".join(parsed.names[:8])
+    return (
+        [Fault(("features", name, "values"), f"the expression never gives {never[0]!r}; it gives {given}")]
+        if never
+        else []
+    )
+
+
 class ModelSpec(_Strict):
     """Everything about one model but its schedule."""
 
@@ -219,6 +334,7 @@ class ModelSpec(_Strict):
     task: Task
     data: Data
     target: Target
+    inputs: dict[str, RawFeature] = Field({}, description="columns that only expressions read; no features")
     features: Annotated[dict[str, Feature], Field(min_length=1)]
     split: Annotated[RandomSplit | TimeSplit, Field(discriminator="method")]
     train: dict[str, bool | int | float | str | list[Any] | dict[str, int]] = {}
@@ -238,14 +354,14 @@ class ModelSpec(_Strict):
             raise ValueError("target.labels lists a label twice")
         if self.target.column in self.features:
             raise ValueError(f"the target {self.target.column!r} is also a feature")
-        keys = [key for key in self.data.key if key in self.features and self.features[key].type == "number"]
+        keys = [key for key in self.data.key if key in self.raw and self.raw[key].type == "number"]
         if keys:
             raise ValueError(f"the key column {keys[0]!r} is a number; a key is an integer or text")
         for key, name in (("data.weight", self.data.weight), ("split.group", self.split.group)):
             if name == self.target.column:
                 raise ValueError(f"{key} {name!r} is the target")
         if self.data.weight is not None and self.data.weight in (
-            *self.features,
+            *self.raw,
             *self.data.key,
             self.split.group,
             self.split.column,
@@ -253,14 +369,77 @@ class ModelSpec(_Strict):
             raise ValueError(f"data.weight {self.data.weight!r} is a column of another use, too")
         if self.gate.metric not in METRICS[self.task]:
             raise ValueError(f"gate.metric {self.gate.metric!r} is not one of {', '.join(METRICS[self.task])}")
+        _refuse(self._faults_of_names() or self._faults_of_expressions())
         return self
+
+    def _faults_of_names(self) -> list[Fault]:
+        target = self.target.column
+        faults = [
+            Fault(("inputs", name), "is a feature, too; expressions read features as they read inputs")
+            for name in self.inputs
+            if name in self.features
+        ]
+        faults += [Fault(("inputs", target), "is the target")] if target in self.inputs else []
+        others = {*self.data.key, self.data.weight, self.split.column, self.split.group}
+        faults += [
+            Fault(("features", name), "is a column of the table, too; a derived feature has a name of its own")
+            for name in self.derived
+            if name in others
+        ]
+        return faults
+
+    def _faults_of_expressions(self) -> list[Fault]:
+        faults, read = [], set[str]()
+        for name, feature in self.derived.items():
+            try:
+                parsed = self._parsed(feature)
+            except ExpressionError as error:
+                faults.append(Fault(("features", name, "from"), str(error)))
+                continue
+            read |= columns_of(parsed.tree)
+            faults += _misfits(name, feature, parsed)
+        if not faults:
+            faults += [
+                Fault(("inputs", name), "is read by no expression; list it in `features`, or leave it out")
+                for name in self.inputs
+                if name not in read
+            ]
+        return faults
+
+    def _parsed(self, feature: DerivedFeature) -> Parsed:
+        columns = {
+            name: Raw(KINDS[item.type], tuple((item.values or ()) if isinstance(item, CategoryFeature) else ()))
+            for name, item in self.raw.items()
+        }
+        refused = dict.fromkeys(self.derived, "is derived itself; an expression reads columns of the table")
+        if self.data.weight is not None:
+            refused[self.data.weight] = "is data.weight, which is no column of a request"
+        refused[self.target.column] = "is the target, which nobody knows when a prediction is asked for"
+        return parse(feature.from_, columns, refused)
+
+    @property
+    def raw(self) -> dict[str, RawFeature]:
+        """The columns of the table that a prediction needs: features, then what only expressions read."""
+        listed = {name: item for name, item in self.features.items() if not isinstance(item, DerivedFeature)}
+        return {**listed, **self.inputs}
+
+    @property
+    def derived(self) -> dict[str, DerivedFeature]:
+        """The features that expressions give."""
+        return {name: item for name, item in self.features.items() if isinstance(item, DerivedFeature)}
+
+    def derivation(self, name: str) -> Derivation:
+        """The tree of a derived feature, and the type of what it gives."""
+        feature = self.derived[name]
+        parsed = self._parsed(feature)
+        return Derivation(parsed.tree, feature.type or _TYPES[parsed.kind], tuple(feature.values or ()))
 
     @property
     def columns(self) -> list[str]:
-        """Every column that the model needs, features first, each once."""
+        """Every column that the model needs, those of a prediction first, each once."""
         optional = (self.split.column, self.split.group, self.data.weight)
         extra = [*self.data.key, self.target.column, *(name for name in optional if name is not None)]
-        return list(dict.fromkeys([*self.features, *extra]))
+        return list(dict.fromkeys([*self.raw, *extra]))
 
 
 def find_spec(model: str) -> Path:
@@ -291,9 +470,10 @@ def load_spec(model: str) -> ModelSpec:
     Raises:
         SpecError: the file is missing, is not YAML, or breaks a rule; the message names the line.
     """
-    return read_model(find_spec(model), ModelSpec, SpecError, _FIX)
+    path = find_spec(model)
+    return parse_spec(read_text(path, SpecError), str(path))
 
 
 def parse_spec(text: str, where: str) -> ModelSpec:
     """Checks the text of a model.yaml; ``where`` names it in errors."""
-    return parse_model(text, where, ModelSpec, SpecError, _FIX)
+    return parse_model(with_quotes(text), where, ModelSpec, SpecError, _FIX)

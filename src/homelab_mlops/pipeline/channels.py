@@ -45,7 +45,7 @@ def named(table: pa.Table, spec: ModelSpec, where: str) -> pa.Table:
     """
     if table.column_names[:1] != [LABEL] or LABEL in spec.columns:
         return table
-    target, weight, features = spec.target.column, spec.data.weight, list(spec.features)
+    target, weight, features = spec.target.column, spec.data.weight, list(spec.raw)
     orders = [[target, *features]] if weight is None else [[target, weight, *features], [target, *features]]
     fitting = [names for names in orders if len(names) == table.num_columns]
     if not fitting:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 
-from homelab_mlops.model.scoring import Scorer, as_text, matrix
+from homelab_mlops.model.scoring import Description, Scorer, as_text, features_of, matrix
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.model.tasks import LOWER_IS_BETTER
 from homelab_mlops.pipeline.metrics import Array, Rows, resamples, weighted_metric
@@ -39,7 +39,7 @@ def diagnose(
     return {
         "thresholds": thresholds(truth, predicted, weights) if spec.task == "binary" else None,
         "confusion": confusion(spec, truth, predicted, weights) if spec.target.labels else None,
-        "slices": worst_slices(spec, rows, truth, predicted, drawn),
+        "slices": worst_slices(spec, scorer.description, rows, truth, predicted, drawn),
         "contributions": contributions(scorer, rows),
     }
 
@@ -74,7 +74,7 @@ def confusion(spec: ModelSpec, truth: Array, predicted: Array, weights: Array) -
 
 
 def worst_slices(
-    spec: ModelSpec, rows: pd.DataFrame, truth: Array, predicted: Array, drawn: Rows
+    spec: ModelSpec, description: Description, rows: pd.DataFrame, truth: Array, predicted: Array, drawn: Rows
 ) -> list[dict[str, Any]]:
     """The slices of the holdout on which the gate's metric is worst, the worst first, each with a 95 % interval.
 
@@ -82,8 +82,9 @@ def worst_slices(
     """
     fewest = max(FEWEST_IN_SLICE, int(SMALLEST_SHARE * len(rows)))
     found: list[tuple[float, str, str, Array]] = []
-    for name, feature in spec.features.items():
-        for value, mask in _slices(rows[name], categorical=feature.type in ("category", "boolean")):
+    rows = features_of(rows, description)
+    for name, kind in description.features.items():
+        for value, mask in _slices(rows[name], categorical=kind in ("category", "boolean")):
             if fewest <= mask.sum() < len(rows):
                 metric = weighted_metric(spec.gate.metric, truth[mask], predicted[mask])
                 value_of = metric(drawn[mask].weighted(np.ones(int(mask.sum()))))
@@ -131,14 +132,14 @@ def contributions(scorer: Scorer, rows: pd.DataFrame) -> dict[str, Any]:
     gives none, ``reason`` says why.
     """
     few = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), EXPLAINED_ROWS)).astype(int))]
-    encoded = xgb.DMatrix(matrix(few, scorer.description.inputs), enable_categorical=True)
+    encoded = xgb.DMatrix(matrix(few, scorer.description), enable_categorical=True)
     try:
         shares = scorer.booster.predict(encoded, pred_contribs=True, validate_features=False)
     except xgb.core.XGBoostError as error:
         return {"rows": len(few), "features": [], "reason": str(error).strip().splitlines()[-1]}
     # Several labels have a set of contributions each; the last column is the average prediction.
     strength = np.abs(shares[..., :-1]).mean(axis=tuple(range(shares.ndim - 1)))
-    named = sorted(zip((item.name for item in scorer.description.inputs), strength, strict=True), key=lambda x: -x[1])
+    named = sorted(zip(scorer.description.features, strength, strict=True), key=lambda x: -x[1])
     return {
         "rows": len(few),
         "features": [{"feature": name, "moves": float(value)} for name, value in named[:MOST_FEATURES]],

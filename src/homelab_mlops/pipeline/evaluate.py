@@ -29,7 +29,7 @@ from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 FEWEST_ROWS = 50
 FEWEST_GROUPS = 10
 # What of a model.yaml a training settles. Its gate and its way of promotion are those of now.
-SETTLED = ("name", "task", "data", "target", "features", "split")
+SETTLED = ("name", "task", "data", "target", "inputs", "features", "split")
 
 
 def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout: str | None = None) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
 
 def _refuse_another_model(spec: ModelSpec, trained: dict[str, Any], work: Path) -> None:
     now = spec.model_dump(mode="json")
-    others = [key for key in SETTLED if now[key] != trained.get(key)]
+    others = [key for key in SETTLED if now[key] != trained.get(key, {})]
     if others:
         raise EvaluationError(
             f"model.yaml says another {' and '.join(others)} than the training was of",
@@ -141,7 +141,7 @@ def _refuse_trained(ids: Array, trained: Array, held_out: pd.DataFrame, spec: Mo
     leaked = np.isin(ids, trained)
     if leaked.any():
         first = int(np.flatnonzero(leaked)[0])
-        what = {name: str(held_out.iloc[first][name]) for name in (spec.data.key or list(spec.features)[:4])}
+        what = {name: str(held_out.iloc[first][name]) for name in (spec.data.key or list(spec.raw)[:4])}
         raise EvaluationError(
             f"{int(leaked.sum()):,} of {len(ids):,} holdout rows occur in training: the metrics would be too good",
             where=f"the first is {what}",

@@ -14,10 +14,13 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 
+from homelab_mlops.console import say
 from homelab_mlops.errors import DataError, ParameterError
+from homelab_mlops.model.expressions import Expression, as_names
 from homelab_mlops.model.parameters import Parameter
-from homelab_mlops.model.scoring import ATTRIBUTE, Description, Input, Scorer, matrix
+from homelab_mlops.model.scoring import ATTRIBUTE, Description, Input, Scorer, arrays, matrix
 from homelab_mlops.model.spec import ModelSpec
+from homelab_mlops.model.tree import KINDS, Derived, columns_of
 from homelab_mlops.pipeline.split import RowIds, groups_of, row_ids
 
 # Number, Unix milliseconds and metrics of a round: MLflow takes a metric with another time for another metric.
@@ -96,12 +99,24 @@ def counting(frame: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
 def describe(spec: ModelSpec, train: pd.DataFrame) -> Description:
     """What the model takes and gives; ``train`` gives the categories that the specification leaves open."""
     inputs = []
-    for name, feature in spec.features.items():
+    for name, feature in spec.raw.items():
         categories: tuple[str, ...] = ()
         if feature.type == "category":
-            categories = tuple(feature.values or sorted(train[name].dropna().unique()))
+            seen = train[name].dropna().unique() if name in spec.features else ()
+            categories = tuple(feature.values or sorted(seen))
         inputs.append(Input(name, feature.type, categories))
-    return Description(spec.name, spec.task, tuple(spec.target.labels or ()), tuple(inputs))
+    derived = tuple(_derived(spec, name, tuple(inputs), train) for name in spec.derived)
+    order = tuple(spec.features) if derived else ()
+    return Description(spec.name, spec.task, tuple(spec.target.labels or ()), tuple(inputs), derived, order)
+
+
+def _derived(spec: ModelSpec, name: str, inputs: tuple[Input, ...], train: pd.DataFrame) -> Derived:
+    tree, kind, names = spec.derivation(name)
+    if kind == "category" and not names:
+        compute = Expression(tree, {item.name: KINDS[item.type] for item in inputs})
+        found = as_names(compute(arrays(train, inputs, columns_of(tree)), len(train)))
+        names = tuple(sorted({text for text in found if text is not None}))
+    return Derived(name, kind, tree, names)
 
 
 def prepare(
@@ -113,6 +128,7 @@ def prepare(
         ParameterError: XGBoost refuses a parameter.
     """
     description = describe(spec, train)
+    _refuse_empty(description, train)
     with _explained(spec):
         first = _matrix(spec, train, description, parameters, None)
         second = _matrix(spec, validation, description, parameters, first)
@@ -121,8 +137,26 @@ def prepare(
         first,
         second,
         np.concatenate([ids for part in (train, validation) for ids in _identities(part, spec)]),
-        train[list(spec.features)].head(EXAMPLE_ROWS).copy(),
+        train[list(spec.raw)].head(EXAMPLE_ROWS).copy(),
     )
+
+
+def _refuse_empty(description: Description, train: pd.DataFrame) -> None:
+    """Refuses a derived feature that no training row has."""
+    if not description.derived:
+        return
+    deriver = description.deriver()
+    found = deriver(arrays(train, description.inputs, deriver.columns), len(train))
+    for item, numbers in zip(description.derived, found, strict=True):
+        name, missing = item.name, int(np.isnan(numbers).sum())
+        if missing == len(train):
+            raise DataError(
+                f"the derived feature {name!r} is missing in all {missing:,} training rows",
+                where=f"features.{name}.from",
+                fix="check the expression; a division by zero is missing, as is what is computed from a missing value",
+            )
+        if missing:
+            say(f"train: the derived feature {name!r} is missing in {missing:,} of {len(train):,} training rows")
 
 
 def _identities(frame: pd.DataFrame, spec: ModelSpec) -> list[RowIds]:
@@ -139,7 +173,7 @@ def _matrix(
 ) -> xgb.QuantileDMatrix:
     bins = parameters.get("max_bin")
     return xgb.QuantileDMatrix(
-        matrix(frame, description.inputs),
+        matrix(frame, description),
         label=targets(frame, spec),
         weight=weights_of(frame, spec),
         ref=reference,

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from homelab_mlops.model.scoring import features_of
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.model.tasks import LOWER_IS_BETTER
-from homelab_mlops.pipeline.fit import targets, weights_of
+from homelab_mlops.pipeline.fit import describe, targets, weights_of
 from homelab_mlops.pipeline.metrics import Interval, Rows, paired_difference, weighted_metric
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -122,8 +123,9 @@ def linear_baseline(spec: ModelSpec, train: pd.DataFrame, holdout: pd.DataFrame)
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    categories = [name for name, feature in spec.features.items() if feature.type == "category"]
-    numbers = [name for name in spec.features if name not in categories]
+    description = describe(spec, train)
+    categories = [name for name, kind in description.features.items() if kind == "category"]
+    numbers = [name for name in description.features if name not in categories]
     columns = ColumnTransformer(
         [
             ("categories", OneHotEncoder(handle_unknown="ignore"), categories),
@@ -133,8 +135,9 @@ def linear_baseline(spec: ModelSpec, train: pd.DataFrame, holdout: pd.DataFrame)
     model = Ridge() if spec.task == "regression" else LogisticRegression(max_iter=500, tol=1e-3)
     pipeline = make_pipeline(columns, model)
     weights = {f"{pipeline.steps[-1][0]}__sample_weight": weights_of(train, spec)}
-    pipeline.fit(_plain(train, numbers, categories), targets(train, spec), **weights)
-    inputs = _plain(holdout, numbers, categories)
+    known = _plain(features_of(train, description), numbers, categories)
+    pipeline.fit(known, targets(train, spec), **weights)
+    inputs = _plain(features_of(holdout, description), numbers, categories)
     if spec.task == "regression":
         return np.asarray(pipeline.predict(inputs))
     probabilities = np.asarray(pipeline.predict_proba(inputs))

@@ -122,7 +122,7 @@ def read_source(spec: ModelSpec, source: str, folder: Path, csv: Csv | None = No
         return Reading.built_in(typed(table, columns, source))
     csv = csv or spec.data.csv
     try:
-        return read(source, folder, columns, csv, [spec.target.column, *spec.features], _by_row(spec))
+        return read(source, folder, columns, csv, [spec.target.column, *spec.raw], _by_row(spec))
     except StorageError as error:
         # A person without any login sits at a desk: in a cluster the step has a login.
         if error.what == s3.NO_CREDENTIALS and source == spec.data.source:
@@ -134,7 +134,7 @@ def read_source(spec: ModelSpec, source: str, folder: Path, csv: Csv | None = No
 def _by_row(spec: ModelSpec) -> RowSplit | None:
     if spec.target.labels is None or spec.split.group is not None or isinstance(spec.split, TimeSplit):
         return None
-    return RowSplit(spec.target.column, frozenset(spec.features) | {spec.data.weight or ""})
+    return RowSplit(spec.target.column, frozenset(spec.raw) | {spec.data.weight or ""})
 
 
 def read_frame(spec: ModelSpec, source: str, folder: Path) -> pd.DataFrame:

@@ -23,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from homelab_mlops.model import values
 from homelab_mlops.model.parameters import Parameter
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.pipeline.fit import Fitted, Prepared
@@ -87,11 +88,13 @@ def metrics_of(fitted: Fitted) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, pd.Timestamp):
+        return values.text_of(value)
     return value.item() if isinstance(value, np.generic) else value
 
 
 def example_of(folder: Path) -> pd.DataFrame:
-    """The raw rows of ``input_example.json``, shape ``[5, features]``."""
+    """The raw rows of ``input_example.json``, shape ``[5, inputs]``."""
     content = read_json(folder / EXAMPLE, "homelab train")
     return pd.DataFrame(content["data"], columns=content["columns"])
 

@@ -94,12 +94,12 @@ def train_from_channels(
 def _for_validation(spec: ModelSpec, validation: pd.DataFrame) -> ModelSpec:
     """The rules of the validation channel: few rows are enough, and a feature may lack all values where it may lack
     any, as one of libsvm that no row names."""
-    empty = [name for name, feature in spec.features.items() if feature.missing == 1 and validation[name].isna().all()]
+    empty = [name for name, feature in spec.raw.items() if feature.missing == 1 and validation[name].isna().all()]
     if empty:
         say(f"train: validation: no row has a value of {', '.join(empty[:8])}" + (", ..." if len(empty) > 8 else ""))
-    features = {name: feature for name, feature in spec.features.items() if name not in empty}
+    columns = {name: feature for name, feature in spec.raw.items() if name not in empty}
     data = spec.data.model_copy(update={"min_rows": MIN_ROWS})
-    return spec.model_copy(update={"data": data, "features": features})
+    return spec.model_copy(update={"data": data, "inputs": {}, "features": columns})
 
 
 def _parameters(

@@ -30,7 +30,7 @@ def row_ids(frame: pd.DataFrame, spec: ModelSpec) -> RowIds:
     """An identity for each row, shape ``[rows]``: a hash of its key, or of its whole content where the model has no
     key."""
     group = [] if spec.split.group is None else [spec.split.group]
-    columns = spec.data.key or list(dict.fromkeys([*spec.features, spec.target.column, *group]))
+    columns = spec.data.key or list(dict.fromkeys([*spec.raw, spec.target.column, *group]))
     as_stored = {name: _hashable(frame[name]) for name in columns}
     hashed = pd.util.hash_pandas_object(pd.DataFrame(as_stored), index=False, categorize=True)
     ids = np.array(hashed.to_numpy(), dtype=np.uint64)

@@ -34,6 +34,7 @@ PATIENCE_SECONDS = 180.0
 FLUSH_SECONDS = 2.0
 SCORING_MODULE = "homelab_scoring"
 VALUES_MODULE = "homelab_values"
+EXPRESSIONS_MODULE, TREE_MODULE = "homelab_expressions", "homelab_tree"
 # Where MLflow puts the booster in the files of a model.
 BOOSTER = f"data/{result.MODEL}"
 # Error codes that waiting does not mend.
@@ -360,15 +361,15 @@ def _log_numbers(mlflow_client: MlflowClient, folder: Path, record: Mapping[str,
     for start in range(0, len(every), 1000):
         mlflow_client.log_batch(run_id, metrics=every[start : start + 1000])
     data = record["data"]
-    features = record["spec"]["features"]
+    spec = record["spec"]
+    columns = {name: item["type"] for name, item in spec["features"].items() if "from" not in item}
+    columns |= {name: item["type"] for name, item in spec.get("inputs", {}).items()}
     dataset = Dataset(
         name=record["model"],
         digest=data["sha256"][:36],
         source_type="s3" if data["source"].startswith("s3://") else "local",
         source=json.dumps({"uri": data["source"]}),
-        schema=json.dumps(
-            {"mlflow_colspec": [{"name": name, "type": spec["type"]} for name, spec in features.items()]}
-        ),
+        schema=json.dumps({"mlflow_colspec": [{"name": name, "type": kind} for name, kind in columns.items()]}),
         profile=json.dumps({"num_rows": data["rows"], **record["rows"]}),
     )
     mlflow_client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
@@ -385,7 +386,7 @@ def _log_model(folder: Path, run: Any) -> str:
     import mlflow
     from mlflow.models import Model
 
-    from homelab_mlops.model import scoring, values
+    from homelab_mlops.model import expressions, scoring, tree, values
 
     scorer = scoring.Scorer.load(folder / result.MODEL)
     example = result.example_of(folder)
@@ -393,8 +394,9 @@ def _log_model(folder: Path, run: Any) -> str:
     # Otherwise MLflow puts the model into the default experiment, where only an administrator may write.
     mlflow.set_experiment(experiment_id=run.info.experiment_id)
     with tempfile.TemporaryDirectory() as temporary:
-        code = [Path(temporary) / f"{name}.py" for name in (SCORING_MODULE, VALUES_MODULE)]
-        for module, path in zip((scoring, values), code, strict=True):
+        modules = {SCORING_MODULE: scoring, EXPRESSIONS_MODULE: expressions, TREE_MODULE: tree, VALUES_MODULE: values}
+        code = [Path(temporary) / f"{name}.py" for name in modules]
+        for module, path in zip(modules.values(), code, strict=True):
             shutil.copy(str(module.__file__), path)
         info = Model.log(
             artifact_path=None,

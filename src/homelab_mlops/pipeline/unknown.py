@@ -15,7 +15,7 @@ def unknown_lines(frame: pd.DataFrame, inputs: Iterable[Input]) -> list[str]:
     """A line for each column with such cells."""
     lines: list[str] = []
     for item in inputs:
-        if item.type != "category":
+        if item.type != "category" or not item.categories:  # any text is one
             continue
         cells = frame[item.name]
         unknown = cells[cells.notna() & ~cells.isin(item.categories)]

@@ -12,7 +12,7 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import DataError
 from homelab_mlops.model import values
 from homelab_mlops.model.scoring import booleans
-from homelab_mlops.model.spec import CategoryFeature, Feature, ModelSpec, NumberFeature
+from homelab_mlops.model.spec import CategoryFeature, DatetimeFeature, ModelSpec, NumberFeature, RawFeature
 from homelab_mlops.pipeline.ingest import load_ingested
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 from homelab_mlops.tables.spelling import number_hint
@@ -85,7 +85,7 @@ def validate_table(frame: pd.DataFrame, spec: ModelSpec) -> list[dict[str, Any]]
     import pandera.pandas as pa
 
     columns = {
-        name: pa.Column(checks=_feature_checks(pa, feature), nullable=True) for name, feature in spec.features.items()
+        name: pa.Column(checks=_feature_checks(pa, feature), nullable=True) for name, feature in spec.raw.items()
     }
     columns[spec.target.column] = pa.Column(checks=_target_checks(pa, spec), nullable=True)
     for key in spec.data.key:
@@ -104,13 +104,15 @@ def validate_table(frame: pd.DataFrame, spec: ModelSpec) -> list[dict[str, Any]]
     return []
 
 
-def _feature_checks(pa: Any, feature: Feature) -> list[Any]:
+def _feature_checks(pa: Any, feature: RawFeature) -> list[Any]:
     checks = [_share_missing(pa, feature.missing)]
     if isinstance(feature, CategoryFeature):
         if feature.values is not None:
             allowed = ", ".join(feature.values)
             checks.append(pa.Check(lambda s, values=feature.values: s.isin(values), error=f"is one of {allowed}"))
         return checks
+    if isinstance(feature, DatetimeFeature):
+        return [*checks, *_time_checks(pa, feature)]
     if not isinstance(feature, NumberFeature):
         return [
             *checks,
@@ -129,6 +131,38 @@ def _feature_checks(pa: Any, feature: Feature) -> list[Any]:
     if feature.max is not None:
         checks.append(pa.Check(lambda s, most=feature.max: ~(_numbers(s) > most), error=f"is at most {feature.max:g}"))
     return checks
+
+
+def _time_checks(pa: Any, feature: DatetimeFeature) -> list[Any]:
+    checks = [pa.Check(_is_time, error="is a time, such as 2026-01-31T05:30Z", ignore_na=False)]
+    if feature.min is not None:
+        first = pd.Timestamp(values.moment(feature.min))
+        checks.append(pa.Check(lambda s: ~(_times(s) < first), error=f"is not before {feature.min}"))
+    if feature.max is not None:
+        last = pd.Timestamp(values.moment(feature.max))
+        checks.append(pa.Check(lambda s: ~(_times(s) > last), error=f"is not after {feature.max}"))
+    return checks
+
+
+def _times(series: pd.Series[Any]) -> pd.Series[Any]:
+    """The times of a column; none of one with a text that is no time."""
+    is_typed = isinstance(series.dtype, pd.DatetimeTZDtype)
+    return series if is_typed else pd.Series(pd.NaT, index=series.index, dtype="datetime64[us, UTC]")
+
+
+def _is_time(series: pd.Series[Any]) -> pd.Series[Any]:
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        return pd.Series(data=True, index=series.index)
+    good = {text: _is_moment(str(text)) for text in series.dropna().unique()}
+    return series.map(good).fillna(value=True).astype(bool)
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        values.moment(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _target_checks(pa: Any, spec: ModelSpec) -> list[Any]:

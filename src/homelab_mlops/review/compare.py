@@ -17,6 +17,7 @@ from homelab_mlops.gitops.argo_cd.applications import HERE, NAMESPACE, Side, Sou
 from homelab_mlops.gitops.render import ARGO_CD, parse
 from homelab_mlops.manifests.objects import CLUSTER_SCOPED, Manifest, get, group, is_built_in
 from homelab_mlops.manifests.quantities import Requests, quantity, sum_requests
+from homelab_mlops.model.unquoted import with_quotes
 from homelab_mlops.review.masking import (
     HIDDEN,
     is_reference,
@@ -484,8 +485,9 @@ class _Differ:
 
     def text(self, path: Path, before: Any, after: Any) -> Iterator[FieldChange]:
         """The differences in a text of a ConfigMap: fields of a document, or lines."""
+        is_model = path[-1].endswith("model.yaml")
         if isinstance(before, str) and isinstance(after, str):
-            one, other = _document(before), _document(after)
+            one, other = (_document(with_quotes(text) if is_model else text) for text in (before, after))
             if isinstance(one, (dict, list)) and isinstance(other, (dict, list)) and type(one) is type(other):
                 inner = list(_Differ("", False).walk(path, one, other))
                 # Python takes 1, 1.0 and True for equal; this comparison does not.

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 from homelab_mlops.model import values
-from homelab_mlops.model.scoring import Input
+from homelab_mlops.model.expressions import days, name_reader, read_time
+from homelab_mlops.model.scoring import Description, Input
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Column = Sequence[Any]
+Encode = Callable[[str, Column, set[type], bool], Any]
 SHOWN = 60
+_read_text = name_reader(())
 _SCALARS = frozenset({bool, int, float, str, type(None)})
 
 
@@ -25,13 +28,19 @@ class RowsError(ValueError):
 
 
 class Encoder:
-    """Encodes columns by the names, types and categories that a model was trained with."""
+    """Encodes columns by the names, types, categories and expressions that a model was trained with."""
 
-    def __init__(self, inputs: Sequence[Input]) -> None:
+    def __init__(self, description: Description) -> None:
+        inputs = description.inputs
         self.names = tuple(item.name for item in inputs)
-        self._columns: list[tuple[str, Callable[[str, Column, set[type], bool], Any]]] = [
-            (item.name, _encoder(item)) for item in inputs
-        ]
+        # The rows of the features come first, those of inputs that only expressions read after them.
+        features = list(description.features)
+        rows = {
+            name: row for row, name in enumerate([*features, *(name for name in self.names if name not in features)])
+        }
+        self._columns: list[tuple[int, str, Encode]] = [(rows[item.name], item.name, _encoder(item)) for item in inputs]
+        self._features, self._rows = len(features), list(rows)
+        self._derive = _Derive(description) if description.derived else None
 
     def encode(self, columns: Mapping[str, Column], rows: int, *, strict: bool = False) -> Matrix:
         """The matrix of the given columns, shape ``[rows, features]``; missing and unseen categories are NaN.
@@ -45,19 +54,58 @@ class Encoder:
         """
         if missing := [name for name in self.names if name not in columns]:
             raise RowsError(f"the rows lack the column{'s' if len(missing) > 1 else ''} {', '.join(missing[:20])}")
-        matrix = np.empty((len(self.names), rows), dtype=np.float32)
-        for index, (name, encode) in enumerate(self._columns):
-            column = columns[name]
-            kinds = set(map(type, column))
-            if not kinds <= _SCALARS:
-                _refuse(name, column, lambda value: type(value) in _SCALARS, "is a list or an object, not one value")
-            matrix[index] = encode(name, column, kinds, strict)
+        matrix = np.empty((len(self._rows), rows), dtype=np.float32)
+        exact: list[Any] = []
+        with np.errstate(over="ignore"):  # what is too large is refused below
+            for row, name, encode in self._columns:
+                column = columns[name]
+                kinds = set(map(type, column))
+                if not kinds <= _SCALARS:
+                    _refuse(
+                        name, column, lambda value: type(value) in _SCALARS, "is a list or an object, not one value"
+                    )
+                found = encode(name, column, kinds, strict)
+                exact.append(found)
+                matrix[row] = found if found.dtype.kind in "fiu" else _as_row(found)
+        if self._derive is not None:
+            self._derive(matrix, exact, rows)
         if np.isinf(matrix).any():
-            index = int(np.isinf(matrix).any(axis=1).argmax())
-            row = int(np.isinf(matrix[index]).argmax())
-            value = columns[self.names[index]][row]
-            raise RowsError(f"column {self.names[index]}, row {row}: {shown(value)} is too large a number")
-        return np.ascontiguousarray(matrix.T)
+            name = self._rows[int(np.isinf(matrix).any(axis=1).argmax())]
+            row = int(np.isinf(matrix[self._rows.index(name)]).argmax())
+            raise RowsError(f"column {name}, row {row}: {shown(columns[name][row])} is too large a number")
+        return np.ascontiguousarray(matrix[: self._features].T)
+
+
+class _Derive:
+    """Adds the derived features to a matrix, from the exact values of its inputs."""
+
+    def __init__(self, description: Description) -> None:
+        self._deriver = description.deriver()
+        self._read = [
+            (number, item.name, _exact(item))
+            for number, item in enumerate(description.inputs)
+            if item.name in self._deriver.columns
+        ]
+        self._rows = np.array([description.order.index(item.name) for item in description.derived])
+
+    def __call__(self, matrix: Matrix, exact: Sequence[Any], rows: int) -> None:
+        given = {name: convert(exact[number]) for number, name, convert in self._read}
+        matrix[self._rows] = self._deriver(given, rows)
+
+
+def _exact(item: Input) -> Callable[[Any], Any]:
+    """What makes the values that an expression reads, of those of an encoder."""
+    if item.type in ("number", "integer", "boolean"):
+        return lambda numbers: numbers.astype(np.float64)
+    if item.type == "category" and item.categories:
+        names = np.array([*item.categories, None], dtype=object)
+        return lambda codes: names[np.where(np.isnan(codes), -1, codes).astype(np.int64)]
+    return lambda given: given
+
+
+def _as_row(found: Any) -> Any:
+    """Times as numbers; texts, which only an expression reads, are none."""
+    return days(found) if found.dtype.kind == "M" else np.nan
 
 
 def shown(value: Any) -> str:
@@ -66,9 +114,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _encoder(item: Input) -> Callable[[str, Column, set[type], bool], Any]:
+def _encoder(item: Input) -> Encode:
     if item.type == "category":
-        return _category(item.categories)
+        return _category(item.categories) if item.categories else _text
+    if item.type == "datetime":
+        return _time
     return _boolean if item.type == "boolean" else _number
 
 
@@ -77,13 +127,12 @@ def _number(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
         _refuse(name, column, lambda value: type(value) not in (bool, str), "is not a number")
     if str in kinds:
         column = _at_once(column) or _parsed(name, column, values.number, "is not a number")
-    with np.errstate(over="ignore"):
-        try:
-            # Whole numbers are rounded once, from 64 bits; with a missing value among them pandas knows only floats.
-            whole = kinds == {int}
-            return np.array(column, dtype=None if whole else np.float64).astype(np.float32)
-        except (OverflowError, TypeError):
-            raise RowsError(f"column {name} holds too large a number") from None
+    try:
+        # Whole numbers are rounded once, from 64 bits; with a missing value among them pandas knows only floats.
+        numbers = np.array(column, dtype=None if kinds == {int} else np.float64)
+        return numbers if numbers.dtype != object else numbers.astype(np.float64)
+    except (OverflowError, TypeError):
+        raise RowsError(f"column {name} holds too large a number") from None
 
 
 def _at_once(column: Column) -> Column | None:
@@ -122,7 +171,26 @@ def _boolean(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
     return np.array(column, dtype=np.float64)
 
 
-def _category(categories: tuple[str, ...]) -> Callable[[str, Column, set[type], bool], Any]:
+def _time(name: str, column: Column, kinds: set[type], strict: bool) -> Any:
+    if strict and not kinds <= {str, type(None)}:
+        _refuse(name, column, lambda value: type(value) in (str, type(None)), "is not the text of a time")
+    found = np.empty(len(column), dtype="datetime64[us]")
+    for row, value in enumerate(column):
+        try:
+            found[row] = read_time(value)
+        except ValueError:
+            raise RowsError(
+                f"column {name}, row {row}: {shown(value)} is not a time such as 2026-01-31T05:30Z"
+            ) from None
+    return found
+
+
+def _text(name: str, column: Column, kinds: set[type], strict: bool) -> Any:  # noqa: ARG001
+    texts = [None if value is None or value != value else _read_text(value) for value in column]
+    return np.array([*texts, None], dtype=object)[:-1]
+
+
+def _category(categories: tuple[str, ...]) -> Encode:
     names = values.Names(categories)
     codes = {category: float(code) for code, category in enumerate(categories)}
     found = [values.spelled(category) for category in categories]

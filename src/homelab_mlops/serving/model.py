@@ -29,7 +29,7 @@ class Model:
         self.name = name
         self.version = version
         self.description: Description = Scorer(booster).description
-        self.encoder = Encoder(self.description.inputs)
+        self.encoder = Encoder(self.description)
         self._booster = booster
 
     @property

@@ -45,7 +45,7 @@ def declared(spec: ModelSpec) -> list[Declared]:
 
 
 def _declared(spec: ModelSpec, name: str) -> Declared:
-    feature = spec.features.get(name)
+    feature = spec.raw.get(name)
     if name == spec.split.column:
         return Declared(name, "time")
     if name == spec.target.column:
@@ -60,6 +60,8 @@ def _declared(spec: ModelSpec, name: str) -> Declared:
         return Declared(name, "text")
     if feature.type == "category":
         return Declared(name, "text", _tuple(feature.values))
+    if feature.type == "datetime":
+        return Declared(name, "time")
     return Declared(name, feature.type)
 
 
@@ -69,8 +71,9 @@ def _tuple(names: Iterable[str] | None) -> tuple[str, ...]:
 
 def declared_inputs(inputs: Iterable[Input]) -> list[Declared]:
     """The columns that a trained model takes."""
+    kinds: dict[str, Kind] = {"category": "text", "datetime": "time"}
     return [
-        Declared(item.name, "text", item.categories) if item.type == "category" else Declared(item.name, item.type)  # type: ignore[arg-type]
+        Declared(item.name, kinds.get(item.type, item.type), item.categories)  # type: ignore[arg-type]
         for item in inputs
     ]
 

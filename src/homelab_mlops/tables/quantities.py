@@ -92,6 +92,8 @@ def _times_of(chunk: pa.Array, spelling: Spelling) -> pa.Array | None:
         chunk = chunk.cast(pa.timestamp("s"))
     if chunk.type.tz is None:
         chunk = chunk.cast(pa.timestamp(chunk.type.unit, "UTC"))
+    if chunk.type.unit == "ns":  # the cast alone would round times before 1970 up
+        chunk = pc.floor_temporal(chunk, unit="microsecond")
     try:
         return pc.cast(chunk, options=pc.CastOptions(TIME, allow_time_truncate=True))
     except pa.ArrowInvalid:

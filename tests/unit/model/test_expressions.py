@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from homelab_mlops.model.expressions import Call, Column, Expression, Number, from_json, to_json
+from homelab_mlops.model.expressions import Expression
 from homelab_mlops.model.grammar import DEEPEST, ExpressionError, parse
+from homelab_mlops.model.tree import Call, Column, Number, from_json, to_json
 from tests.unit.model.expression_oracle import COLUMNS, arrays, rows, sample
 
 KINDS = {name: raw.kind for name, raw in COLUMNS.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from homelab_mlops.errors import SpecError
+from homelab_mlops.model.grammar import FUNCTIONS
 from homelab_mlops.model.spec import ModelSpec, load_spec, parse_spec
 from tests.conftest import FIXTURES, ROOT
 
@@ -44,6 +45,16 @@ def test_an_unknown_model_suggests_a_near_one(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(ROOT)
     with pytest.raises(SpecError, match="did you mean 'churn'"):
         load_spec("chrun")
+
+
+def test_the_derived_features_of_the_page_are_valid() -> None:
+    page = (ROOT / "docs/model-yaml.md").read_text().split("## Derived features")[1]
+    block = page.split("```yaml\n")[1].split("```")[0]
+    text = (ROOT / "workflows/models/churn/model.yaml").read_text()
+    before, rest = text.split("features:\n")
+    spec = parse_spec(before + block + rest[rest.index("split:\n") :], "model.yaml")
+    assert list(spec.derived) == ["weekday", "per_month", "is_new", "size"]
+    assert [name for name in FUNCTIONS if f"`{name}(" not in page] == []
 
 
 def test_the_schema_for_editors_is_up_to_date() -> None:

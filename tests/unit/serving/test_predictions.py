@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from mlflow.pyfunc import scoring_server
 
-from homelab_mlops.model.scoring import Input, encode
+from homelab_mlops.model.scoring import Description, Input, encode
 from homelab_mlops.serving.encoding import Encoder, RowsError
 from tests.unit.model.test_scoring import raw_rows
 from tests.unit.serving.conftest import MODELS, Registered, Served
@@ -167,7 +167,9 @@ def test_every_value_is_encoded_as_the_training_does() -> None:
         item = source.choice(inputs)
         column = [source.choice(pool) for pool in [source.choice(pools)] for _ in range(source.randint(1, 6))]
         try:
-            ours: Any = Encoder((item,)).encode({item.name: column}, len(column))[:, 0]
+            ours: Any = Encoder(Description("m", "regression", (), (item,))).encode({item.name: column}, len(column))[
+                :, 0
+            ]
         except RowsError:
             ours = None
         try:

@@ -96,7 +96,7 @@ def hyperparameters(review: Review) -> Said:
     action="Check that the champion can still be compared.",
 )
 def model_data(review: Review) -> Said:
-    for change, name, before, after in _spec_fields(review, "data", "features", "target", "split", "task"):
+    for change, name, before, after in _spec_fields(review, "data", "inputs", "features", "target", "split", "task"):
         yield str(change.id), f"{name}: {say(before)} → {say(after)}"
 
 
