@@ -150,7 +150,9 @@ class Forge:
         if self.kind == "gitea":
             checks = found.get("status_check_contexts") or [] if found.get("enable_status_check") else []
             return Protection(bool(found["protected"]), tuple(checks), found.get("user_can_push"))
-        rules = self._ask("GET", f"{self._api}/rules/branches/{name}")
+        # GitHub refuses this for a private repository of a plan without rulesets, and then there are none.
+        answer = self._answer("GET", f"{self._api}/rules/branches/{name}")
+        rules = answer.json() if answer.is_success else []
         required = (found.get("protection") or {}).get("required_status_checks") or {}
         checks = [*(required.get("contexts") or []), *_required(rules)]
         guarded = any(item.get("type") in ("pull_request", "required_status_checks", "update") for item in rules)
