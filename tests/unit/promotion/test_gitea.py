@@ -36,14 +36,8 @@ DEADLINE = 60.0
 class Gitea:
     """A repository of the administrator, with a bot that may write, and what is said of it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.origin = ADDRESS.rstrip("/")
-        self._http = httpx.Client(
-            base_url=f"{self.origin}/api/v1",
-            headers={"Authorization": f"token {ADMINISTRATOR}"},
-            trust_env=False,
-            timeout=30,
-        )
+    def __init__(self, http: httpx.Client, folder: Path) -> None:
+        self.origin, self._http = ADDRESS.rstrip("/"), http
         suffix, self.password = secrets.token_hex(4), secrets.token_urlsafe(16)
         self.bot, self.name = f"bot-{suffix}", f"homelab-{suffix}"
         self.owner = self.api("GET", "/user")["login"]
@@ -95,24 +89,32 @@ class Gitea:
         self.api("POST", f"{self.repo}/statuses/{commit}", {"context": CHECK, "state": state})
         return state
 
-    def close(self) -> None:
+    def remove(self) -> None:
         self._http.delete(self.repo)
         self._http.delete(f"/admin/users/{self.bot}")
-        self._http.close()
 
 
 @pytest.fixture
 def gitea(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gitea]:
     if not ADDRESS:
         pytest.skip("HOMELAB_TEST_FORGE names no Gitea")
-    made = Gitea(tmp_path)
+    login = {"Authorization": f"token {ADMINISTRATOR}"}
+    with httpx.Client(base_url=f"{ADDRESS}/api/v1", headers=login, trust_env=False, timeout=30) as http:
+        made = Gitea(http, tmp_path)
+        try:
+            steers(made, monkeypatch)
+            yield made
+        finally:
+            made.remove()
+
+
+def steers(made: Gitea, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the step propose has in its environment."""
     monkeypatch.setenv("HOMELAB_REPOSITORY", made.url)
     monkeypatch.setenv("HOMELAB_BRANCH", "main")
     monkeypatch.setenv("HOMELAB_FORGE", "gitea")
     monkeypatch.setenv("GIT_USERNAME", made.bot)
     monkeypatch.setenv("GIT_TOKEN", made.token)
-    yield made
-    made.close()
 
 
 def protected(gitea: Gitea) -> None:
