@@ -143,7 +143,8 @@ def _apply_argo_cd(cluster: Cluster, root: Path, key: SealingKey, until: float) 
 def _apply_repository_credentials(cluster: Cluster, root: Path, key: SealingKey) -> None:
     """Unseals what Argo CD needs before the sealed-secrets controller runs, such as a repository's login."""
     table = load_table(root)
-    specs = [spec for spec in table.secrets if spec.namespace == ARGO_CD_NAMESPACE]
+    # What patches a Secret of Argo CD is for the controller alone: whoever applies it would take the other keys away.
+    specs = [spec for spec in table.secrets if spec.namespace == ARGO_CD_NAMESPACE and not spec.patches]
     if not specs:
         return
     sealed = read_sealed(root, table.model_copy(update={"secrets": specs}), key)

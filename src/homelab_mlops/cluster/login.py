@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal, NamedTuple
 from homelab_mlops.clients.authority import authority_of
 from homelab_mlops.clients.kubernetes import PATIENCE, Cluster
 from homelab_mlops.console import print_json, stdout
-from homelab_mlops.errors import ClusterError, RepositoryError
+from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.render import read_yaml
 from homelab_mlops.gitops.secrets.seal import reveal
 from homelab_mlops.gitops.settings import CLUSTER, find_root
@@ -24,7 +23,7 @@ INGRESSES: dict[Service, Path] = {
     "models": Path("overlays") / CLUSTER / "serving",
     "minio": Path("overlays") / CLUSTER / "minio",
 }
-ADMIN_SECRET = "argo-cd", "argocd-initial-admin-secret"
+CREDENTIALS = {"argo-cd": "argo-cd", "mlflow": "mlflow-admin", "models": "serving"}
 PERSON = "training", "person"
 TOKEN_SECONDS = 12 * 3600
 
@@ -73,17 +72,15 @@ def login_of(root: Path, service: Service, context: str | None, key_file: Path |
 
     Raises:
         RepositoryError: no Ingress names the service, or the private sealing key is not here.
-        ClusterError: the login is Argo CD's or Argo's, and the cluster does not answer or has none.
+        ClusterError: the login is Argo's, and the cluster does not answer.
     """
     address = _address(root, service)
     match service:
-        case "argo-cd":
-            return Login(address, "admin", _initial_password(Cluster(context, patience=PATIENCE)))
         case "argo":
             token = Cluster(context, patience=PATIENCE).token(*PERSON, seconds=TOKEN_SECONDS)
             return Login(address, "", f"Bearer {token}")
-        case "mlflow" | "models":
-            fields = reveal(root, "mlflow-admin" if service == "mlflow" else "serving", key_file=key_file)
+        case "argo-cd" | "mlflow" | "models":
+            fields = reveal(root, CREDENTIALS[service], key_file=key_file)
             return Login(address, fields["username"], fields["password"])
         case "minio":
             fields = reveal(root, "minio-root", key_file=key_file)
@@ -97,18 +94,6 @@ def _address(root: Path, service: Service) -> str:
                 scheme = "https" if document["spec"].get("tls") else "http"
                 return f"{scheme}://{document['spec']['rules'][0]['host']}"
     raise RepositoryError(f"no Ingress leads to {service}", where=str(INGRESSES[service]))
-
-
-def _initial_password(cluster: Cluster) -> str:
-    namespace, name = ADMIN_SECRET
-    secret = cluster.get("v1", "Secret", name, namespace)
-    if secret is None:
-        raise ClusterError(
-            "Argo CD keeps no initial password: either it does not run yet, or someone deleted the Secret",
-            where=f"Secret {namespace}/{name}",
-            fix="`homelab status`; docs/logins.md says how to set a new password",
-        )
-    return base64.b64decode(secret["data"]["password"]).decode()
 
 
 def _has_desktop() -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.image import IMAGES
-from homelab_mlops.gitops.secrets.table import ARGO_CD_SEALED, TABLE, SecretTable, Values, load_table
-from homelab_mlops.gitops.settings import ARGO_CD, Drafts, Settings
+from homelab_mlops.gitops.secrets.table import TABLE, SecretTable, Values, load_table
+from homelab_mlops.gitops.settings import Drafts, Settings
 from homelab_mlops.manifests import yaml_reader
 
 REPOSITORY, REGISTRY = "repository", "registry"
@@ -49,7 +49,6 @@ def declare(
                 fix="homelab init --repository https://…",
             )
         changes.setdefault(root / TABLE, []).append(_add_repository)
-        changes[root / ARGO_CD] = [lambda document: document["resources"].append(ARGO_CD_SEALED.name)]
     if REGISTRY in private and REGISTRY not in table.credentials:
         changes.setdefault(root / TABLE, []).append(_add_registry)
         changes[root / IMAGES] = [_add_pull_secrets]

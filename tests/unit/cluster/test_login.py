@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -53,6 +51,7 @@ def login(fork: Path, tmp_path: Path) -> Login:
 @pytest.mark.parametrize(
     ("service", "host", "credential", "fields"),
     [
+        ("argo-cd", "argocd", "argo-cd", ("username", "password")),
         ("mlflow", "mlflow", "mlflow-admin", ("username", "password")),
         ("models", "models", "serving", ("username", "password")),
         ("minio", "s3", "minio-root", ("accessKey", "secretKey")),
@@ -74,26 +73,13 @@ def test_without_the_key_it_says_so(login: Login) -> None:
     refused(login("mlflow"), "the private sealing key is not on this machine")
 
 
-def test_argo_cd_and_argo_ask_the_cluster(config: Path, login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_argo_asks_the_cluster(config: Path, login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(config))
     cluster = Cluster(patience=60)
-    for name in ("argo-cd", "training"):
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    refused(login("argo-cd", kubeconfig=config), "Argo CD keeps no initial password")
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "training"}})
     refused(login("argo", kubeconfig=config), "not found")
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "person", "namespace": "training"}}
     cluster.apply(account)
-    secret = {"name": "argocd-initial-admin-secret", "namespace": "argo-cd"}
-    data = {"password": base64.b64encode(b"made by Argo CD").decode()}
-    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "data": data})
-    made = login("argo-cd", "--json", kubeconfig=config)
-    assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout) == {
-        "address": "http://argocd.home.example.org",
-        "username": "admin",
-        "password": "made by Argo CD",
-        "authority": "",
-    }
     token = login("argo", kubeconfig=config)
     assert token.returncode == 0, token.stderr
     address, line = token.stdout.splitlines()

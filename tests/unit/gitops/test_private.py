@@ -106,7 +106,7 @@ def test_init_asks_a_person(fork: Path) -> None:
 def test_nothing_of_it_is_there_unless_it_is_asked_for(fork: Path) -> None:
     init(fork, answers=ANSWERS)
     assert {"argo-cd/repository", "minio/registry"} & set(unsealed(fork)) == set()
-    assert not (fork / "clusters/homelab/argo-cd/sealed").exists()
+    assert not (fork / "clusters/homelab/argo-cd/sealed/repository.yaml").exists()
     assert "imagePullSecrets" not in (fork / "clusters/homelab/images/kustomization.yaml").read_text()
 
 

@@ -401,7 +401,8 @@ def reveal(root: Path, credential: str, *, key_file: Path | None = None) -> dict
     if credential not in table.credentials:
         raise _unknown(credential, list(table.credentials), f"the credentials are those of {TABLE}")
     values: Values = recover_values(table, read_sealed(root, table, key))
-    return {field: value for (owner, field), value in values.items() if owner == credential}
+    derived = table.credentials[credential].derived
+    return {field: value for (owner, field), value in values.items() if owner == credential and field not in derived}
 
 
 def show_secret(root: Path, name: str, *, namespace: str | None = None, key_file: Path | None = None) -> dict[str, str]:

@@ -6,6 +6,7 @@ one, and changes nothing else.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import re
@@ -15,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
+import bcrypt
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -35,8 +37,20 @@ ARGO_CD_SEALED = Path("clusters") / CLUSTER / "argo-cd" / "sealed"
 KUSTOMIZATION = Path("kustomization.yaml")
 CHECKSUM = "homelab-mlops/checksum"
 BEFORE_WORKLOADS = "-10"
+# A Secret that is patched has to be there, and to allow it, before its SealedSecret.
+AFTER_ALL = "10"
+# Should the Secret not be there after all, the one that the controller makes is no more its own.
+_PATCHES = {
+    "sealedsecrets.bitnami.com/patch": "true",
+    "sealedsecrets.bitnami.com/skip-set-owner-references": "true",
+}
 WRITTEN = "# Written by `homelab init` and `homelab seal`."
 REFERENCE = re.compile(r"\$\{([a-z0-9/-]+)\.([A-Za-z0-9_.-]+)\}")
+# The fields of a password that is `hashed`, as Argo CD reads it.
+HASH, HASHED_AT = "bcrypt", "changed"
+HASHED_BYTES = 72
+# The form of a hash, which no password has.
+_NO_HASH = "$2a$10$" + "." * 53
 _LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 
 Values = dict[tuple[str, str], str]
@@ -97,13 +111,14 @@ class Credential(_Strict):
     username: str | None = Field(None, description="fixed name that belongs to a password")
     login: str | None = Field(None, description="where a person types it; such a credential is shown once by `init`")
     fields: list[str] = Field([], description="given: the fields that a person brings")
+    hashed: bool = Field(False, description="its bcrypt hash, and when that was made, are fields too")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.kind == "given") != bool(self.fields):
             raise ValueError("`fields` belongs to the kind `given`, and to no other")
-        if self.username is not None and self.kind != "password":
-            raise ValueError("`username` belongs to the kind `password`")
+        if (self.username is not None or self.hashed) and self.kind != "password":
+            raise ValueError("`username` and `hashed` belong to the kind `password`")
         return self
 
     @property
@@ -111,7 +126,7 @@ class Credential(_Strict):
         """The names of its fields."""
         match self.kind:
             case "password":
-                return [*self.constants, "password"]
+                return [*self.constants, "password", *self.derived]
             case "s3-user":
                 return ["accessKey", "secretKey", "previousAccessKey", "previousSecretKey"]
             case "given":
@@ -121,6 +136,11 @@ class Credential(_Strict):
     def constants(self) -> dict[str, str]:
         """The fields that the table fixes."""
         return {} if self.username is None else {"username": self.username}
+
+    @property
+    def derived(self) -> list[str]:
+        """The fields that follow from the password."""
+        return [HASH, HASHED_AT] if self.hashed else []
 
     def generate(self) -> dict[str, str]:
         """New values of the other fields; a secret one has at least 190 bits of entropy."""
@@ -147,6 +167,7 @@ class SecretSpec(_Strict):
     keys: Annotated[dict[str, str], Field(min_length=1)]
     labels: dict[str, str] = {}
     type: str = "Opaque"
+    patches: bool = Field(False, description="the Secret is someone else's, whose other keys and labels stay")
 
     @property
     def id(self) -> str:
@@ -291,12 +312,13 @@ def complete_values(table: SecretTable, values: Values) -> tuple[Values, list[st
     for name, credential in table.credentials.items():
         complete.update({(name, field): value for field, value in credential.constants.items()})
         used = {field for spec in table.secrets for owner, field in spec.references() if owner == name}
+        used -= set(credential.derived)
         missing = sorted(field for field in used if (name, field) not in complete)
         new = credential.generate() if missing else {}
         complete.update({(name, field): new[field] for field in missing})
         if any(new[field] for field in missing):
             generated.append(name)
-    return complete, generated
+    return _with_hashes(table, complete), generated
 
 
 def seal_values(
@@ -307,6 +329,7 @@ def seal_values(
     A key that somebody has sealed into a file, and that the table does not know, stays in it.
     """
     public = key.public()
+    values = _with_hashes(table, values)
 
     def sealed_secret(spec: SecretSpec) -> str:
         old = sealed.get(spec.id, Sealed({}, {}, {}))
@@ -322,6 +345,23 @@ def seal_values(
         return render_sealed_secret(spec, {**encrypted, **unopened})
 
     return changed_files(root, table, map(sealed_secret, table.secrets))
+
+
+def _with_hashes(table: SecretTable, values: Values) -> Values:
+    """The values, with a new hash of each password that the old one does not fit."""
+    found = dict(values)
+    for name in (name for name, credential in table.credentials.items() if credential.hashed):
+        password = as_bytes(values[name, "password"])
+        if len(password) > HASHED_BYTES:
+            raise RepositoryError(
+                f"the password has {len(password)} bytes, more than the {HASHED_BYTES} that bcrypt reads",
+                where=name,
+                fix="choose a shorter one",
+            )
+        if not bcrypt.checkpw(password, values.get((name, HASH), _NO_HASH).encode()):
+            found[name, HASH] = bcrypt.hashpw(password, bcrypt.gensalt(rounds=10, prefix=b"2a")).decode()
+            found[name, HASHED_AT] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return found
 
 
 def skeletons(root: Path, table: SecretTable) -> dict[Path, str]:
@@ -378,7 +418,7 @@ def render_sealed_secret(spec: SecretSpec, encrypted: dict[str, str]) -> str:
             "namespace": spec.namespace,
             "labels": labels,
             "annotations": {
-                "argocd.argoproj.io/sync-wave": BEFORE_WORKLOADS,
+                "argocd.argoproj.io/sync-wave": AFTER_ALL if spec.patches else BEFORE_WORKLOADS,
                 CHECKSUM: checksum,
                 "kubernetes.io/description": spec.purpose,
             },
@@ -386,11 +426,12 @@ def render_sealed_secret(spec: SecretSpec, encrypted: dict[str, str]) -> str:
         "spec": {
             "encryptedData": encrypted,
             "template": {
-                **({} if spec.type == "Opaque" else {"type": spec.type}),
+                # The controller writes the type too, so that of a Secret which it patches is said.
+                **({} if spec.type == "Opaque" and not spec.patches else {"type": spec.type}),
                 "metadata": {
                     "name": spec.name,
                     "namespace": spec.namespace,
-                    "labels": {**labels, **spec.labels},
+                    **({"annotations": _PATCHES} if spec.patches else {"labels": {**labels, **spec.labels}}),
                 },
             },
         },
