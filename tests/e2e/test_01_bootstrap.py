@@ -9,6 +9,7 @@ import time
 import pytest
 
 from homelab_mlops.clients.kubernetes import Cluster
+from homelab_mlops.cluster.pods import APPLICATION, ARGO_CD_NAMESPACE
 from homelab_mlops.gitops.render import render_all
 from tests import readme
 from tests.e2e.conftest import Fork, applications, green_at, took
@@ -23,6 +24,12 @@ def pulling(cluster: Cluster) -> float:
     found = [PULLED.match(event.get("message") or "") for event in cluster.find("v1", "Event")]
     parts = [re.findall(r"([\d.]+)(ms|s|m)", match[1]) for match in found if match]
     return sum(float(number) * UNITS[unit] for part in parts for number, unit in part)
+
+
+def last_syncs(cluster: Cluster) -> dict[str, str]:
+    """When the last sync of each application began; what heals another program's writing begins again and again."""
+    found = cluster.find(*APPLICATION, namespace=ARGO_CD_NAMESPACE)
+    return {app["metadata"]["name"]: app["status"]["operationState"]["startedAt"] for app in found}
 
 
 def test_an_empty_cluster_becomes_green(fork: Fork, cluster: Cluster) -> None:
@@ -48,12 +55,13 @@ def test_the_api_server_accepts_every_object_without_a_warning(fork: Fork) -> No
 def test_it_stays_green_for_three_reconciliations(fork: Fork, platform: Cluster) -> None:
     cluster = platform
     commit = fork.git("rev-parse", "HEAD")
-    before = applications(cluster)
+    before, synced = applications(cluster), last_syncs(cluster)
     until = time.monotonic() + 3 * RECONCILIATION
     while time.monotonic() < until:
         assert green_at(cluster, commit), applications(cluster)
         time.sleep(0.5)
     assert applications(cluster) == before
+    assert last_syncs(cluster) == synced
 
 
 def test_running_it_again_changes_nothing(fork: Fork, platform: Cluster) -> None:
