@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -67,6 +68,9 @@ def test_a_sealed_login_needs_no_cluster(
     user, password = (sealed[field] for field in fields)
     expected = [f"address:  http://{host}.home.example.org", f"user:     {user}", f"password: {password}"]
     assert done.stdout.splitlines() == expected
+    made = login(service, "--json", "--key-file", str(key_file))
+    shown = {"address": f"http://{host}.home.example.org", "username": user, "password": password, "authority": ""}
+    assert json.loads(made.stdout) == shown, made.stderr
 
 
 def test_without_the_key_it_says_so(login: Login) -> None:
