@@ -15,7 +15,7 @@ SECONDS = {
     "test_03_retraining.py": 282,
     "test_04_file_way.py": 73,
     "test_05_least_privilege.py": 3,
-    "test_05_rotation.py": 144,
+    "test_05_rotation.py": 215,
     "test_06_faults.py": 411,
     "test_07_promotion.py": 1230,
     "test_08_review.py": 59,

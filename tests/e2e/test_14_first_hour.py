@@ -23,7 +23,7 @@ from homelab_mlops.clients.kubernetes import Cluster
 from homelab_mlops.gitops.settings import load_settings
 from tests import readme
 from tests.conftest import ROOT
-from tests.e2e.conftest import SETTINGS, command_of_the_owner, green_at, setting
+from tests.e2e.conftest import SETTINGS, command_of_the_owner, green_at, setting, until
 from tests.person import Person
 
 HOUR = 3600.0
@@ -40,7 +40,9 @@ def me(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     folder = tmp_path_factory.mktemp("first-hour")
     fork = setting("PUSH", setting("REPOSITORY"))
     git = ["git", "-C", str(ROOT), "-c", "safe.directory=*"]
-    subprocess.run([*git, "push", "--quiet", "--force", fork, "HEAD:refs/heads/main"], check=True)
+    push = [*git, "push", "--quiet", "--force", fork, "HEAD:refs/heads/main"]
+    # The git server may have been replaced with the cluster.
+    until("the push", lambda: subprocess.run(push, check=False).returncode == 0, seconds=120)
     folders = [str(folder / "clone/.venv/bin"), PROGRAMS, without_go(folder / "programs")]
     made = Person(folder, fork, os.pathsep.join(filter(None, folders)), {})
     # The one thing that an administrator gives to someone new.
