@@ -239,7 +239,11 @@ def wait_until_green(cluster: Cluster, root: Path, branch: PushedBranch, until: 
 def _unfinished(status: PlatformStatus, expected: set[str], commit: str) -> list[str]:
     missing = sorted(expected - {app.name for app in status.applications})
     return [
-        *(f"{app.name} is {app.sync} and {app.health}" for app in status.applications if not app.green),
+        *(
+            f"{app.name} is {app.sync} and {app.health}{f', and syncs: {app.waiting_for}' if app.syncing else ''}"
+            for app in status.applications
+            if not app.green or app.syncing
+        ),
         *(
             f"{app.name} is at commit {app.revision[:8] or 'unknown'} and not at {commit[:8]}"
             for app in status.applications
@@ -286,9 +290,9 @@ def _follow(
 
 
 def _is_done(status: PlatformStatus, expected: set[str], commit: str) -> bool:
-    """Whether every expected application is green, at the pushed commit."""
+    """Whether every expected application is green, at the pushed commit, and no sync goes on."""
     current = {app.name for app in status.applications if app.revision == commit}
-    return status.green and expected <= current
+    return status.green and expected <= current and not any(app.syncing for app in status.applications)
 
 
 def _expected_applications(root: Path) -> set[str]:

@@ -45,7 +45,11 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class ApplicationStatus:
-    """One Application of Argo CD."""
+    """One Application of Argo CD.
+
+    Attributes:
+        syncing: whether a sync has not ended; its last steps, such as a Job, count neither for sync nor for health.
+    """
 
     name: str
     sync: str
@@ -53,6 +57,7 @@ class ApplicationStatus:
     revision: str
     waiting_for: str
     problem: Problem | None
+    syncing: bool = False
 
     @property
     def green(self) -> bool:
@@ -204,6 +209,7 @@ def _application(
         revision=sync.get("revision", ""),
         waiting_for=waiting.splitlines()[0] if waiting else "",
         problem=_problem(app, pods, last_words, root),
+        syncing=operation.get("phase") == "Running",
     )
 
 

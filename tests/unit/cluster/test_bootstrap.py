@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,9 +57,9 @@ def push(root: Path) -> str:
     return git(root, "rev-parse", "HEAD")
 
 
-def argo_cd_has(cluster: Cluster, commit: str) -> None:
-    """The state in which Argo CD has brought the root Application to a commit."""
-    status = {"sync": {"status": "Synced", "revision": commit}, "health": {"status": "Healthy"}}
+def argo_cd_has(cluster: Cluster, commit: str, **more: Any) -> None:
+    """The state in which Argo CD has brought the root Application to a commit, with ``more`` of its status."""
+    status = {"sync": {"status": "Synced", "revision": commit}, "health": {"status": "Healthy"}, **more}
     application = {
         "apiVersion": ARGO,
         "kind": "Application",
@@ -104,3 +105,11 @@ def test_the_commit_at_the_start_is_enough_where_nothing_moves(cluster: Cluster,
     branch = PushedBranch(clone, str(tmp_path / "remote.git"), "main")
     argo_cd_has(cluster, branch.commit)
     wait_until_green(cluster, clone, branch, time.monotonic() + PATIENCE)
+
+
+def test_a_sync_that_tries_a_job_again_is_waited_for(cluster: Cluster, clone: Path, tmp_path: Path) -> None:
+    branch = PushedBranch(clone, str(tmp_path / "remote.git"), "main")
+    waits = "waiting for completion of hook batch/Job/provision"
+    argo_cd_has(cluster, branch.commit, operationState={"phase": "Running", "retryCount": 2, "message": waits})
+    with pytest.raises(ClusterError, match=f"homelab is Synced and Healthy, and syncs: {waits}"):
+        wait_until_green(cluster, clone, branch, time.monotonic() + 1)
