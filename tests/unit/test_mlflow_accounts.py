@@ -36,6 +36,13 @@ def test_the_page_has_every_route_of_the_installed_mlflow(routes: list[tuple[str
     assert named <= names, "the rights name a route that MLflow does not have"
 
 
+@pytest.mark.parametrize("login", LOGINS)
+def test_who_reads_artifacts_reads_them_where_they_lie(login: str) -> None:
+    """MLflow's client asks a server whose artifacts lie in S3 for a presigned address, and ends where it is refused."""
+    assert RIGHTS.may(login, "GET 2.0/mlflow-artifacts/artifacts/<artifact_path>")
+    assert RIGHTS.may(login, "GET 2.0/mlflow-artifacts/presigned/<artifact_path>")
+
+
 def test_each_login_reaches_its_routes_and_no_other(server: Server, routes: list[tuple[str, str]]) -> None:
     rules: dict[str, list[tuple[str, str]]] = {}
     for method, rule in routes:

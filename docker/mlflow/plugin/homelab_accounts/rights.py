@@ -31,6 +31,7 @@ MODELS = frozenset(
         "GET 2.0/mlflow/runs/get",
         "GET 2.0/mlflow-artifacts/artifacts",
         "GET 2.0/mlflow-artifacts/artifacts/<artifact_path>",
+        "GET 2.0/mlflow-artifacts/presigned/<artifact_path>",
     }
 )
 """What who serves a model, moves its alias or lists its versions reads."""
