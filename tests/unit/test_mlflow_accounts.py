@@ -250,7 +250,17 @@ def attacks(of: Trained) -> dict[str, tuple[str, str, dict[str, Any]]]:
         "in parts": (
             "POST",
             f"/api/2.0/mlflow-artifacts/mpu/create/{e}/models/{model}/artifacts/MLmodel",
-            {"path": "a"},
+            {"path": "a", "num_parts": 1},
+        ),
+        "in parts, as the client": (
+            "POST",
+            f"/api/2.0/mlflow-artifacts/mpu/create/{e}/models/{model}/artifacts",
+            {"path": "MLmodel", "num_parts": 1},
+        ),
+        "in parts, to the end": (
+            "POST",
+            f"/api/2.0/mlflow-artifacts/mpu/complete/{e}/models/{model}/artifacts",
+            {"path": "MLmodel", "upload_id": "a", "parts": [{"part_number": 1, "etag": "a"}]},
         ),
         "upload of the page": (
             "POST",
@@ -288,6 +298,9 @@ def test_training_finishes_what_it_has_begun(trained: Trained) -> None:
     trained.put(f"models/{trained.open_model}/artifacts/MLmodel", b"again").raise_for_status()
     trained.put(f"{trained.open_run}/artifacts/homelab/report.html", b"again").raise_for_status()
     trained.made("POST", f"{API}/runs/set-tag", {"run_id": trained.open_run, "key": "a", "value": "b"})
+    folder = f"/api/2.0/mlflow-artifacts/mpu/create/{trained.experiment}/models/{trained.open_model}/artifacts"
+    in_parts = trained.ask("training", "POST", folder, json={"path": "/work/model.ubj", "num_parts": 2})
+    assert in_parts.status_code == 501, "this server's store has no uploads in parts, and no right was missing"
     probe = f"{ARTIFACTS}/{trained.experiment}/homelab-doctor/{'a' * 32}"
     for method in ("PUT", "DELETE"):
         assert trained.ask("training", method, probe, content=b"probe").status_code == 200, method

@@ -6,12 +6,14 @@ logged model from the moment it is ready, a version and its run from the moment 
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable
 from typing import Any
 
 from flask import request
 from mlflow.exceptions import MlflowException
+from mlflow.protos import mlflow_artifacts_pb2 as artifacts
 from mlflow.protos import service_pb2 as tracking
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.protos.model_registry_pb2 import (
@@ -22,7 +24,7 @@ from mlflow.protos.model_registry_pb2 import (
 )
 from mlflow.server import handlers
 
-from homelab_accounts.rights import PROMOTER, TRAINING
+from homelab_accounts.rights import MULTIPART, PROMOTER, TRAINING
 
 REGISTERED, PROMOTED = "homelab.registered", "homelab.promoted_by"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -194,6 +196,22 @@ def _location_of_trace(_: bool) -> None:
         raise refuse("the artifacts of a trace lie in the server's own store")
 
 
+_PARTS = {
+    "create": artifacts.CreateMultipartUpload,
+    "complete": artifacts.CompleteMultipartUpload,
+    "abort": artifacts.AbortMultipartUpload,
+}
+
+
+def _part(message: type[Any]) -> Callable[[dict[str, str]], None]:
+    def condition(view: dict[str, str]) -> None:
+        # The route names the folder, and the body a path of which the store takes the last part.
+        file = posixpath.basename(_message(message()).path)
+        check_artifact(TRAINING, "PUT", f"{view['artifact_path']}/{file}", is_admin=False)
+
+    return condition
+
+
 LOCATIONS: dict[str, Callable[[bool], None]] = {
     "POST 2.0/mlflow/experiments/create": _location_of_experiment,
     "POST 2.0/mlflow/model-versions/create": _location_of_version,
@@ -226,6 +244,7 @@ CONDITIONS: dict[tuple[str, str], Callable[[dict[str, str]], None]] = {
     (TRAINING, "POST 2.0/mlflow/runs/update"): _of_run(tracking.UpdateRun),
     (TRAINING, "PUT 2.0/mlflow-artifacts/artifacts/<artifact_path>"): _artifact("PUT"),
     (TRAINING, "DELETE 2.0/mlflow-artifacts/artifacts/<artifact_path>"): _artifact("DELETE"),
+    **{(TRAINING, MULTIPART[step]): _part(message) for step, message in _PARTS.items()},
     (PROMOTER, "POST 2.0/mlflow/model-versions/set-tag"): _tagged_by_promoter,
     (PROMOTER, "POST 2.0/mlflow/registered-models/alias"): _alias_of_promoter,
 }

@@ -68,6 +68,9 @@ LOOK = MODELS | frozenset(
 )
 """What the pages and MLflow's client read of experiments, runs and models."""
 
+MULTIPART = {step: f"POST 2.0/mlflow-artifacts/mpu/{step}/<artifact_path>" for step in ("create", "complete", "abort")}
+"""How MLflow's client uploads a file of 500 MiB or more to a server whose artifacts lie in S3."""
+
 TRAIN = frozenset(
     {
         "POST 2.0/mlflow/experiments/create",
@@ -90,6 +93,7 @@ TRAIN = frozenset(
         "POST 2.0/mlflow/runs/update",
         "PUT 2.0/mlflow-artifacts/artifacts/<artifact_path>",
         "DELETE 2.0/mlflow-artifacts/artifacts/<artifact_path>",
+        *MULTIPART.values(),
     }
 )
 """What a training writes, each under a condition of its own: `conditions.py`."""
