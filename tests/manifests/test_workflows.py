@@ -65,7 +65,10 @@ def test_a_pull_request_does_not_review_itself(forge: str) -> None:
         if "homelab" in line and "mark=" not in line
     ]
     assert [line for line in ran if line.startswith(("head/", "./"))] == []
-    checks = [command for command in commands if "homelab check" in command]
+    (promotion,) = (command for command in commands if "homelab check --promotion" in command)
+    assert ".venv/bin/homelab check" in promotion
+    assert "/.venv" not in promotion.replace("base/.venv", "")
+    checks = [command for command in commands if "homelab check" in command and command != promotion]
     assert len(checks) == 1
     assert "rm -rf" in checks[0].partition("homelab check")[0]
     assert "../.venv/bin/homelab check" in checks[0] or "../base/.venv/bin/homelab check" in checks[0]
@@ -76,7 +79,7 @@ def test_nothing_of_a_pull_request_commands_the_runner(forge: str) -> None:
     """A step that prints what the tree holds takes no commands from its output, and edits no comment of a stranger."""
     path = ROOT / forge / "workflows/review.yaml"
     first = [text.splitlines()[0] for step in steps(path) if "/homelab " in (text := str(step.get("run", "")))]
-    assert len(first) == 2
+    assert len(first) == 3
     assert all(line.startswith('echo "::stop-commands::$(head -c 16 /dev/urandom') for line in first)
     (comment,) = (str(step["run"]) for step in steps(path) if step.get("name") == "Comment")
     assert ".user.login" in comment.partition("PATCH")[0]

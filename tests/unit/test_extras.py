@@ -56,22 +56,21 @@ def _installed_with(requirements: list[str]) -> set[str]:
     while waiting:
         requirement = waiting.pop()
         name = _canonical(requirement.name)
-        extras = requirement.extras or {""}
-        if not any(requirement.marker is None or requirement.marker.evaluate({"extra": extra}) for extra in extras) or (
-            name in found and not requirement.extras
-        ):
+        if name in found and not requirement.extras:
             continue
         found.add(name)
         try:
             needed = [Requirement(line) for line in requires(name) or []]
         except PackageNotFoundError:
             continue
-        waiting += [
-            item
-            for item in needed
-            if item.marker is None or any(item.marker.evaluate({"extra": extra}) for extra in extras)
-        ]
+        waiting += [item for item in needed if _is_wanted(item, requirement.extras)]
     return found
+
+
+def _is_wanted(requirement: Requirement, extras: set[str]) -> bool:
+    """Whether a distribution that is installed with these extras brings the requirement."""
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or {""})
 
 
 def _canonical(name: str) -> str:
