@@ -1,26 +1,36 @@
-"""Reads YAML as Kubernetes does, by libyaml, and makes plain values of it without PyYAML's general machinery."""
+"""Reads and writes YAML as Kubernetes does, by libyaml; plain values are made without PyYAML's general machinery."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
 import yaml
 
 _TEXT, _MAPPING, _SEQUENCE = (f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))
-_NOT_OF_KUBERNETES = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+_INTEGER, _FLOAT, _BOOLEAN, _NULL = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null"))
+_NOT_OF_KUBERNETES = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", _INTEGER, _FLOAT)
+# The numbers of Go's YAML: 12:30 is none, and 1e3, 0o644 and 089 are. One beyond any float stays text.
+_NUMBERS = [
+    (_INTEGER, re.compile(r"[-+]?(0b[01][01_]*|0x[0-9a-fA-F][0-9a-fA-F_]*|0o[0-7][0-7_]*|0[0-7_]*|[1-9][0-9_]*)$")),
+    (_FLOAT, re.compile(r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]{1,2})?$")),
+    (_FLOAT, re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")),
+]
 _RESOLVERS = {
-    key: [item for item in resolvers if item[0] not in _NOT_OF_KUBERNETES]
+    key: [
+        *(_NUMBERS if key in [*"+-.0123456789"] else []),
+        *(item for item in resolvers if item[0] not in _NOT_OF_KUBERNETES),
+    ]
     for key, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
-_VALUES = {
-    tag: yaml.CSafeLoader.yaml_constructors[tag]
-    for tag in (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null"))
-}
+_VALUES = {tag: yaml.CSafeLoader.yaml_constructors[tag] for tag in (_INTEGER, _FLOAT, _BOOLEAN, _NULL)}
+# What PyYAML raises where a value is not of its tag, such as `!!int b`.
+_NOT_OF_ITS_TAG = (ValueError, KeyError, AttributeError)
 
 
 class _OtherThanPlainError(Exception):
-    """A merge key, an alias of a collection, a tag, or a key that is no text."""
+    """A merge key, an alias of a collection, a tag, a value that is not of it, or a key that is no text."""
 
 
 @cache
@@ -29,7 +39,7 @@ def _tag(value: str) -> str:
 
 
 class Loader(yaml.CSafeLoader):
-    """Reads YAML as Kubernetes does: dates and the value ``=`` stay text."""
+    """Reads YAML as Kubernetes does: dates, ``12:30`` and the value ``=`` stay text, and ``1e3`` is a number."""
 
     yaml_implicit_resolvers = _RESOLVERS
 
@@ -52,13 +62,28 @@ class Loader(yaml.CSafeLoader):
         except (_OtherThanPlainError, RecursionError):
             return super().construct_document(node)
 
+    def construct_object(self, node: Any, deep: Any = False) -> Any:
+        """The value of a node, by PyYAML.
+
+        Raises:
+            yaml.constructor.ConstructorError: it is not of the tag that stands before it.
+        """
+        try:
+            return super().construct_object(node, deep)
+        except _NOT_OF_ITS_TAG as error:
+            what = f"{str(node.value)[:40]!r} is not of the tag {node.tag}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
+
     def _plain(self, node: Any, known: set[Any]) -> Any:
         tag, kind = node.tag, type(node)
         if kind is yaml.ScalarNode:
             if tag == _TEXT:
                 return node.value
             if tag in _VALUES:
-                return _VALUES[tag](self, node)
+                try:
+                    return _VALUES[tag](self, node)
+                except _NOT_OF_ITS_TAG:
+                    raise _OtherThanPlainError from None
             raise _OtherThanPlainError
         if node in known or tag != (_MAPPING if kind is yaml.MappingNode else _SEQUENCE):
             raise _OtherThanPlainError
@@ -71,3 +96,21 @@ class Loader(yaml.CSafeLoader):
                 raise _OtherThanPlainError
             found[key.value] = self._plain(value, known)
         return found
+
+
+_QUOTED = {
+    key: [*resolvers, *yaml.CSafeDumper.yaml_implicit_resolvers[key], (_BOOLEAN, re.compile(r"[yYnN]$"))]
+    for key, resolvers in _RESOLVERS.items()
+}
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Puts quotes around each text that PyYAML or Kubernetes would read as something else."""
+
+    yaml_implicit_resolvers = _QUOTED
+
+
+def dump(content: Any, *, sort_keys: bool = False, width: int = 80) -> str:
+    """The YAML of plain values, which Kubernetes reads as these values."""
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=sort_keys, width=width)
+    return text

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from homelab_mlops.gitops.yaml_loader import Loader
+from homelab_mlops.gitops.yaml_loader import Loader, dump
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted(path for part in ("apps", "base", "overlays", "workflows") for path in (ROOT / part).rglob("*.yaml"))
@@ -24,10 +24,35 @@ TEXTS = {
     "twice": "a: 1\nb: 2\na: 3",
     "tags": "a: !!str 1\nb: !!int '2'\nc: !!float 3\nd: !!set {e}\nf: !!omap [g: 1]\nh: !!binary aGk=\ni: !!str {j: k}",
     "unknown tag": "a: !vault secret",
-    "wrong tag": "a: !!int b",
     "several": "--- \na: 1\n---\n---\n- 2\n---\ntext\n...\n",
     "nothing": "",
     "no YAML": "a: [",
+}
+
+
+# What Helm makes of each, which reads YAML by the library of Kubernetes.
+OF_KUBERNETES = {
+    "12:30": "12:30",
+    "190:20:30.5": "190:20:30.5",
+    "2026-11-30": "2026-11-30",
+    "1e3": 1000,
+    "+.5e3": 500,
+    "12345e6": 12345000000,
+    "089": 89,
+    "0644": 420,
+    "0o644": 420,
+    "-0o17": -15,
+    "0o8": "0o8",
+    "1e999": "1e999",
+    "1_000": 1000,
+    "0x1F": 31,
+    "-0b1": -1,
+    "1.": 1,
+    ".": ".",
+    ".e1": ".e1",
+    "_1": "_1",
+    "yes": True,
+    "=": "=",
 }
 
 
@@ -48,6 +73,25 @@ def read(text: str, loader: Any) -> tuple[str, list[Any]]:
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_a_text_is_what_pyyaml_makes_of_it(text: str) -> None:
     assert repr(read(text, Loader)) == repr(read(text, PyYAML))
+
+
+@pytest.mark.parametrize(("text", "value"), OF_KUBERNETES.items())
+def test_a_value_is_what_kubernetes_makes_of_it(text: str, value: Any) -> None:
+    (found,) = yaml.load_all(f"[{text}, '{text}']", Loader=Loader)
+    assert found == [value, text]
+    assert isinstance(found[0], str) == isinstance(value, str)
+
+
+@pytest.mark.parametrize("text", [*OF_KUBERNETES, "y", "N"])
+def test_a_text_that_is_written_is_read_as_this_text(text: str) -> None:
+    assert read(dump({text: [text]}), Loader) == ("", [{text: [text]}])
+    assert f"'{text}'" in dump([text]) or OF_KUBERNETES[text] == text
+
+
+@pytest.mark.parametrize("value", ["!!int b", "!!bool b", "!!timestamp b", "9" * 5000, "&a [!!float b, *a]"])
+def test_a_value_that_is_not_of_its_tag_is_named_with_its_line(value: str) -> None:
+    with pytest.raises(yaml.MarkedYAMLError, match=r"is not of the tag(.|\n)*line 2"):
+        list(yaml.load_all(f"a: 1\nb: {value}", Loader=Loader))
 
 
 def test_the_files_of_this_repository_are_what_pyyaml_makes_of_them() -> None:

@@ -19,6 +19,7 @@ from homelab_mlops.gitops.argo_cd.helm import program_or_reason
 from homelab_mlops.gitops.argo_cd.kustomizations import REMOTE
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
 from homelab_mlops.gitops.render import parse
+from homelab_mlops.gitops.yaml_loader import dump
 from homelab_mlops.manifests.objects import entries, has_kind
 
 SECONDS = 60.0
@@ -147,7 +148,7 @@ def render_chart(tree: Tree, source: Source, origin: dict[str, Any], path: str) 
         command += ["--api-versions", version]
     command += ["--kube-version", str(helm["kubeVersion"])] if helm.get("kubeVersion") else []
     # valuesObject goes before values, as in Argo CD.
-    text = yaml.safe_dump(helm["valuesObject"]) if helm.get("valuesObject") else str(helm.get("values") or "")
+    text = dump(helm["valuesObject"]) if helm.get("valuesObject") else str(helm.get("values") or "")
     command += ["--values", "-"] if text else []
     done = _helm(command, text)
     if done.returncode:

@@ -13,6 +13,7 @@ from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.argo_cd.applications import Source
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
 from homelab_mlops.gitops.render import parse
+from homelab_mlops.gitops.yaml_loader import dump
 from homelab_mlops.manifests.objects import has_kind
 
 _APPLIED = (".yaml", ".yml", ".json", ".jsonnet")
@@ -54,7 +55,7 @@ def documents_of_directory(tree: Tree, source: Source, origin: dict[str, Any], p
         if tree.is_outside(file):
             raise RepositoryError(f"{file} is a link out of the repository")
         documents = _objects(tree, file)
-        found += [yaml.dump(item, Dumper=yaml.CSafeDumper, sort_keys=True) for item in documents]
+        found += [dump(item, sort_keys=True) for item in documents]
     if not found and not source.unrendered:
         raise RepositoryError(f"{path} renders nothing")
     return found

@@ -21,6 +21,7 @@ from homelab_mlops.gitops.argo_cd.directories import documents_of_directory, rea
 from homelab_mlops.gitops.argo_cd.kustomizations import REMOTE, read_by_kustomize
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
 from homelab_mlops.gitops.render import KUSTOMIZATIONS, parse, read_yaml
+from homelab_mlops.gitops.yaml_loader import dump
 
 UNREACHABLE = re.compile(
     r"dial tcp|no such host|git fetch|exit status 128|timed? ?out|took more than|connection re|TLS|unable to access"
@@ -266,7 +267,7 @@ def _with_options(tree: Tree, source: Source, origin: dict[str, Any], path: str,
     if options.get("patches"):
         content = _content(file)
         content["patches"] = [*(content.get("patches") or []), *options["patches"]]
-        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        file.write_text(dump(content), encoding="utf-8")
     return copy
 
 
@@ -355,7 +356,7 @@ def local_documents(source: Source) -> list[str]:
                 content[key] = [item for item in content[key] or [] if not REMOTE.search(str(item))]
         for key in ("patches", "patchesStrategicMerge", "patchesJson6902", "replacements"):
             content.pop(key, None)
-        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        file.write_text(dump(content), encoding="utf-8")
         try:
             text = render.build(copy)
         except ToolError:

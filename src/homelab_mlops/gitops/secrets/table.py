@@ -27,6 +27,7 @@ from homelab_mlops.gitops.secrets.encrypt import seal, strict_label, try_unseal,
 from homelab_mlops.gitops.secrets.sealing_key import SealingKey
 from homelab_mlops.gitops.secrets.unseal import label_of
 from homelab_mlops.gitops.settings import CLUSTER
+from homelab_mlops.gitops.yaml_loader import dump
 from homelab_mlops.location import SECRETS
 from homelab_mlops.manifests import yaml_reader
 from homelab_mlops.manifests.strict_yaml import read_model
@@ -436,7 +437,7 @@ def render_sealed_secret(spec: SecretSpec, encrypted: dict[str, str]) -> str:
             },
         },
     }
-    return f"{WRITTEN}\n" + yaml.safe_dump(document, sort_keys=False, width=4096)
+    return f"{WRITTEN}\n" + dump(document, width=4096)
 
 
 def _kustomization(names: list[str]) -> str:
