@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import re
 
-_FEATURES = re.compile(r"^features:.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
-_IN_BRACES = re.compile(r"(?<=[{,])(\s*)from:[ \t]+(?=[^\s])")
-_ON_ITS_LINE = re.compile(r"^([ ]+)from:[ \t]+(?=[`\"'])", re.MULTILINE)
+_FEATURES = re.compile(r"""^(["']?)features\1:.*?(?=^[^\s#]|\Z)""", re.MULTILINE | re.DOTALL)
+_FROM = r"from:[ \t]+(?:[&!][^\s,{}]*[ \t]+)*"  # an anchor or a tag may stand before the expression
+_IN_BRACES = re.compile(rf"(?<=[{{,])(?:\s|\s#[^\n]*\n)*{_FROM}(?=[^\s])")
+_ON_ITS_LINE = re.compile(rf"^[ ]+{_FROM}(?=[`\"'])", re.MULTILINE)
+_YAML_TEXT = r"""(?:'(?:[^']|'')*'|"(?:[^"\\]|\\.)*")"""
+_QUOTED = re.compile(rf"{_YAML_TEXT}(?=\s*[,}}]|\s+#|[ \t]*$)", re.MULTILINE | re.DOTALL)
+_TEXTS = re.compile(rf"(?<=[\[{{,:(=<>!\s]){_YAML_TEXT}")
+_IN_COMMENT_OR_TEXT = re.compile(r"""(^|\s)#|(?<=[\[{,:\s])["']""")
 
 
 def with_quotes(text: str) -> str:
@@ -21,6 +26,10 @@ def with_quotes(text: str) -> str:
 def _quoted(block: str, beginning: re.Pattern[str], ends: str) -> str:
     parts, at = list[str](), 0
     while match := beginning.search(block, at):
+        line = block[block.rfind("\n", 0, match.start()) + 1 : match.start()]
+        if _IN_COMMENT_OR_TEXT.search(_TEXTS.sub("", line)):
+            parts, at = [*parts, block[at : match.end()]], match.end()
+            continue
         end = _end(block, match.end(), ends)
         expression = block[match.end() : end].rstrip()
         parts += [block[at : match.end()], _as_yaml(expression)]
@@ -29,7 +38,10 @@ def _quoted(block: str, beginning: re.Pattern[str], ends: str) -> str:
 
 
 def _end(block: str, start: int, ends: str) -> int:
-    """Where an expression ends: at one of the marks outside of its brackets and quotes, or at a brace or comment."""
+    """Where an expression ends: at one of the marks outside of its brackets and quotes, or at a brace or comment; one
+    that is in quotes already, with them."""
+    if quoted := _QUOTED.match(block, start):
+        return quoted.end()
     depth, quote = 0, ""
     for at in range(start, len(block)):
         mark = block[at]

@@ -31,6 +31,12 @@ from tests.unit.model.test_spec import VALID
         ('\n    from: "gold" == plan', '"gold" == plan'),
         ('\n    from: "max(a, 1)"\n    type: number', "max(a, 1)"),
         ("{from: max(a, 1}", "max(a, 1"),
+        ("{from: &e max(a, 1), type: number}", "max(a, 1)"),
+        ("{from: !!str max(a, 1)}", "max(a, 1)"),
+        ('{from: "where(a > 0, \\"it\'s\\", b)", type: category}', 'where(a > 0, "it\'s", b)'),
+        ("{type: category, # it\n    from: max(a, 1)}", "max(a, 1)"),
+        ("{\n      from: where(a > 0, \"x}, y\", 'z')}", "where(a > 0, \"x}, y\", 'z')"),
+        ("{from: max(a, 1)}\n  z: {type: category, values: ['by post, from: abroad', b]}", "max(a, 1)"),
     ],
 )
 def test_an_expression_is_read_whole(written: str, expected: str) -> None:
@@ -39,6 +45,20 @@ def test_an_expression_is_read_whole(written: str, expected: str) -> None:
     assert expected == content["features"]["x"]["from"]
     assert content["description"] == "a, {from: max(b, c)}"
     assert with_quotes(text).count("\n") == text.count("\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('"features":\n  x: {from: max(a, 1)}', {"from": "max(a, 1)"}),
+        ("features: {x: {from: max(a, 1)}}", {"from": "max(a, 1)"}),
+        ("features:\n  z: {from: b}\n# from here on\n  x: {from: max(a, 1)}", {"from": "max(a, 1)"}),
+        ("features:\n  z: {from: b} # , from: b\n  x: {from: max(a, 1)}", {"from": "max(a, 1)"}),
+        ("features:\n  x: {values: ['by post, from: abroad', b]}", {"values": ["by post, from: abroad", "b"]}),
+    ],
+)
+def test_features_are_found_however_they_are_written(written: str, expected: dict[str, object]) -> None:
+    assert yaml.safe_load(with_quotes(written))["features"]["x"] == expected
 
 
 @pytest.mark.parametrize(
