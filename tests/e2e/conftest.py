@@ -304,6 +304,34 @@ LIKE = ("serviceAccountName", "automountServiceAccountToken", "executor", "secur
 
 
 @contextmanager
+def begun(cluster: Cluster, run: dict[str, Any]) -> Iterator[str]:
+    """The name of a workflow of a new WorkflowTemplate, of which the controller learns a moment later."""
+    names: list[str] = []
+
+    def begins() -> bool:
+        if names:
+            delete(names.pop())
+        names.append(cluster.create(run)["metadata"]["name"])
+        status = until("its phase", lambda: phased(names[0]), pause=0.1)
+        return not status.get("message", "").endswith("not found")
+
+    def phased(name: str) -> dict[str, Any]:
+        status = workflow(cluster, name).get("status", {})
+        return dict(status) if status.get("phase") else {}
+
+    def delete(name: str) -> None:
+        cluster.delete(run["apiVersion"], "Workflow", name, run["metadata"]["namespace"])
+        until("its deletion", lambda: cluster.get(run["apiVersion"], "Workflow", name, "training") is None, pause=0.1)
+
+    try:
+        until("a workflow of the new template", begins)
+        yield names[0]
+    finally:
+        for name in names:
+            delete(name)
+
+
+@contextmanager
 def started(cluster: Cluster, name: str, spec: dict[str, Any]) -> Iterator[str]:
     """The name of a workflow of a WorkflowTemplate of its own: the controller starts no other. Both go in the end."""
     api_version, namespace = "argoproj.io/v1alpha1", "training"
@@ -316,11 +344,8 @@ def started(cluster: Cluster, name: str, spec: dict[str, Any]) -> Iterator[str]:
         "spec": {"workflowTemplateRef": {"name": name}},
     }
     try:
-        workflow_name = cluster.create(run)["metadata"]["name"]
-        try:
+        with begun(cluster, run) as workflow_name:
             yield workflow_name
-        finally:
-            cluster.delete(api_version, "Workflow", workflow_name, namespace)
     finally:
         cluster.delete(api_version, kind, name, namespace)
 

@@ -25,7 +25,7 @@ from homelab_mlops.doctor.cluster import PROVISIONED_WITHIN
 from homelab_mlops.gitops.secrets.encrypt import seal
 from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, make_sealing_key, read_certificate
 from tests.conftest import FIXTURES, HOMELAB, clean_environment
-from tests.e2e.conftest import Fork, api_client, ended, green_at, noted, setting, took, until, workflow
+from tests.e2e.conftest import Fork, api_client, begun, ended, green_at, noted, setting, took, until, workflow
 from tests.unit.doctor import network
 
 # What the rows make lies here, where Argo CD owns nothing; the label lets the doctor look at it.
@@ -296,7 +296,7 @@ def an_executor_may_not_report(lab: Lab) -> Iterator[Plain]:
         "metadata": metadata(SPACE, "training"),
         "spec": {"workflowTemplateRef": {"name": SPACE}},
     }
-    with lab.objects(name, template, run):
+    with lab.objects(name, template), begun(lab.cluster, run):
         finished = until("the workflow's end", lambda: ended(lab.cluster, SPACE))
         nodes = finished["status"]["nodes"].values()
         yield "Argo Workflows, message of the step", next(str(node["message"]) for node in nodes if node.get("message"))
@@ -409,7 +409,7 @@ def pod_security_refuses_a_step(lab: Lab) -> Iterator[Plain]:
         "metadata": metadata("privileged", "training"),
         "spec": {"workflowTemplateRef": {"name": "privileged"}},
     }
-    with lab.objects(template, run):
+    with lab.objects(template), begun(lab.cluster, run):
         finished = until("the workflow's end", lambda: ended(lab.cluster, "privileged"))
         yield "Argo Workflows, message of the workflow", str(finished["status"]["message"])
 
