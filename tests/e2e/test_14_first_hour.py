@@ -2,8 +2,9 @@
 blocks, and sees what the README shows. It replaces the cluster and what is pushed, and leaves an empty cluster behind.
 
 Beside the settings of conftest.py: ``HOMELAB_E2E_CONTROLLER`` is the preset of ``homelab init --ingress`` where the
-ingress controller is not as k3s has it; ``HOMELAB_E2E_PROGRAMS`` a folder of programs that go first on PATH, such as
-a ``docker`` that brings images to where the cluster finds them. Without it the images have to be there.
+ingress controller is not as k3s has it; ``HOMELAB_E2E_IMAGE_REGISTRY`` a registry and folder that this machine may push
+to and the nodes pull from; ``HOMELAB_E2E_ENGINE`` the program that builds, where it is not the first one on PATH.
+Without the registry the images have to be where the README's default has them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tests.person import Person
 
 HOUR = 3600.0
 STAGES = ("**1. Make the fork yours.**", "**2. Build the images.**", "**3. Push, then bootstrap.**", "**4. Retrain.**")
-PROGRAMS = SETTINGS.get("HOMELAB_E2E_PROGRAMS", "")
+IMAGE_REGISTRY = SETTINGS.get("HOMELAB_E2E_IMAGE_REGISTRY", "")
+ENGINE = SETTINGS.get("HOMELAB_E2E_ENGINE", "")
 # Pages that no stranger may read, by the first part of their host. Without a promoted version no model answers yet.
 CLOSED = {"argocd": "/api/v1/applications", "argo": "/api/v1/workflows/training", "mlflow": "/", "s3": "/mlflow"}
 
@@ -43,8 +45,7 @@ def me(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     push = [*git, "push", "--quiet", "--force", fork, "HEAD:refs/heads/main"]
     # The git server may have been replaced with the cluster.
     until("the push", lambda: subprocess.run(push, check=False).returncode == 0, seconds=120)
-    folders = [str(folder / "clone/.venv/bin"), PROGRAMS, without_go(folder / "programs")]
-    made = Person(folder, fork, os.pathsep.join(filter(None, folders)), {})
+    made = Person(folder, fork, f"{folder / 'clone/.venv/bin'}{os.pathsep}{without_go(folder / 'programs')}", {})
     # The one thing that an administrator gives to someone new.
     made.env["KUBECONFIG"] = os.environ.get("KUBECONFIG", str(Path.home() / ".kube/config"))
     yield made
@@ -77,6 +78,7 @@ def holds(me: Person, stage: str, answers: Sequence[str] = (), **options: str) -
         "~": str(me.home),
         "ghcr.io/me": settings.image_registry,
         "homelab.example": settings.domain,
+        **({"with docker": f"with {ENGINE}"} if ENGINE else {}),
         # One more for each option that this cluster needs; tests/unit/test_fork.py holds the number without any.
         **dict.fromkeys(re.findall(r"Changed \d+ files", shown), f"Changed {changed} files"),
     }
@@ -99,13 +101,13 @@ def test_the_fork_becomes_mine(me: Person) -> None:
     options = [f"--ingress {controller}"] if controller else []
     options += [f"--argo-cd-version {release}"] if release else []
     # Whatever is asked after the domain is as the README's reader has it, too.
-    answers = [setting("REPOSITORY"), "", setting("DOMAIN", "homelab.test"), *[""] * 10]
+    answers = [setting("REPOSITORY"), "", setting("DOMAIN", "homelab.test"), "", IMAGE_REGISTRY, *[""] * 8]
     holds(me, STAGES[0], answers, init=" ".join(options))
 
 
-@pytest.mark.skipif(not PROGRAMS, reason="HOMELAB_E2E_PROGRAMS is not set: no engine brings images to the cluster")
+@pytest.mark.skipif(not IMAGE_REGISTRY, reason="HOMELAB_E2E_IMAGE_REGISTRY is not set: nobody said where images go")
 def test_the_images_are_built(me: Person) -> None:
-    holds(me, STAGES[1])
+    holds(me, STAGES[1], image=f"--engine {ENGINE}" if ENGINE else "")
 
 
 def test_the_cluster_becomes_green(me: Person, cluster: Cluster) -> None:
