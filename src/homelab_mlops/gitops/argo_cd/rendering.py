@@ -15,6 +15,7 @@ from homelab_mlops.errors import HomelabError, RepositoryError, ToolError
 from homelab_mlops.gitops import render
 from homelab_mlops.gitops.argo_cd import cache
 from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
+from homelab_mlops.gitops.argo_cd.annotations import append_annotations
 from homelab_mlops.gitops.argo_cd.applications import Side, Source
 from homelab_mlops.gitops.argo_cd.charts import read_by_helm, render_chart, substituted, value_files
 from homelab_mlops.gitops.argo_cd.directories import documents_of_directory, read_of_directory
@@ -263,12 +264,17 @@ def _with_options(tree: Tree, source: Source, origin: dict[str, Any], path: str,
     if options.get("ignoreMissingComponents"):
         options["components"] = [item for item in options.get("components") or [] if (copy / str(item)).is_dir()]
     for arguments in _edits(options, lambda text: substituted(source, origin, str(text))):
-        render.edit(copy, *arguments)
+        if arguments[:2] != ["add", "annotation"] or not append_annotations(file, _after_dashes(arguments)):
+            render.edit(copy, *arguments)
     if options.get("patches"):
         content = _content(file)
         content["patches"] = [*(content.get("patches") or []), *options["patches"]]
         file.write_text(dump(content), encoding="utf-8")
     return copy
+
+
+def _after_dashes(arguments: list[str]) -> list[str]:
+    return arguments[arguments.index("--") + 1 :]
 
 
 def _edits(options: dict[str, Any], fill: Callable[[Any], str]) -> Iterator[list[str]]:

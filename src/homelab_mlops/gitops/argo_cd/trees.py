@@ -51,6 +51,7 @@ class Git:
         self._commits: dict[str, str | None] = {}
         self._indexes: dict[str, Future[Path]] = {}
         self._folders: dict[str, Future[Path]] = {}
+        self._first: Tree | None = None
         self._reader = ThreadPoolExecutor(max_workers=4)
         self._origin = self._reader.submit(self, "config", "--get", "remote.origin.url", ok=1)
         (work / "objects").mkdir()
@@ -112,7 +113,9 @@ class Git:
         if self._index.is_file():
             shutil.copy2(self._index, index)
         self("add", "--all", "--", ":/", index=index)
-        return self("write-tree", "--missing-ok", index=index).strip()
+        name = self("write-tree", "--missing-ok", index=index).strip()
+        self._indexes[name] = self._reader.submit(lambda: index)
+        return name
 
     def tree(self, label: str, name: str, commit: str | None) -> Tree:
         """The tree ``name``, below the folder of the repository's root."""
@@ -136,31 +139,51 @@ class Git:
     def begin(self, tree: Tree) -> Future[Path]:
         """The folder of the files of a tree, which are being written from the first call on."""
         if tree.id not in self._folders:
-            self._folders[tree.id] = self._reader.submit(self._export, tree)
+            self._folders[tree.id] = self._reader.submit(self._export, tree, self._first)
+            self._first = self._first or tree
         return self._folders[tree.id]
 
-    def _export(self, tree: Tree) -> Path:
-        """Writes the files of ``tree`` into a folder, as a checkout would."""
+    def _export(self, tree: Tree, other: Tree | None) -> Path:
+        """Writes the files of ``tree`` into a folder, as a checkout would. What ``other`` has too becomes a link to its
+        file."""
         folder = self.work / tree.id
         folder.mkdir()
-        index = self._indexes[tree.id].result()
-        files = "\0".join(
-            self.prefix + path for path, entry in tree.entries.items() if entry.kind == "blob" and tree.is_needed(path)
-        )
-        target = f"{folder}/"
-        options = (part for item in _UNFILTERED for part in ("-c", item))
-        self(
-            *options,
-            "checkout-index",
-            "--force",
-            "--quiet",
-            "-z",
-            "--stdin",
-            f"--prefix={target}",
-            data=files,
-            index=index,
-        )
+        files = [path for path, entry in tree.entries.items() if entry.kind == "blob" and tree.is_needed(path)]
+        if other is not None and other.attributes == tree.attributes:
+            source = self._folders[other.id].result()
+            same = {path for path in files if _is_same_file(other.entries.get(path), tree.entries[path])}
+            files = [path for path in files if path not in same or not _linked(self.prefix + path, source, folder)]
+        try:
+            self._check_out(folder, files, self._indexes[tree.id].result())
+            is_whole = all(os.path.lexists(folder / self.prefix / path) for path in files)
+        except RepositoryError:
+            is_whole = False
+        if not is_whole:  # the index of a sparse checkout has files that are not checked out
+            self._check_out(folder, files, self._index_of(tree.id))
         return folder
+
+    def _check_out(self, folder: Path, files: list[str], index: Path) -> None:
+        names = "\0".join(f"{self.prefix}{path}" for path in files)
+        options = (part for item in _UNFILTERED for part in ("-c", item))
+        command = (*options, "checkout-index", "--force", "--quiet", "-z", "--stdin", f"--prefix={folder}/")
+        if files:
+            self(*command, data=names, index=index)
+
+
+def _is_same_file(one: Entry | None, other: Entry) -> bool:
+    return one == other and other.mode != SYMLINK
+
+
+def _linked(path: str, source: Path, target: Path) -> bool:
+    """Makes a file of one folder one of another folder, too. Nothing may write into it."""
+    file = target / path
+    try:
+        if not file.parent.is_dir():
+            file.parent.mkdir(parents=True)
+        file.hardlink_to(source / path)
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -194,6 +217,11 @@ class Tree:
     def links(self) -> set[str]:
         """The symbolic links, and the submodules."""
         return {path for path, entry in self.entries.items() if entry.mode in (SYMLINK, SUBMODULE)}
+
+    @cached_property
+    def attributes(self) -> dict[str, Entry]:
+        """The files that say how git writes the others."""
+        return {path: entry for path, entry in self.entries.items() if path.endswith(".gitattributes")}
 
     def has_links(self, folder: str) -> bool:
         """Whether a symbolic link or a submodule lies below a folder."""
