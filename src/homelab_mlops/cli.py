@@ -6,11 +6,9 @@ import errno
 import os
 import re
 import select
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -23,6 +21,7 @@ from homelab_mlops.lazy_group import LazyGroup
 from homelab_mlops.pipeline.commands import app as pipeline
 from homelab_mlops.review.commands import app as review
 from homelab_mlops.serving.commands import app as serving
+from homelab_mlops.signals import StoppedError, stop_on_signals
 from homelab_mlops.storage.commands import app as storage
 
 INTERNAL_ERROR = 70
@@ -59,23 +58,12 @@ def _options(
 ) -> None: ...
 
 
-class _StoppedError(SystemExit):
-    """A signal has ended the command."""
-
-
-def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
-    raise _StoppedError(128 + signum)
-
-
 def main() -> None:
     """Runs the command line; every end has an exit code, and a failure has one message."""
     from homelab_mlops.console import print_error
     from homelab_mlops.pipeline.job import reported
 
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
-        signal.signal(signal.SIGHUP, _stop)
+    stop_on_signals()
     # Kept, since a writer that finds the pipe closed replaces standard output.
     output = os.dup(sys.stdout.fileno()) if sys.stdout else None
     try:
@@ -86,7 +74,7 @@ def main() -> None:
     except HomelabError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except _StoppedError:
+    except StoppedError:
         if not _is_unread(output):
             sys.stderr.write("stopped: nothing half-written is left; the same command runs again\n")
         raise

@@ -45,7 +45,7 @@ def diff(
     homelab diff main..feature --fail-on danger
     homelab diff -o html --file review.html
     """
-    from homelab_mlops.review.run import diff_command
+    from homelab_mlops.review.diff import diff_command
 
     if not diff_command(base, head, roots=tuple(root or ()), output=output, file=file, rest=rest, fail_on=fail_on):
         raise typer.Exit(3)

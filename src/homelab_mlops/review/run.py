@@ -1,18 +1,15 @@
-"""`homelab diff`: finds the two sides, reviews them, and prints or writes the result."""
+"""Finds the two sides of a review."""
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +19,7 @@ from homelab_mlops.location import SETTINGS, find_root
 from homelab_mlops.review.visible import visible
 
 if TYPE_CHECKING:
-    from homelab_mlops.review.report import Report
+    pass
 
 _FETCH = "fetch it (`git fetch --unshallow origin`), or name a commit: `homelab diff BASE`"
 
@@ -66,7 +63,7 @@ def _written(git: Git, label: str, name: str, commit: str | None) -> Tree:
     return tree
 
 
-def _root() -> Path:
+def here() -> Path:
     """The repository around the current folder: that of a cluster, or any other one that Argo CD follows."""
     try:
         return find_root()
@@ -122,59 +119,3 @@ def split_range(base: str | None, head: str | None) -> tuple[str | None, str | N
     if head is not None:
         raise RepositoryError(f"{base} names two commits already", where=head, fix=f"`homelab diff {base}`")
     return dots[1] or "HEAD", dots[3] or "HEAD", dots[2] == "..."
-
-
-def diff_command(
-    base: str | None,
-    head: str | None,
-    *,
-    roots: tuple[str, ...],
-    output: str,
-    file: Path | None,
-    rest: Path | None,
-    fail_on: str | None,
-) -> bool:
-    """Prints or writes the review, and returns whether no flag is as bad as ``fail_on``."""
-    gc.disable()  # the command ends before a garbage collection pays
-    sys.setswitchinterval(0.0005)  # a thread whose kustomize has ended starts the next one at once
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        # What renders is loaded while git writes the files of both sides, what compares while kustomize builds.
-        rendering = pool.submit(import_module, "homelab_mlops.gitops.argo_cd.sides")
-        comparing = pool.submit(import_module, "homelab_mlops.review.report")
-        with sides(_root(), base, head) as (old, new):
-            rendered = rendering.result().render_sides(old, new, roots)
-            report = comparing.result().report_of(*rendered)
-    gc.freeze()  # nor does the one at the end
-    _write(report, output, file, rest)
-    return not report.fails(fail_on)
-
-
-def _write(report: Report, output: str, file: Path | None, rest: Path | None) -> None:
-    match output:
-        case "markdown":
-            from homelab_mlops.review.markdown import markdown
-
-            if rest is not None:
-                rest.write_text(markdown(report, None), encoding="utf-8")
-            text = markdown(report, rest=f"the whole review is in {rest.name}" if rest else "")
-        case "html":
-            from homelab_mlops.review.page import page
-
-            text = page(report)
-        case "json":
-            import json
-
-            text = json.dumps(report.as_json(), indent=2, ensure_ascii=False, default=str) + "\n"
-        case _:
-            from homelab_mlops.review.text import plain, styled
-
-            if file is None and sys.stdout.isatty():
-                from homelab_mlops.console import stdout
-
-                stdout().print(styled(report))
-                return
-            text = plain(report)
-    if file is None:
-        sys.stdout.write(text)
-    else:
-        file.write_text(text, encoding="utf-8")
