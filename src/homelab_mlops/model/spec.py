@@ -281,6 +281,9 @@ class Gate(_Strict):
     baseline: Literal["trivial", "linear"] = Field("trivial", description="what a model must beat in any case")
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     resamples: Annotated[int, Field(ge=200, le=20_000)] = 1000
+    comparisons: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        366, description="how many comparisons with one champion share the error 1 - confidence of a year"
+    )
 
 
 class Fault(NamedTuple):

@@ -14,14 +14,16 @@ from homelab_mlops.console import say, say_verdict
 from homelab_mlops.errors import EvaluationError
 from homelab_mlops.model.scoring import Scorer
 from homelab_mlops.model.spec import ModelSpec
-from homelab_mlops.pipeline import result
+from homelab_mlops.pipeline import model_registry, result
+from homelab_mlops.pipeline.budget import Allowance
+from homelab_mlops.pipeline.comparisons import identity, spend_in_folder, spend_in_run
 from homelab_mlops.pipeline.diagnostics import diagnose
 from homelab_mlops.pipeline.fit import counting, targets, weights_of
-from homelab_mlops.pipeline.gate import Opponent, Reason, judge, linear_baseline, trivial_baseline
+from homelab_mlops.pipeline.gate import WHOLE, Opponent, Reason, judge, linear_baseline, trivial_baseline
 from homelab_mlops.pipeline.ingest import load_ingested, read_frame
 from homelab_mlops.pipeline.metrics import Array, Interval, Rows, holdout_metrics
 from homelab_mlops.pipeline.report import DECISION, DIAGNOSTICS, write_intervals, write_report
-from homelab_mlops.pipeline.split import group_ids, groups_of, row_ids, split_rows
+from homelab_mlops.pipeline.split import RowIds, group_ids, groups_of, row_ids, split_rows
 from homelab_mlops.pipeline.train import labelled
 from homelab_mlops.pipeline.validate import refuse, validate_table
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
@@ -76,8 +78,11 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
         metrics[f"{name} baseline"] = holdout_metrics(spec.task, truth, answer, spec.gate.resamples, rows=drawn)
     pictures = {"challenger": predicted}
 
-    opponent, note = _champion(spec, folder, champion, held_out, frame)
-    if opponent is not None:
+    found = _champion(spec, folder, champion)
+    opponent, note = (None, None) if found is None else _opponent(spec, found, held_out, frame)
+    allowance = WHOLE
+    if found is not None and opponent is not None:
+        allowance = _allowance(spec, folder, found, ids[opponent.rows])
         seen = opponent.rows
         metrics["champion"] = holdout_metrics(
             spec.task, truth[seen], opponent.predicted, spec.gate.resamples, rows=drawn[seen]
@@ -85,7 +90,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
         if opponent.rows.all():
             pictures["champion"] = opponent.predicted
     baseline = Opponent(f"{spec.gate.baseline} baseline", baselines[spec.gate.baseline], everything)
-    reasons = [*judge(spec, truth, predicted, baseline, opponent, drawn), *([note] if note else [])]
+    reasons = [*judge(spec, truth, predicted, baseline, opponent, drawn, allowance), *([note] if note else [])]
     decision = {
         "model": spec.name,
         "result": record["result"],
@@ -103,6 +108,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
             who: {name: asdict(interval) for name, interval in values.items()} for who, values in metrics.items()
         },
         "confidence": spec.gate.confidence,
+        "budget": None if opponent is None else _budget(allowance),
     }
     with step_folder(work, "evaluate") as output:
         _draw(output / "plots", spec, truth, pictures, drawn.weights)
@@ -188,24 +194,22 @@ def _refuse_too_little(held_out: pd.DataFrame, spec: ModelSpec) -> None:
         )
 
 
-def _champion(
-    spec: ModelSpec, folder: Path, champion: Path | None, held_out: pd.DataFrame, table: pd.DataFrame
+def _champion(spec: ModelSpec, folder: Path, champion: Path | None) -> model_registry.Champion | None:
+    if champion is not None:
+        return model_registry.champion_in(champion)
+    if (folder / "run.json").exists() and os.environ.get("MLFLOW_TRACKING_URI"):
+        return model_registry.champion_of(spec.name)
+    return None
+
+
+def _opponent(
+    spec: ModelSpec, found: model_registry.Champion, held_out: pd.DataFrame, table: pd.DataFrame
 ) -> tuple[Opponent | None, Reason | None]:
     """The champion's predictions on the rows that it has not trained on, or why it cannot be compared.
 
     With groups these are the rows of groups of which it has trained on no row. A champion without `split.group` keeps
     none: its groups are those of its rows in ``table``, the ingested one, and a note says so.
     """
-    from homelab_mlops.pipeline import model_registry
-
-    if champion is not None:
-        found: model_registry.Champion | None = model_registry.champion_in(champion)
-    elif (folder / "run.json").exists() and os.environ.get("MLFLOW_TRACKING_URI"):
-        found = model_registry.champion_of(spec.name)
-    else:
-        found = None
-    if found is None:
-        return None, None
     unseen = ~np.isin(row_ids(held_out, spec), found.trained)
     note = None
     if spec.split.group is not None:
@@ -225,6 +229,21 @@ def _champion(
         return None, Reason(
             "champion", passed=False, text=f"the {found.name} cannot score these rows: {error}. Promote by hand"
         )
+
+
+def _allowance(spec: ModelSpec, folder: Path, champion: model_registry.Champion, rows: RowIds) -> Allowance:
+    """What the comparison with the champion on ``rows`` may spend of the error budget; it is noted before."""
+    of = identity((folder / result.MODEL).read_bytes(), spec.gate.metric, np.sort(rows))
+    if champion.folder is not None:
+        return spend_in_folder(champion.folder, champion.result, of, spec.gate.comparisons)
+    return spend_in_run(
+        read_json(folder / "run.json", "homelab sync"), str(champion.version), of, spec.gate.comparisons
+    )
+
+
+def _budget(allowance: Allowance) -> dict[str, Any]:
+    again = None if allowance.again is None else allowance.again.isoformat()
+    return {**asdict(allowance), "again": again}
 
 
 def _of_unknown_groups(name: str, group: str) -> Reason:

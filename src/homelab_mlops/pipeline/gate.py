@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,15 @@ import pandas as pd
 from homelab_mlops.model.scoring import features_of
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.model.tasks import LOWER_IS_BETTER
+from homelab_mlops.pipeline.budget import Allowance
 from homelab_mlops.pipeline.fit import describe, targets, weights_of
 from homelab_mlops.pipeline.metrics import Interval, Rows, paired_difference, weighted_metric
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+# Of a comparison that nobody counts.
+WHOLE = Allowance(1, 1, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,14 @@ def judge(
     baseline: Opponent,
     champion: Opponent | None,
     rows: Rows = Rows(),  # noqa: B008 - frozen
+    allowance: Allowance = WHOLE,
 ) -> list[Reason]:
     """Every condition of the gate; the challenger is promoted when all hold.
 
     The metric itself must reach the floor. The paired bootstrap compares the challenger with the baseline and the
-    champion: the one-sided lower bound of the improvement, at ``gate.confidence``, must be above zero, or above
-    ``gate.margin``.
+    champion: the one-sided lower bound of the improvement must be above zero, or above ``gate.margin``. Its confidence
+    is ``gate.confidence`` for the baseline. For the champion it is that of the share of ``1 - gate.confidence`` that
+    ``allowance`` leaves to this comparison.
     """
     gate = spec.gate
     value = weighted_metric(gate.metric, truth, challenger)(rows.weighted(np.ones(len(truth))))
@@ -63,10 +71,30 @@ def judge(
         reasons.append(
             Reason("floor", bool(passed), f"{gate.metric} is {value:.4f}; {wanted} {gate.floor:g} is wanted")
         )
-    reasons.append(_better(spec, truth, challenger, baseline, 0.0, "baseline", rows))
+    gain = improvement(spec, truth, challenger, baseline, gate.confidence, rows)
+    reasons.append(_better(spec, baseline, gain, 0.0, "baseline", gate.confidence))
     if champion is not None:
-        reasons.append(_better(spec, truth, challenger, champion, gate.margin, "champion", rows))
+        reasons.append(_against_champion(spec, truth, challenger, champion, rows, allowance))
     return reasons
+
+
+def _against_champion(
+    spec: ModelSpec, truth: Array, challenger: Array, champion: Opponent, rows: Rows, allowance: Allowance
+) -> Reason:
+    if allowance.again is not None:
+        return Reason("budget", passed=False, text=_spent(champion.name, allowance))
+    confidence = 1 - (1 - spec.gate.confidence) * allowance.share
+    gain = improvement(spec, truth, challenger, champion, confidence, rows)
+    reason = _better(spec, champion, gain, spec.gate.margin, "champion", confidence)
+    return reason if allowance is WHOLE else Reason(reason.rule, reason.passed, f"{reason.text}; {allowance}")
+
+
+def _spent(name: str, allowance: Allowance) -> str:
+    of_year = f"the {allowance.number - 1} comparisons with the {name} within a year have spent their error budget"
+    return (
+        f"{of_year} (gate.comparisons: {allowance.most}), so one more would promote by luck. It goes on from "
+        f"{allowance.again:%Y-%m-%d %H:%M} UTC. Until then, promote by hand"
+    )
 
 
 def improvement(
@@ -74,6 +102,7 @@ def improvement(
     truth: Array,
     challenger: Array,
     opponent: Opponent,
+    confidence: float,
     rows: Rows = Rows(),  # noqa: B008 - frozen
 ) -> Interval:
     """By how much the challenger is better, with one-sided bounds; positive is better for every metric."""
@@ -85,7 +114,7 @@ def improvement(
         challenger[seen],
         opponent.predicted,
         spec.gate.resamples,
-        spec.gate.confidence,
+        confidence,
         rows=rows[seen],
     )
     if sign > 0:
@@ -93,15 +122,20 @@ def improvement(
     return Interval(-difference.value, -difference.high, -difference.low)
 
 
-def _better(
-    spec: ModelSpec, truth: Array, challenger: Array, opponent: Opponent, margin: float, rule: str, rows: Rows
-) -> Reason:
-    gain = improvement(spec, truth, challenger, opponent, rows)
+def _better(spec: ModelSpec, opponent: Opponent, gain: Interval, margin: float, rule: str, confidence: float) -> Reason:
     text = (
-        f"{spec.gate.metric} improves on the {opponent.name} by {gain.value:+.4f}, with {spec.gate.confidence:.0%} "
+        f"{spec.gate.metric} improves on the {opponent.name} by {gain.value:+.4f}, with {percent(confidence)} "
         f"confidence by more than {gain.low:+.4f}; more than {margin:g} is wanted"
     )
     return Reason(rule, bool(gain.low > margin), text)
+
+
+def percent(confidence: float) -> str:
+    """A confidence with as many digits as tell it from certainty: ``95%``, ``97.5%``, ``99.993%``."""
+    left = 100 * (1 - confidence)
+    digits = max(0, 1 - math.floor(math.log10(left)))
+    text = f"{100 - left:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text}%"
 
 
 def trivial_baseline(spec: ModelSpec, train: pd.DataFrame, rows: int) -> Array:

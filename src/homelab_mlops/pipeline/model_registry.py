@@ -29,7 +29,8 @@ APPLIED = "HOMELAB_APPLIED_MODELS"
 class Champion:
     """The model to beat: its scorer, its name for people, and the identities of what it has trained on.
 
-    ``trained`` are the rows, and where its training had a ``group``, the column of `split.group`, their groups.
+    ``trained`` are the rows, and where its training had a ``group``, the column of `split.group`, their groups. A
+    champion of the registry has a ``version``, another one lies in a ``folder``; ``result`` names its training.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Champion:
     scorer: Scorer
     trained: RowIds
     group: str | None = None
+    folder: Path | None = None
+    result: str = ""
 
 
 def champion_of(name: str, *, as_git_says: bool = False) -> Champion | None:
@@ -151,12 +154,15 @@ def champion_in(folder: Path) -> Champion:
             where=str(folder),
             fix="give the folder that a training wrote",
         )
+    record = read_json(folder / result.RECORD, "homelab train")
     return Champion(
         f"champion ({folder})",
         None,
         Scorer.load(folder / result.MODEL),
         result.trained_rows(folder / result.TRAINED),
         _group(folder),
+        folder,
+        record["result"],
     )
 
 

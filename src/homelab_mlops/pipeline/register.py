@@ -16,7 +16,7 @@ from homelab_mlops.pipeline.report import REPORT, write_report
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 
 REGISTERED = "homelab.registered"
-GATE, WHY = "homelab.gate", "homelab.why"
+GATE, WHY, BUDGET = "homelab.gate", "homelab.why", "homelab.budget"
 NO_ALIAS = "none"
 
 
@@ -136,6 +136,8 @@ def _version(
         SHA256: run["sha256"],
         f"homelab.holdout.{decision['metric']}": f"{metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]",
     }
+    if decision.get("budget"):  # a decision of an earlier version of this package has none
+        tags[BUDGET] = verdict.tag(verdict.of_budget(decision))
     return client.create_model_version(
         spec.name,
         source,

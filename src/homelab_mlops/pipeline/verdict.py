@@ -26,10 +26,21 @@ def why(decision: Mapping[str, Any]) -> str:
 
 def in_short(decision: Mapping[str, Any]) -> str:
     """A few words, without figures: ``not better than the champion``."""
-    failed = [reason["rule"] for reason in decision["reasons"] if not reason["passed"]]
-    if failed:
-        return f"not better than the {', '.join(failed)}"
+    failed = list(dict.fromkeys(reason["rule"] for reason in decision["reasons"] if not reason["passed"]))
+    worse = [rule for rule in failed if rule not in _OWN_WORDS]
+    said = [f"not better than the {', '.join(worse)}"] if worse else []
+    said += [_OWN_WORDS[rule] for rule in failed if rule in _OWN_WORDS]
+    if said:
+        return "; ".join(said)
     return f"better than {decision['champion'] or 'the baseline'}"
+
+
+def of_budget(decision: Mapping[str, Any]) -> str:
+    """One line: the how many-th comparison with the champion it was, and what is left of their error budget."""
+    budget = decision["budget"]
+    which = f"comparison {budget['number']} of at most {budget['most']} a year with the {decision['champion']}"
+    spent = f"it took {100 * budget['share']:.2f} % of their error budget, {100 * budget['left']:.0f} % is left"
+    return f"{which}; {spent}" if budget["again"] is None else f"{which}: none is left until {budget['again']}"
 
 
 def tag(text: str) -> str:
@@ -63,10 +74,12 @@ def description(record: Mapping[str, Any], decision: Mapping[str, Any]) -> str:
 
 
 _INTERVAL = "95 %"
+_OWN_WORDS = {"budget": "the error budget of its comparisons is spent"}
 
 
 def _opponents(decision: Mapping[str, Any]) -> list[str]:
-    return [reason["rule"] for reason in decision["reasons"] if reason["rule"] != "floor"]
+    passed = {reason["rule"] for reason in decision["reasons"]}
+    return [rule for rule in ("baseline", "champion") if rule in passed]
 
 
 def _interval(value: Mapping[str, float]) -> str:

@@ -138,6 +138,12 @@ def test_a_second_one_meets_the_champion_and_registering_again_changes_nothing(
     assert rejected.tags["homelab.gate"] == "reject"
     assert rejected.tags["homelab.why"].startswith("champion: auc improves on the champion (version 1) by ")
     assert "✗ champion: auc improves" in (rejected.description or "")
+    spent = (
+        "comparison 1 of at most 366 a year with the champion (version 1); it took 12.40 % of their error budget, 88 %"
+    )
+    assert rejected.tags["homelab.budget"] == f"{spent} is left"
+    assert decision["budget"]["number"] == 1
+    assert evaluate(spec, tmp_path)["reasons"] == decision["reasons"]
     assert server.get_registered_model("churn-twice").aliases == {"champion": "1"}
     before = [dict(version) for version in versions(server, "churn-twice")]
     again = register(spec, tmp_path)
