@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -17,9 +18,11 @@ _NUMBERS = [
     (_FLOAT, re.compile(r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]{1,2})?$")),
     (_FLOAT, re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")),
 ]
+_SHORT_BOOLEANS = (_BOOLEAN, re.compile(r"[yYnN]$"))
 _RESOLVERS = {
     key: [
         *(_NUMBERS if key in [*"+-.0123456789"] else []),
+        *([_SHORT_BOOLEANS] if key in [*"yYnN"] else []),
         *(item for item in resolvers if item[0] not in _NOT_OF_KUBERNETES),
     ]
     for key, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
@@ -39,9 +42,13 @@ def _tag(value: str) -> str:
 
 
 class Loader(yaml.CSafeLoader):
-    """Reads YAML as Kubernetes does: dates, ``12:30`` and the value ``=`` stay text, and ``1e3`` is a number."""
+    """Reads YAML as Kubernetes does: dates, ``12:30`` and ``=`` stay text, ``1e3`` is a number, and ``y`` is true.
+
+    A key becomes a text, and a tag that Kubernetes does not know is passed over.
+    """
 
     yaml_implicit_resolvers = _RESOLVERS
+    bool_values: ClassVar = {**yaml.CSafeLoader.bool_values, "y": True, "n": False}
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         """The tag of a node: PyYAML's answer, remembered."""
@@ -74,6 +81,27 @@ class Loader(yaml.CSafeLoader):
             what = f"{str(node.value)[:40]!r} is not of the tag {node.tag}"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
 
+    def flatten_mapping(self, node: Any) -> None:
+        """Merges what ``<<`` names, by PyYAML, and makes a text of each key.
+
+        Raises:
+            yaml.constructor.ConstructorError: Kubernetes has no text for a key.
+        """
+        super().flatten_mapping(node)
+        node.value = [(self._key(key), value) for key, value in node.value]
+
+    def _key(self, node: Any) -> Any:
+        if not isinstance(node, yaml.ScalarNode) or node.tag == _TEXT:
+            return node
+        key = self.construct_object(node)
+        if isinstance(key, bool):
+            key = "true" if key else "false"
+        elif isinstance(key, float) and key.is_integer():
+            key = int(key)
+        if key is None:
+            raise yaml.constructor.ConstructorError(None, None, "null is no key", node.start_mark)
+        return yaml.ScalarNode(_TEXT, str(key), node.start_mark, node.end_mark)
+
     def _plain(self, node: Any, known: set[Any]) -> Any:
         tag, kind = node.tag, type(node)
         if kind is yaml.ScalarNode:
@@ -98,10 +126,24 @@ class Loader(yaml.CSafeLoader):
         return found
 
 
-_QUOTED = {
-    key: [*resolvers, *yaml.CSafeDumper.yaml_implicit_resolvers[key], (_BOOLEAN, re.compile(r"[yYnN]$"))]
-    for key, resolvers in _RESOLVERS.items()
-}
+def _bytes(_: Loader, node: Any) -> str:
+    content = base64.b64decode("".join(node.value.split()), validate=True)
+    return content.decode(errors="replace")
+
+
+def _without_tag(loader: Loader, node: Any) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return node.value
+    is_list = isinstance(node, yaml.SequenceNode)
+    return loader.construct_sequence(node, deep=True) if is_list else loader.construct_mapping(node, deep=True)
+
+
+for _name in ("timestamp", "value", "set", "omap", "pairs"):
+    Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _without_tag)
+Loader.add_constructor("tag:yaml.org,2002:binary", _bytes)
+Loader.add_constructor(None, _without_tag)
+
+_QUOTED = {key: [*resolvers, *yaml.CSafeDumper.yaml_implicit_resolvers[key]] for key, resolvers in _RESOLVERS.items()}
 
 
 class _Dumper(yaml.CSafeDumper):
