@@ -230,9 +230,12 @@ def _generated_objects(side: Side, other: Side, scoped: set[tuple[str, str]]) ->
 
 
 def _name_generated(*sides: list[Object]) -> None:
-    """Gives a generated object its declared name, and its references the digest of its content."""
+    """Gives a generated object its declared name, and its references the digest of its content.
+
+    Where an object of that name is declared at a side, both stay apart.
+    """
+    taken = {item.id for objects in sides for item in objects}
     for objects in sides:
-        taken = {item.id for item in objects}
         stems: dict[Identity, list[Object]] = defaultdict(list)
         for item in objects:
             match = HASHED.match(item.id.name)
@@ -383,9 +386,9 @@ class _Differ:
                 # The path of a set's item ends with the item itself, which is no name of a value there.
                 names = tuple(part.strip("[]") for part in path if part != f"[{value}]")
                 shown.append(mask(value, names, secret=hide))
-        if shown[0] == shown[1] and shown[0] is not MISSING:
+        if shown[0] == shown[1] and type(shown[0]) is type(shown[1]) and shown[0] is not MISSING:
             note = note or "another value"
-        return FieldChange(path, before, after, (shown[0], shown[1]), note)
+        return FieldChange(path, before, after, (shown[0], shown[1]), note or _unseen(*shown))
 
     def lists(self, path: Path, before: list[Any], after: list[Any]) -> Iterator[FieldChange]:
         name = path[-1]
@@ -488,24 +491,50 @@ class _Differ:
         is_model = path[-1].endswith("model.yaml")
         if isinstance(before, str) and isinstance(after, str):
             one, other = (_document(with_quotes(text) if is_model else text) for text in (before, after))
-            if isinstance(one, (dict, list)) and isinstance(other, (dict, list)) and type(one) is type(other):
+            is_document = isinstance(one, (dict, list)) and type(one) is type(other)
+            if is_document:
                 inner = list(_Differ("", False).walk(path, one, other))
                 # Python takes 1, 1.0 and True for equal; this comparison does not.
                 if inner:
                     yield from _as_in_text(inner, before, after)
-                else:
+                    return
+                if _scalars(before) == _scalars(after):
                     yield self.field(path, "before", "after", "the same values; comments or layout differ")
-                return
-            if "\n" in before.strip() or "\n" in after.strip():
+                    return
+            if is_document or "\n" in before.strip() or "\n" in after.strip():
                 name = path[-1]
                 if is_secret_name(name):
                     yield FieldChange(path, before, after, (HIDDEN, HIDDEN), "another value")
                     return
+                if before.splitlines() == after.splitlines():
+                    yield self.field(path, "before", "after", "the same lines; their ends differ")
+                    return
                 lines = _lines(mask_text(before), mask_text(after))
-                shown = lines or ("", "")
+                shown = lines or (HIDDEN, HIDDEN)
                 yield FieldChange(path, before, after, shown, "lines" if lines else "another value")
                 return
         yield self.field(path, before, after)
+
+
+def _unseen(before: Any, after: Any) -> str:
+    """What tells two values apart that look alike; empty where they look different."""
+    if before is MISSING or after is MISSING:
+        return ""
+    if isinstance(before, str) and isinstance(after, str):
+        return "white space differs" if before != after and before.split() == after.split() else ""
+    texts = [value if isinstance(value, str) else json.dumps(value, default=str) for value in (before, after)]
+    return f"{_kind_of(before)} → {_kind_of(after)}" if texts[0] == texts[1] else ""
+
+
+def _kind_of(value: Any) -> str:
+    kinds = ((bool, "boolean"), (str, "text"), ((int, float), "number"), (list, "list"), (dict, "mapping"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), "null")
+
+
+def _scalars(text: str) -> list[str]:
+    """The values of a YAML text as they are written, whatever they mean."""
+    events = yaml.parse(text, Loader=yaml.CSafeLoader)
+    return sorted(event.value for event in events if isinstance(event, yaml.ScalarEvent))
 
 
 def _hidden(change: FieldChange) -> FieldChange:
