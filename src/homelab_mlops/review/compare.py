@@ -147,6 +147,7 @@ def compare(base: Side, head: Side) -> tuple[list[Change], Inventory, Inventory]
             name in base.sources
             and name in head.sources
             and base.sources[name].namespace == head.sources[name].namespace
+            and not base.sources[name].leaves_cluster(head.sources[name])
         )
         for index, side in enumerate((base, head)):
             if name in side.sources:
@@ -266,17 +267,20 @@ def _renamed(node: Any, names: dict[str, str]) -> Any:
 def _changes(base: Side, head: Side, before: Inventory, after: Inventory) -> Iterator[Change]:
     old, new = list(before.objects), list(after.objects)
     pairs: list[tuple[Object | None, Object | None]] = []
-    clusters = {key: item.cluster for side in (base, head) for key, item in side.sources.items()}
+    moving = {name for name, item in base.sources.items() if _leaves_cluster(item, head)}
     for key in (
-        lambda item: (item.application, item.id),
-        lambda item: (clusters.get(item.application, HERE), item.id),
+        lambda side, item: (item.application, item.id, side is base and item.application in moving),
+        lambda side, item: (
+            side.sources[item.application].cluster if item.application in side.sources else HERE,
+            item.id,
+        ),
     ):
         waiting: dict[Any, list[Object]] = defaultdict(list)
         for item in old:
-            waiting[key(item)].append(item)
+            waiting[key(base, item)].append(item)
         left = []
         for item in new:
-            found = waiting.get(key(item))
+            found = waiting.get(key(head, item))
             if found:
                 pairs.append((found.pop(0), item))
             else:
@@ -290,6 +294,10 @@ def _changes(base: Side, head: Side, before: Inventory, after: Inventory) -> Ite
         if change is not None:
             found_changes.append(change)
     yield from sorted(found_changes, key=lambda change: (order.get(change.application, 0), change.id.kind, change.id))
+
+
+def _leaves_cluster(source: Source, head: Side) -> bool:
+    return source.key in head.sources and source.leaves_cluster(head.sources[source.key])
 
 
 def _change(was: Object | None, now: Object | None, base: Side, head: Side) -> Change | None:
@@ -322,6 +330,8 @@ def _why_it_stays(was: Object, base: Side, head: Side) -> str:
         if not gone.cascades:
             return f"its Application {was.application} goes without a finalizer, and leaves it behind"
         return "its annotation says Delete=false" if "Delete=false" in options else ""
+    if _leaves_cluster(base.sources[was.application], head):
+        return f"its Application {was.application} goes to another cluster, and deletes nothing on the old one"
     return "" if source.prunes else f"its Application {was.application} does not prune"
 
 

@@ -207,7 +207,9 @@ def _secret(manifest: Manifest, _: dict[str, Any]) -> None:
     manifest.setdefault("type", "Opaque")
     written = manifest.pop("stringData", None)
     if isinstance(written, dict):
-        encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in written.items()}
+        texts = {key: value for key, value in written.items() if isinstance(value, str)}
+        # The API server refuses what is no text.
+        encoded = {**written, **{key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}}
         manifest["data"] = {**(manifest.get("data") or {}), **encoded}
     data = manifest.get("data")
     if isinstance(data, dict):

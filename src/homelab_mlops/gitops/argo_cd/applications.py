@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import takewhile
@@ -13,13 +13,14 @@ from typing import Any
 
 import yaml
 
+from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.argo_cd.addresses import branch, same_address
 from homelab_mlops.gitops.argo_cd.forms import well_formed
 from homelab_mlops.gitops.argo_cd.kustomizations import read_by_kustomize
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
 from homelab_mlops.gitops.render import KUSTOMIZATIONS, parse
 from homelab_mlops.location import CLUSTER
-from homelab_mlops.manifests.objects import Manifest, get, group
+from homelab_mlops.manifests.objects import Manifest, get, group, has_kind
 
 OWN_CLUSTER = "https://kubernetes.default.svc"
 HERE = f"{OWN_CLUSTER}|"
@@ -36,6 +37,8 @@ _MAY_DECLARE = re.compile(
 _EXAMPLES = re.compile(r"(^|/)(tests?|examples?|docs?|templates)/")
 # An empty one of these fields is none, as where a template leaves it out.
 _EMPTY = ("chart", "path", "ref")
+# A version or a commit, which never moves.
+_FIXED = re.compile(r"v?\d+(\.\d+)+([-+].*)?|[0-9a-f]{40}")
 _ROOT = re.compile(r"clusters/([^/]+)/root\.ya?ml")
 
 
@@ -56,6 +59,7 @@ class Source:
         beside: why it does not read another file of its folder, or why the effect of a file is not known.
         generator: the ApplicationSet that it comes from.
         parent: the key of the Application that renders it, or its ApplicationSet; empty of what a person applies.
+        repeated: the objects that it declares several times. Argo CD applies the last one.
     """
 
     application: Manifest
@@ -72,6 +76,7 @@ class Source:
     trees: list[Tree | None] = field(default_factory=list)
     generator: str = ""
     parent: str = ""
+    repeated: list[str] = field(default_factory=list)
     origins: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -104,6 +109,12 @@ class Source:
         name = str(destination.get("server") or destination.get("name") or "").rstrip("/")
         return f"{OWN_CLUSTER if name in ('', 'in-cluster') else name}|{self.key.rpartition('/')[0]}"
 
+    def leaves_cluster(self, other: Source) -> bool:
+        """Whether it surely goes to another cluster; a name and an address may be those of one cluster."""
+        named = [bool(get(item.spec, "destination", "name")) for item in (self, other)]
+        own = any(item.cluster.startswith(HERE) for item in (self, other))
+        return self.cluster != other.cluster and (own or named[0] == named[1])
+
     def renders_as(self, other: Source) -> bool:
         """Whether it renders the same sources for the same destination."""
         same = self.spec.get("destination") == other.spec.get("destination") and self.origins == other.origins
@@ -135,6 +146,7 @@ class Side:
     Attributes:
         roots: the objects that no Application renders: a person applies them.
         unexpanded: why an ApplicationSet's Applications are not known, by its name, with the folders that it names.
+        followed: how many sources name each revision of this repository.
         root_files: the files of the roots, and those that generators read.
         clusters: the clusters that have a name of their own.
         declared: the Applications that the files of the repository declare, the roots first.
@@ -145,6 +157,7 @@ class Side:
     roots: list[Manifest] = field(default_factory=list)
     home: set[str] = field(default_factory=set)
     revisions: set[str] = field(default_factory=set)
+    followed: Counter[str] = field(default_factory=Counter)
     unexpanded: dict[str, tuple[str, set[str]]] = field(default_factory=dict)
     root_files: set[str] = field(default_factory=set)
     clusters: set[str] = field(default_factory=set)
@@ -181,6 +194,12 @@ class Side:
             waiting += [item.key for item in new]
         return list(found.values())
 
+    def follow(self, base: Side) -> None:
+        """Takes the revision of the base where a source still names it, or where none names any."""
+        named = base.revisions - {"HEAD"} or base.revisions
+        if named & self.followed.keys() or not self.followed:
+            self.revisions = base.revisions
+
     def is_here(self, address: object, revision: object) -> bool:
         """Whether an address and a revision are those of the tree."""
         return same_address(address) in self.home and branch(revision) in self.revisions
@@ -188,18 +207,24 @@ class Side:
 
 @cache
 def load(text: str) -> list[Manifest]:
-    """The objects of a YAML text, a List as its items. The caller must not change them."""
+    """The objects of a YAML text, a list as its items. The caller must not change them.
+
+    Raises:
+        RepositoryError: an item of a list is no object.
+    """
     found: list[Manifest] = []
     for item in parse(text):
-        if (
-            isinstance(item, dict)
-            and str(item.get("kind", "")).endswith("List")
-            and isinstance(item.get("items"), list)
-        ):
-            found += [part for part in item["items"] if part]
-        elif isinstance(item, dict) and item.get("kind"):
-            found.append(item if isinstance(item["kind"], str) else {**item, "kind": str(item["kind"])})
+        if isinstance(item, dict) and isinstance(item.get("items"), list):
+            if not all(map(has_kind, item["items"])):
+                raise RepositoryError(f"an item of a {item.get('kind')} has no kind, which Argo CD refuses")
+            found += map(_with_its_kind, item["items"])
+        elif has_kind(item):
+            found.append(_with_its_kind(item))
     return found
+
+
+def _with_its_kind(item: Manifest) -> Manifest:
+    return item if isinstance(item["kind"], str) else {**item, "kind": str(item["kind"])}
 
 
 def declares(item: Manifest, *kinds: str) -> bool:
@@ -217,9 +242,10 @@ def find_roots(side: Side, named: tuple[str, ...]) -> list[tuple[str, Manifest]]
     found = _declared(tree, named or _candidates(tree))
     known = [(file, well_formed(item)[0]) for file, item in found]
     _find_home(side, [item for _, item in known])
+    uppermost = known if named else _uppermost(side, known)
+    first = [*uppermost, *(clean for clean in known if clean not in uppermost)]
+    _find_revisions(side, [item for _, item in first])
     if not named:
-        uppermost = _uppermost(side, known)
-        first = [*uppermost, *(clean for clean in known if clean not in uppermost)]
         side.declared = [item for _, item in first if item["kind"] == "Application"]
         found = [pair for pair, clean in zip(found, known, strict=True) if clean in uppermost]
     side.root_files = {file for file, _ in found}
@@ -254,20 +280,33 @@ def _find_home(side: Side, declared: list[Manifest]) -> None:
     """The addresses of this repository: the clone's own, and the one that most sources with a path that exists here
     name."""
     addresses: Counter[str] = Counter()
-    revisions: Counter[str] = Counter()
+    for spec, origin in _origins(declared):
+        path = normal("", str(origin.get("path") or "."))
+        is_here = "path" in origin and ("{{" in path or path in side.tree.entries or path == ".")
+        if is_here or _has_values(side.tree, spec, origin):
+            addresses[same_address(origin.get("repoURL"))] += 1
+    side.home = {name for name, _ in addresses.most_common(1)} | {same_address(side.tree.git.origin)} - {"/"}
+
+
+def _find_revisions(side: Side, declared: list[Manifest]) -> None:
+    """The revision of this tree: the one that most sources name, rather a branch than a tag or a commit."""
+    named = [origin.get("targetRevision") for _, origin in _origins(declared) if _is_of(origin, side.home)]
+    side.followed = Counter(map(branch, named))
+    branches = [name for name, _ in side.followed.most_common() if not _FIXED.fullmatch(name)]
+    side.revisions = {*(branches or list(side.followed))[:1], "HEAD"}
+
+
+def _is_of(origin: dict[str, Any], home: set[str]) -> bool:
+    return "chart" not in origin and same_address(origin.get("repoURL")) in home
+
+
+def _origins(declared: list[Manifest]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The sources of Applications and of the templates of ApplicationSets, each with the specification around it."""
     for item in declared:
-        if item["kind"] == "AppProject":
-            continue
         template = item if item["kind"] == "Application" else get(item, "spec", "template")
         spec = get(template, "spec") or {}
-        for origin in spec.get("sources") or [spec.get("source") or {}]:
-            path = normal("", str(origin.get("path") or "."))
-            is_here = "path" in origin and ("{{" in path or path in side.tree.entries or path == ".")
-            if is_here or _has_values(side.tree, spec, origin):
-                addresses[same_address(origin.get("repoURL"))] += 1
-                revisions[branch(origin.get("targetRevision"))] += 1
-    side.home = {name for name, _ in addresses.most_common(1)} | {same_address(side.tree.git.origin)} - {"/"}
-    side.revisions = {name for name, _ in revisions.most_common(1)} | {"HEAD"}
+        for origin in spec.get("sources") or [spec.get("source") or {}] if item["kind"] != "AppProject" else []:
+            yield spec, origin
 
 
 def _has_values(tree: Tree, spec: dict[str, Any], origin: dict[str, Any]) -> bool:

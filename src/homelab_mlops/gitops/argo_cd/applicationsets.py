@@ -210,23 +210,27 @@ def _files(given: dict[str, Any], tree: Tree) -> list[str]:
 
 
 def _matching(patterns: Any, tree: Tree, kind: str) -> list[str]:
-    """The paths of a kind that a pattern names and no pattern with ``exclude`` does, sorted."""
+    """The paths of a kind that a pattern names and no pattern with ``exclude`` does, sorted.
+
+    Argo CD asks Go for the folders and git for the files, whose ``*`` also stands for several folders.
+    """
     wanted = [str(item.get("path")) for item in entries(patterns) if not item.get("exclude")]
     excluded = [str(item.get("path")) for item in entries(patterns) if item.get("exclude")]
     return sorted(
         path
         for path, entry in tree.entries.items()
         if entry.kind == kind
-        and any(_globs(path, pattern) for pattern in wanted)
-        and not any(_globs(path, pattern) for pattern in excluded)
+        and any(_globs(path, pattern, any_depth=kind == "blob") for pattern in wanted)
+        and not any(_globs(path, pattern, any_depth=kind == "blob") for pattern in excluded)
     )
 
 
-def _globs(path: str, pattern: str) -> bool:
-    """Whether a path matches a pattern: ``*`` within one folder, ``**`` over any number of them."""
+def _globs(path: str, pattern: str, *, any_depth: bool) -> bool:
+    """Whether a path matches a pattern, whose ``*`` stays within one folder where ``any_depth`` is not set."""
+    one = "." if any_depth else "[^/]"
     text = "".join(
-        {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
-        for part in re.findall(r"\*\*/|\*\*|\*|\?|[^*?]+", pattern.strip("/"))
+        {"*": f"{one}*", "?": one}.get(part[0]) or (part if part[0] == "[" else re.escape(part))
+        for part in re.findall(r"\*+|\?|\[\^?[^\]]+\]|[^*?\[]+|\[", pattern.strip("/"))
     )
     return re.fullmatch(text, path) is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +20,11 @@ from homelab_mlops.gitops.argo_cd.annotations import append_annotations
 from homelab_mlops.gitops.argo_cd.applications import Side, Source
 from homelab_mlops.gitops.argo_cd.charts import read_by_helm, render_chart, substituted, value_files
 from homelab_mlops.gitops.argo_cd.directories import documents_of_directory, read_of_directory
-from homelab_mlops.gitops.argo_cd.kustomizations import REMOTE, read_by_kustomize
+from homelab_mlops.gitops.argo_cd.kustomizations import REMOTE, read_by_kustomize, resolved
 from homelab_mlops.gitops.argo_cd.trees import Tree, normal
 from homelab_mlops.gitops.render import KUSTOMIZATIONS, parse, read_yaml
 from homelab_mlops.gitops.yaml_loader import dump
+from homelab_mlops.manifests.objects import CLUSTER_SCOPED, Manifest, get, group
 
 UNREACHABLE = re.compile(
     r"dial tcp|no such host|git fetch|exit status 128|timed? ?out|took more than|connection re|TLS|unable to access"
@@ -49,7 +51,10 @@ def declare(side: Side, source: Source) -> None:
                 identities[f"values {file}"] = place.id_of(file)
         if tree is None or "path" not in origin:
             continue
-        path = normal("", str(origin["path"]))
+        path, links = resolved(tree, normal("", str(origin["path"])))
+        if links:
+            origin["path"] = path
+            source.reads |= links if tree is side.tree else set()
         if path.startswith(".."):
             source.unrendered, source.is_broken = f"the path {path} is outside the repository", True
             continue
@@ -117,6 +122,7 @@ def _reading(tree: Tree, source: Source, origin: dict[str, Any], path: str) -> _
         case "helm":
             chart = read_by_helm(tree, path, origin.get("helm") or {})
             files = {part for item in chart.files for part in tree.below_or_itself(item)} - chart.uncertain
+            files |= _linked(tree, files)
             beside = dict.fromkeys(chart.folders, f"the chart of {source.key} does not read it")
             beside |= dict.fromkeys(chart.uncertain, f"what {source.key} renders of it depends on the cluster")
             return _Reading(files, chart.folders, beside, not tree.has_links(path))
@@ -124,9 +130,14 @@ def _reading(tree: Tree, source: Source, origin: dict[str, Any], path: str) -> _
             files, is_whole = read_of_directory(tree, path, origin.get("directory") or {})
             beside = {path: f"{source.key} leaves it out"}
             libraries = {item: tree.id_of(item) for item in files} if is_whole else {}
-            return _Reading(files, {**whole, **libraries}, beside, not tree.has_links(path))
+            return _Reading(files | _linked(tree, files), {**whole, **libraries}, beside, not tree.has_links(path))
         case _:
             return _Reading({path}, whole, {}, not tree.has_links(path))
+
+
+def _linked(tree: Tree, files: set[str]) -> set[str]:
+    """What the links among files lead to."""
+    return {resolved(tree, file)[0] for file in files & tree.links}
 
 
 def renderer(tree: Tree, origin: dict[str, Any], path: str) -> str:
@@ -202,12 +213,29 @@ def render_source(source: Source) -> None:
         for number, (origin, tree) in enumerate(zip(source.origins, source.trees, strict=True)):
             if tree is not None and "path" in origin and not source.is_broken:
                 source.documents += _documents(tree, source, origin, normal("", str(origin["path"])), number)
-        source.manifests()  # parsed while the others are still being built
+        _keep_the_last(source)  # parsed while the others are still being built
         if source.is_unreachable:
             source.local = local_documents(source)
     except (HomelabError, yaml.YAMLError, OSError) as error:
         what = error.what if isinstance(error, HomelabError) else " ".join(str(error).split())
         source.unrendered, source.is_broken, source.documents = f"it does not build: {what}", True, []
+
+
+def _keep_the_last(source: Source) -> None:
+    """Of several objects of one name Argo CD applies the last one."""
+    found = [(_identity(item, source.namespace), item) for item in source.manifests()]
+    counts = Counter(name for name, _ in found if name)
+    source.repeated = sorted(name for name, count in counts.items() if count > 1)
+    if source.repeated:
+        last = {name or f"generated {number}": item for number, (name, item) in enumerate(found)}
+        source.documents = [dump(item) for item in last.values()]
+
+
+def _identity(item: Manifest, namespace: str) -> str:
+    """The kind, namespace and name of an object; empty where the API server makes its name."""
+    name = get(item, "metadata", "name")
+    own = "" if item["kind"] in CLUSTER_SCOPED else get(item, "metadata", "namespace") or namespace
+    return f"{item['kind']}{f'.{group(item)}' if group(item) else ''} {f'{own}/' if own else ''}{name}" if name else ""
 
 
 def _documents(tree: Tree, source: Source, origin: dict[str, Any], path: str, number: int) -> list[str]:

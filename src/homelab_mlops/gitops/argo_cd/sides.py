@@ -68,6 +68,8 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
         waiting = []
         for index, side in enumerate(sides):  # the files of the base are there first
             waiting += [_met(index, item, file) for file, item in find_roots(side, roots)]
+            if index:
+                side.follow(sides[0])
             begun.begin(side)
         begun.begin_remote()
         if all(met.manifest["kind"] == "AppProject" for met in waiting):
@@ -140,6 +142,7 @@ class _Begun:
                     waiting.append(self.pool.submit(render_source, source))
                 else:
                     source.documents, source.local = list(ready.documents), ready.local
+                    source.repeated = ready.repeated
                     source.unrendered, source.is_missing = ready.unrendered, ready.is_missing
         for future in waiting:
             future.result()
@@ -240,7 +243,7 @@ def _share(sides: tuple[Side, Side], new: _New) -> None:
         twin = sides[1].sources.get(source.key)
         if index == 0 and twin is not None and source.inputs == twin.inputs and source.inputs and not source.documents:
             source.documents, source.unrendered = twin.documents, twin.unrendered
-            source.is_broken = twin.is_broken
+            source.is_broken, source.repeated = twin.is_broken, twin.repeated
 
 
 def _children(index: int, source: Source, file: str) -> list[_Met]:

@@ -180,10 +180,14 @@ def moved(review: Review) -> Said:
     "declared-twice",
     "warning",
     looks_for="an object that is declared twice",
-    reason="Two Applications overwrite each other without end.",
+    reason="Two Applications overwrite each other without end; of two in one Application the last one counts.",
     action="Keep one of the two.",
 )
 def declared_twice(review: Review) -> Said:
+    for key, source in review.head.sources.items():
+        before = review.base.sources[key].repeated if key in review.base.sources else []
+        for name in sorted(set(source.repeated) - set(before)):
+            yield f"Application {key}", f"it declares {name} several times; Argo CD applies the last one"
     objects: dict[tuple[Any, str], list[str]] = defaultdict(list)
     if not any(change.action == "added" for change in review.changes):
         return
