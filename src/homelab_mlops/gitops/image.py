@@ -51,18 +51,29 @@ def pin(root: Path, tag: str) -> None:
 
 
 def engine_here(wanted: Engine | None) -> Engine:
-    """The program that builds: the one that was asked for, or the first of docker, podman and buildah on PATH.
+    """The program that builds: the one that was asked for, or the first of docker, podman and buildah that answers.
 
     Raises:
-        ToolError: PATH has none.
+        ToolError: none is on PATH, or none answers.
     """
-    for name in (wanted,) if wanted else ENGINES:
-        if shutil.which(name):
+    found = [name for name in ((wanted,) if wanted else ENGINES) if shutil.which(name)]
+    for name in found:
+        if not (refusal := _refusal(name)):
             return name
+        say(f"{name} does not answer: {refusal}")
+    if found:
+        fix = "start docker's daemon" if found[0] == "docker" else f"mend what `{found[0]} version` says"
+        raise ToolError(f"{' and '.join(found)} cannot build here", fix=f"{fix}, or ask it as somebody who may")
     raise ToolError(
         f"{wanted} is not on PATH" if wanted else "none of docker, podman and buildah is on PATH",
         fix="install one; or let the workflow `publish` of your forge build the images",
     )
+
+
+def _refusal(engine: Engine) -> str:
+    """Why the program does not work here, as docker's does not without its daemon; empty where it does."""
+    done = subprocess.run([engine, "version"], capture_output=True, text=True, check=False)  # noqa: S603
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"it ends with {done.returncode}"])[-1]
 
 
 def image_command(

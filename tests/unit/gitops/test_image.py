@@ -16,10 +16,11 @@ from tests.conftest import PATIENCE, ROOT, clean_environment, refused
 
 NAMES = ["minio", "mlflow", "serving", "training"]
 PINS = "clusters/homelab/images/kustomization.yaml"
-# A program that writes its arguments down; it fails where its first argument is the name of a file beside it.
+# A program that writes its arguments down; it fails where a file beside it names its first argument, or all of it.
 PROGRAM = """#!/bin/sh
-printf '%s %s\\n' "$(basename "$0")" "$*" >> "$(dirname "$0")/calls"
-[ ! -e "$(dirname "$0")/fails-$1" ]
+program=$(basename "$0") here=$(dirname "$0")
+[ "$1" = version ] || printf '%s %s\\n' "$program" "$*" >> "$here/calls"
+[ ! -e "$here/fails-$1" ] && [ ! -e "$here/$program-fails-$1" ]
 """
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -77,6 +78,20 @@ def test_without_a_registry_k3s_imports_them(engine: str, run: Run, calls: Calla
     assert imported == f"k3s ctr --namespace k8s.io images import {archive}"
     assert archive in saved
     assert "ghcr.io/homelab-mlops/training:0.1.0" in saved
+
+
+def test_an_engine_whose_daemon_does_not_run_is_passed_over(
+    run: Run, calls: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    (tmp_path / "bin/docker-fails-version").touch()
+    done = run("training", here=("docker", "buildah"))
+    assert done.returncode == 0, done.stderr
+    assert "docker does not answer" in done.stderr
+    assert [call.split()[:2] for call in calls()] == [["buildah", "build"]]
+    refused(run("--engine", "docker"), "start docker's daemon")
+    (tmp_path / "bin/buildah").unlink()
+    refused(run(), "start docker's daemon")
 
 
 def test_a_tag_is_pinned_once_for_all(run: Run, tmp_path: Path) -> None:
