@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import base64
 import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import bcrypt
 import httpx
@@ -23,8 +19,9 @@ from homelab_mlops.gitops.init import initialise
 from homelab_mlops.gitops.secrets.seal import reveal, rotate, set_secret
 from homelab_mlops.gitops.secrets.sealing_key import find_sealing_key
 from homelab_mlops.gitops.secrets.table import Sealed, load_table, read_sealed
-from tests.conftest import PATIENCE, ROOT, free_port, started
+from tests.conftest import PATIENCE, ROOT
 from tests.unit.clients import api_server
+from tests.unit.gitops.controller import eventually, sealed_secrets_controller
 
 FOLDER = Path("clusters/homelab/argo-cd")
 # Argo CD's own manifest, as its release has it, and what its server writes at its first start.
@@ -39,14 +36,6 @@ UPSTREAM = {
     "type": "Opaque",
 }
 OWN = {"server.secretkey": "argo's own", "tls.key": "argo's too", "admin.password": "$2a$10$first"}
-
-
-# The controller finds its API server as a pod does: by files at this place.
-IN_A_POD = ["unshare", "--mount", "--map-root-user", "sh", "-ec"]
-AS_IN_A_POD = (
-    "mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io/serviceaccount && "
-    "cp {folder}/token {folder}/ca.crt /run/secrets/kubernetes.io/serviceaccount/ &&"
-)
 
 
 @pytest.fixture
@@ -93,34 +82,10 @@ def applied(fork: Path) -> dict[str, Any]:
     return {**UPSTREAM, "metadata": {**UPSTREAM["metadata"], "annotations": patch["metadata"]["annotations"]}}  # type: ignore[dict-item]
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    program = shutil.which("controller")
-    if program is None or not api_server.is_real():
-        pytest.skip("kube-apiserver, etcd and the controller of Sealed Secrets are not on PATH")
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    if "controller version: 0.40.0" not in version.stdout + version.stderr:
-        pytest.skip("the controller on PATH is not that of Sealed Secrets 0.40.0")
-    if subprocess.run([*IN_A_POD, "mount -t tmpfs none /run"], capture_output=True, check=False).returncode:
-        pytest.skip("no mount namespace can be made here")
-    with api_server.kube_apiserver(tmp_path) as upstream:
-        monkeypatch.setenv(
-            "KUBECONFIG", str(api_server.kubeconfig(tmp_path / "config", upstream.url, upstream.authority))
-        )
-        yield Cluster(patience=PATIENCE)
-
-
 def values(cluster: Cluster) -> dict[str, str]:
     secret = cluster.get("v1", "Secret", "argocd-secret", "argo-cd")
     assert secret is not None
     return {name: base64.b64decode(text).decode() for name, text in secret.get("data", {}).items()}
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.2)
 
 
 def test_the_controller_patches_what_argo_cd_keeps(fork: Path, cluster: Cluster, tmp_path: Path) -> None:
@@ -134,18 +99,7 @@ def test_the_controller_patches_what_argo_cd_keeps(fork: Path, cluster: Cluster,
     assert values(cluster) == {}
     write_as_argo_cd(cluster, OWN)
 
-    port = free_port()
-    options = f"--listen-addr=127.0.0.1:{port} --listen-metrics-addr=127.0.0.1:{free_port()} --key-renew-period=0"
-    (tmp_path / "token").write_text(api_server.TOKEN)
-    (tmp_path / "ca.crt").write_bytes((tmp_path / "apiserver.crt").read_bytes())
-    server = urlsplit(cluster.server)
-    env = {
-        "KUBERNETES_SERVICE_HOST": str(server.hostname),
-        "KUBERNETES_SERVICE_PORT": str(server.port),
-        "POD_NAMESPACE": bootstrap.SEALED_SECRETS_NAMESPACE,
-    }
-    command: list[str | Path] = [*IN_A_POD, f"{AS_IN_A_POD.format(folder=tmp_path)} exec controller {options}"]
-    with started(command, f"http://127.0.0.1:{port}/healthz", tmp_path / "controller.log", env):
+    with sealed_secrets_controller(cluster, tmp_path):
         apply_sealed(cluster, fork)
         eventually(lambda: values(cluster) == {**OWN, **sealed(fork)["argo-cd/argocd-secret"].data})
         secret = cluster.get("v1", "Secret", "argocd-secret", "argo-cd")
