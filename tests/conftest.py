@@ -52,6 +52,7 @@ FIRST = (
     "tests/unit/pipeline/test_faults.py",
     "tests/unit/tables/test_forty_ways.py",
     "tests/unit/review/test_mutations.py",
+    "tests/unit/test_demo.py",
     "tests/unit/test_readme.py",
     "tests/unit/test_fork.py",
     "tests/manifests/test_graders.py",

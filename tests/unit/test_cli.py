@@ -8,9 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,10 +17,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from homelab_mlops.cli import app
-from homelab_mlops.model.parameters import resolve
-from homelab_mlops.model.spec import load_spec
-from homelab_mlops.pipeline import demo
-from homelab_mlops.pipeline.train import _show
+from tests import terminal
 from tests.conftest import HOMELAB, PATIENCE, ROOT, clean_environment, refused
 
 # What takes longer to import than a shell should wait, and nobody needs for help.
@@ -207,10 +202,12 @@ def test_help_and_completion_load_nothing_heavy(line: str, desk: Path) -> None:
 
 
 def test_what_a_script_would_read_is_there_as_json() -> None:
-    for name, command in commands(get_command(app)):
-        options = {option for parameter in command.params for option in parameter.opts}
-        if not command.hidden and name.removeprefix("homelab ") not in WITHOUT_JSON:
-            assert options & {"--json", "--output"}, name
+    without = {
+        name.removeprefix("homelab ")
+        for name, command in commands(get_command(app))
+        if not command.hidden and not {"--json", "--output"} & {one for part in command.params for one in part.opts}
+    }
+    assert without == WITHOUT_JSON
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "nope", "--json"]])
@@ -227,28 +224,12 @@ def test_a_reader_who_has_gone_is_no_error(words: list[str], desk: Path) -> None
     assert done.stderr == "" or words[1:] == ["nope", "--json"]
 
 
-def test_a_training_says_only_parameters_that_differ_from_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = load_spec(str(ROOT / "workflows/models/churn"))
-    _show(spec, resolve(spec.task, spec.train, {}, {"max_bin": "64", "eta": "0.1"}, gate_metric=spec.gate.metric))
-    said = capsys.readouterr().err
-    assert "  max_bin = 64  (command line)\n" in said
-    assert "  num_round = 2000  (model.yaml)\n" in said
-    assert "tree_method" not in said
-    assert "eta" not in said
-
-
-def test_the_addresses_of_the_demo_are_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[int | None] = []
-
-    @contextmanager
-    def server(_folder: Path, port: int | None) -> Iterator[SimpleNamespace]:
-        opened.append(port)
-        yield SimpleNamespace(wait=lambda: None)
-
-    monkeypatch.setattr(demo, "mlflow_server", server)
-    monkeypatch.setattr(demo, "_show_pages", lambda: None)
-    (tmp_path / "mlflow.db").touch()
-    (tmp_path / demo.PORT).write_text("5055\n", encoding="ascii")
-    demo.ui(tmp_path, None)
-    demo.ui(tmp_path, 5056)
-    assert opened == [5055, 5056]
+def test_a_training_on_a_terminal_says_what_differs_from_the_defaults_and_how_far_it_is(desk: Path) -> None:
+    env = {**clean_environment(), "HOME": str(desk / "home"), "PATH": str(desk / "bin")}
+    terminal.run([HOMELAB, "ingest", "churn", "--source", "demo"], desk, env)
+    settings = [word for pair in ("max_bin=64", "eta=0.1", "num_round=60") for word in ("--set", pair)]
+    _, shown = terminal.run([HOMELAB, "train", "churn", "--tracking", "files", *settings], desk, env)
+    assert re.findall(r"boosting rounds .*?(\d+)/60", shown)
+    said = {found[1]: found[2] for found in re.finditer(r"^  (\w+) = (\S+)  \(.*\)\r$", shown, re.MULTILINE)}
+    assert {"max_bin": "64", "num_round": "60", "max_depth": "3"}.items() <= said.items()
+    assert not {"eta", "tree_method"} & set(said)

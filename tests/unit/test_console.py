@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from homelab_mlops import console
 from homelab_mlops.tables.csv_dialect import Needed
 from homelab_mlops.tables.read import read_as_it_is
+from tests import terminal
 from tests.conftest import Store
 
 PROGRAM = """
@@ -32,32 +31,8 @@ print("the answer")
 """
 
 
-def on_a_terminal() -> tuple[str, str]:
-    """What the program prints, and what its terminal shows on standard error."""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
-    environment.pop("NO_COLOR", None)
-    program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=theirs, env=environment, text=True
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # Linux says so when the last writer has gone
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(ours)
-    answer, _ = program.communicate()
-    assert program.returncode == 0, shown
-    return answer, shown.decode()
-
-
 def test_a_terminal_shows_bars_and_colours() -> None:
-    answer, shown = on_a_terminal()
+    answer, shown = terminal.run([sys.executable, "-c", PROGRAM])
     assert answer == "the answer\n"
     assert "40/40" in shown
     assert "validation:auc [0.8]" in shown
