@@ -121,6 +121,17 @@ def test_each_manager_of_our_own_finds_something(extracted: dict[str, list[dict[
     assert [pattern for pattern in configured if not any(_python(pattern).search(text) for text in texts)] == []
 
 
+def test_a_major_version_of_postgresql_is_proposed_by_nobody_but_a_person() -> None:
+    (image,) = re.findall(r"image: (\S*postgres\S*):", (ROOT / "base/mlflow/postgresql.yaml").read_text())
+    rules = json.loads((ROOT / "renovate.json").read_text())["packageRules"]
+    majors = [
+        rule
+        for rule in rules
+        if "major" in rule.get("matchUpdateTypes", []) and rule.get("dependencyDashboardApproval")
+    ]
+    assert [image] in [rule["matchPackageNames"] for rule in majors]
+
+
 def _python(pattern: str) -> re.Pattern[str]:
     """A pattern of renovate.json, but for how Python writes the name of a group."""
     assert not NOT_RE2.search(pattern), f"RE2 does not know this: {pattern}"
