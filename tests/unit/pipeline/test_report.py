@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from homelab_mlops.pipeline.ingest import ingest, load_ingested
 from homelab_mlops.pipeline.report import commit_page, image_page, write_report
 from homelab_mlops.pipeline.split import split_rows
 from homelab_mlops.pipeline.train import labelled, train
-from tests.conftest import FIXTURES, ROOT
+from tests.conftest import FIXTURES, PATIENCE, ROOT
 
 MODELS = {
     "churn": ROOT / "workflows/models/churn",
@@ -31,6 +34,13 @@ MODELS = {
 EVERYWHERE = {"Why", "Where it is worst", "What moves a prediction", "Pictures", "How it was trained"}
 THRESHOLDS, CONFUSION = "Precision and recall by threshold", "Confusion matrix"
 SECTIONS = {"churn": {THRESHOLDS, CONFUSION}, "penguins": {CONFUSION}, "diamonds": set()}
+
+TELEPHONES = (320, 360, 390)
+# Says of each frame how wide its page is, and how wide it may be.
+MEASURE = """<script>onload = () => {
+  const pages = [...document.querySelectorAll("iframe")].map(frame => frame.contentDocument.documentElement)
+  document.body.textContent = pages.map(page => `${page.scrollWidth} of ${page.clientWidth};`).join(" ")
+}</script>"""
 
 
 class Page(HTMLParser):
@@ -87,6 +97,30 @@ def test_each_task_has_its_parts_and_needs_no_network(name: str, work: dict[str,
     metric = json.loads((folder / "evaluate" / "decision.json").read_text())["metrics"]["challenger"][spec.gate.metric]
     assert f"{metric['value']:.4f}" in page.text
     assert "in files only" in page.text
+
+
+def test_a_telephone_never_scrolls_sideways(work: dict[str, tuple[ModelSpec, Path]], tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no Chromium on PATH")
+    reports = [(folder / "evaluate" / "report.html").read_text(encoding="utf-8") for _, folder in work.values()]
+    frames = [
+        f'<iframe style="width:{width}px;height:2000px" srcdoc="{html.escape(report)}"></iframe>'
+        for report in reports
+        for width in TELEPHONES
+    ]
+    (tmp_path / "frames.html").write_text(f"<meta charset=utf-8>{''.join(frames)}{MEASURE}", encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
+    done = subprocess.run(
+        [browser, *options, f"--user-data-dir={tmp_path / 'browser'}", (tmp_path / "frames.html").as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    )
+    found = re.findall(r"(\d+) of (\d+);", done.stdout)
+    assert len(found) == len(frames)
+    assert [(wide, wanted) for wide, wanted in found if int(wide) > int(wanted)] == []
 
 
 def test_the_figures_are_those_of_other_implementations(work: dict[str, tuple[ModelSpec, Path]]) -> None:
