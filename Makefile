@@ -93,7 +93,7 @@ crds: $(VENV)/.demo ## Write the workflows' CRDs from the pinned Go module
 	$(BIN)/python -m homelab_mlops.gitops.schemas
 
 test: $(VENV)/.dev lint check ## Lint, types, the check and every test that needs no cluster
-	$(BIN)/python -m homelab_mlops.gitops.tools minio kubeseal
+	$(BIN)/python -m homelab_mlops.gitops.tools minio kubeseal restic
 	PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/pytest -n 2 --durations 10 --tb=short $(PYTEST)
 
 image: $(VENV)/.demo ## Build the four images with docker, podman or buildah; `homelab image --help` says how they travel
@@ -115,6 +115,7 @@ bench: $(VENV)/.dev ## Measure what the README and docs/ quote
 	$(BIN)/python tests/benchmarks/diff.py
 	$(BIN)/python tests/benchmarks/serving.py
 	$(BIN)/python -m tests.benchmarks.plain_errors
+	$(BIN)/python -m tests.benchmarks.backup
 
 docs: $(VENV)/.dev ## Write the tables of docs/ that are made from the code: rules of the review, codes of the doctor
 	$(BIN)/python -m tests.document

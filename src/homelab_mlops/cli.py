@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from homelab_mlops import __version__
+from homelab_mlops.backup.commands import app as backup
 from homelab_mlops.cluster.commands import app as cluster
 from homelab_mlops.doctor.commands import app as doctor
 from homelab_mlops.errors import HomelabError, StorageError
@@ -30,7 +31,7 @@ INTERNAL_ERROR = 70
 class Commands(LazyGroup):
     """Every command, in the order of the help."""
 
-    rooms = (gitops, review, cluster, doctor, pipeline, serving, storage)
+    rooms = (gitops, review, cluster, doctor, pipeline, serving, storage, backup)
 
 
 app = typer.Typer(

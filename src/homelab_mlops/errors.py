@@ -82,6 +82,10 @@ class ClusterError(HomelabError):
     """The cluster cannot be reached, or did not reach the awaited state."""
 
 
+class BackupError(HomelabError):
+    """A backup cannot be taken, proven or restored; the code says which fault it is."""
+
+
 class DoctorError(HomelabError):
     """The doctor cannot look at anything: this is no finding, and no warning that a script may allow."""
 

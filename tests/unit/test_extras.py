@@ -20,6 +20,7 @@ EXTRAS = {
     "storage": ("storage",),
     "proposal": ("clients/git_remote.py", "clients/forge.py"),
     "serving": ("serving",),
+    "backup": ("backup",),
     "gitops": ("gitops", "review", "cluster", "doctor", "manifests", "clients"),
 }
 # Which extras bring what a room imports, within functions too.
@@ -31,6 +32,7 @@ NEEDED = {
     "gitops": ("gitops",),
     "serving": ("serving",),
     "storage": ("storage",),
+    "backup": ("backup",),
     "clients": ("gitops", "proposal", "storage"),
     "tables": ("pipeline",),
     "model": ("pipeline", "demo"),

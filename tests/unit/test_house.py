@@ -19,7 +19,7 @@ FLOORS = (
     ("start",),
     ("cli",),
     ("pipeline",),
-    ("doctor", "review"),
+    ("backup", "doctor", "review"),
     ("cluster",),
     ("gitops",),
     ("serving", "storage"),

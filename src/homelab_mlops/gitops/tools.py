@@ -65,6 +65,7 @@ TOOLS = {
         # Argo CD renders with the helm of its release, which this repository does not choose.
         Tool("helm", "helm.sh/helm/v3", "v3.22.0", "/cmd/helm", pinned=False),
         Tool("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"),
+        Tool("restic", "github.com/restic/restic", "v0.19.1", "/cmd/restic"),
     )
 }
 # Files that a build needs and a module's archive lacks: symbolic links, and web pages that are built elsewhere.

@@ -1,0 +1,1 @@
+"""Backups of what lies on volumes, the drill that proves them, and the way back."""

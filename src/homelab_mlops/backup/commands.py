@@ -1,0 +1,94 @@
+"""The commands of a backup, as they run beside the parts that they back up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+backup = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Keep what lies on volumes at a target off the cluster."
+)
+app.add_typer(backup, name="backup", hidden=True)
+
+Json = Annotated[bool, typer.Option("--json", help="For a script.")]
+Scratch = Annotated[Path, typer.Option("--scratch", help="A folder for what passes through.", file_okay=False)]
+SCRATCH = Path("/tmp/homelab-backup")  # noqa: S108
+
+
+@backup.command()
+def init() -> None:
+    """Make the repository at the target, once, before the first backup.
+
+    The target is BACKUP_TARGET, and BACKUP_PASSWORD encrypts what lies there.
+
+    \b
+    homelab backup init
+    """
+    import os
+
+    from homelab_mlops.backup.restic import Restic
+    from homelab_mlops.backup.target import target_of
+    from homelab_mlops.console import say
+
+    target = target_of(os.environ)
+    Restic(target).init()
+    say(f"made the repository at {target.where}; without its password nobody reads it: keep a copy elsewhere")
+
+
+@backup.command()
+def take(
+    scratch: Scratch = SCRATCH,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="MiB of new objects that pass through at once.")] = 1024,
+    commit: Annotated[str, typer.Option("--commit", help="What is deployed.", envvar="HOMELAB_GIT_COMMIT")] = "",
+    as_json: Json = False,
+) -> None:
+    """Back up MLflow's databases and then the buckets mlflow and datasets.
+
+    The target is BACKUP_TARGET; the databases are MLFLOW_BACKEND_STORE_URI and MLFLOW_AUTH_DATABASE_URI; the object
+    store is that of AWS_ENDPOINT_URL_S3.
+
+    \b
+    homelab backup take --json
+    """
+    import os
+
+    from homelab_mlops.backup.database import databases_of
+    from homelab_mlops.backup.restic import Restic
+    from homelab_mlops.backup.take import take as run
+    from homelab_mlops.backup.target import target_of
+    from homelab_mlops.console import print_json, stdout
+
+    target = target_of(os.environ)
+    taken = run(Restic(target), databases_of(os.environ), scratch, commit=commit, batch_bytes=batch << 20)
+    if as_json:
+        print_json(taken.described())
+        return
+    objects, seconds = len(taken.manifest.objects), taken.seconds
+    stdout().print(f"{taken.snapshot.where}: {objects:,} objects, {taken.fetched:,} of them new, in {seconds:.0f} s")
+
+
+@backup.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the backups at the target, the newest first.
+
+    \b
+    homelab backup list
+    """
+    import os
+
+    from homelab_mlops.backup.restic import Restic
+    from homelab_mlops.backup.snapshots import complete_of
+    from homelab_mlops.backup.target import target_of
+    from homelab_mlops.console import print_json, say, stdout
+
+    found = complete_of(Restic(target_of(os.environ)))
+    if as_json:
+        print_json([{"snapshot": item.id, "sequence": item.sequence, "time": item.time.isoformat()} for item in found])
+        return
+    for item in found:
+        stdout().print(f"{item.id[:8]}  {item.time:%Y-%m-%d %H:%M} UTC  number {item.sequence}")
+    if not found:
+        say("there is no backup yet")
