@@ -82,7 +82,7 @@ class Fork:
         return values
 
     def some_secret(self) -> tuple[str, str]:
-        return self.draw.choice(NAMESPACES), self.draw.choice(["forge", "s3", "admin", "users"])
+        return self.draw.choice(NAMESPACES), self.draw.choice(["forge", "forge.example", "s3", "admin", "users"])
 
     def snapshot(self) -> Path:
         self.snapshots += 1
@@ -126,7 +126,7 @@ def new_key(fork: Fork, lost: list[Lost]) -> set[tuple[str, str, str]]:
 def seal(fork: Fork, lost: list[Lost]) -> set[tuple[str, str, str]]:
     del lost
     namespace, name = fork.some_secret()
-    key = fork.draw.choice("ASXY")
+    key = fork.draw.choice([*"ASXY", "a.b"])
     value = fork.draw.randbytes(fork.draw.randrange(40)).decode("utf-8", "surrogateescape")
     set_secret(fork.root, name, {key: value}, namespace=namespace)
     shared = {("minio", "users", key), ("mlflow", "s3", key)}
@@ -228,3 +228,19 @@ def test_sequences(part: int, pool: list[rsa.RSAPrivateKey], tmp_path: Path, mon
             )
         shutil.rmtree(fork.folder)
     assert {step.__name__ for step in KINDS} == set(done)
+
+
+def test_a_name_with_dots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a Secret with a hyphen in that place, nor a key that begins as its name ends, is meant."""
+    fork = Fork(tmp_path, random.Random(0))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(fork.folder / "config"))
+    initialise(fork.root, {})
+    before = fork.opened()
+    set_secret(fork.root, "minio/a", {"b.c": "1"})
+    set_secret(fork.root, "minio/a-b", {"c": "2"})
+    set_secret(fork.root, "minio/a.b", {"c": "3"})
+    set_secret(fork.root, "a.b", {"d": "4"})
+    brought = {("a", "b.c"): b"1", ("a-b", "c"): b"2", ("a.b", "c"): b"3", ("a.b", "d"): b"4"}
+    assert fork.opened() == {**before, **{("minio", *at): value for at, value in brought.items()}}
+    remove_keys(fork.root, "a.b", [])
+    assert ("minio", "a.b", "c") not in fork.opened()

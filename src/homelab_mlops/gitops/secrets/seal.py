@@ -24,6 +24,7 @@ from homelab_mlops.gitops.secrets.table import (
     Values,
     as_bytes,
     complete_values,
+    credential_of,
     load_table,
     read_sealed,
     recover_values,
@@ -167,7 +168,7 @@ def find_target(root: Path, table: SecretTable, name: str, namespace: str | None
     specs = [spec for spec in table.secrets if spec.name == name and namespace in {None, spec.namespace}]
     known = table.credentials.get(name)
     if namespace is not None and specs and specs[0].own == name and _shared(table, name):
-        return Target(f"{namespace}/{name}", specs[0])
+        return Target(credential_of(f"{namespace}/{name}"), specs[0])
     by_fields = known is not None and known.kind == "given" and set(keys) <= set(known.fields)
     if by_fields and (namespace is None or any(_credentials(spec) == {name} for spec in specs)):
         others = [spec for spec in specs if _credentials(spec) != {name}]
@@ -186,9 +187,9 @@ def find_target(root: Path, table: SecretTable, name: str, namespace: str | None
         name=secret_name(name),
         namespace=namespace,
         purpose="brought by homelab seal",
-        keys={key: f"${{{namespace}/{name}.{key}}}" for key in keys or ["KEY"]},
+        keys={key: f"${{{credential_of(f'{namespace}/{name}')}.{key}}}" for key in keys or ["KEY"]},
     )
-    return Target(f"{namespace}/{name}", new, is_new=True)
+    return Target(credential_of(f"{namespace}/{name}"), new, is_new=True)
 
 
 def _shared(table: SecretTable, credential: str) -> bool:
@@ -301,7 +302,7 @@ def remove_keys(
     if (
         not spec.own
         or table.credentials[spec.own].kind != "given"
-        or spec.id not in {spec.own, f"{spec.namespace}/{spec.own}"}
+        or credential_of(spec.id) not in {spec.own, f"{spec.namespace}/{spec.own}"}
     ):
         raise RepositoryError(f"{spec.id} belongs to the platform, which reads it", where=str(TABLE))
     for given in keys:

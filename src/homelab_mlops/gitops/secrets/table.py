@@ -46,7 +46,7 @@ _PATCHES = {
     "sealedsecrets.bitnami.com/skip-set-owner-references": "true",
 }
 WRITTEN = "# Written by `homelab init` and `homelab seal`."
-REFERENCE = re.compile(r"\$\{([a-z0-9/-]+)\.([A-Za-z0-9_.-]+)\}")
+REFERENCE = re.compile(r"\$\{([a-z0-9/_-]+)\.([A-Za-z0-9_.-]+)\}")
 # The fields of a password that is `hashed`, as Argo CD reads it.
 HASH, HASHED_AT = "bcrypt", "changed"
 HASHED_BYTES = 72
@@ -69,17 +69,24 @@ def as_bytes(value: str) -> bytes:
 
 
 def _credential_name(text: str) -> str:
-    """The name of a credential; that of a Secret of one's own is NAMESPACE/NAME."""
+    """The name of a credential; that of a Secret of one's own is NAMESPACE/NAME, with each dot as an underscore."""
     for part in text.split("/", 1):
-        names.dns_label(part)
+        check = names.dns_name if "_" in part else names.dns_label
+        check(part.replace("_", "."))
     return text
+
+
+def credential_of(secret: str) -> str:
+    """The credential of a Secret of one's own. In a reference a dot ends the credential's name."""
+    return secret.replace(".", "_")
 
 
 def _secret_name(text: str) -> str:
     """The name of a Secret, which is also a label's value and the name of its file."""
-    if "." in text:
-        raise ValueError("a dot cannot stand in it here; a hyphen can")
-    if names.dns_label(text) == KUSTOMIZATION.stem:
+    if len(text) > names.LONGEST_LABEL:
+        raise ValueError(f"it has {len(text)} characters, and {names.LONGEST_LABEL} is the most, as in a label")
+    check = names.dns_name if "." in text else names.dns_label
+    if check(text) == KUSTOMIZATION.stem:
         raise ValueError(f"{KUSTOMIZATION} in its folder is another file")
     return text
 
@@ -97,8 +104,9 @@ def secret_name(text: str) -> str:
 
 
 def _near(text: str) -> str:
-    near = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")
-    return f"such as {near!r}" if near and near != KUSTOMIZATION.stem else "choose another name"
+    parts = (re.sub(r"[^a-z0-9]+", "-", part).strip("-") for part in text.lower().split("."))
+    near = ".".join(filter(None, parts))[: names.LONGEST_LABEL].strip("-.")
+    return f"such as {near!r}" if near not in ("", text, KUSTOMIZATION.stem) else "choose another name"
 
 
 class _Strict(BaseModel):
