@@ -33,7 +33,7 @@ Header = tuple[bytes, bytes]
 
 MLFLOW_VERSION = b"3.17.2"
 MAX_BODY_BYTES = 4 * 2**20
-# The limit of all bodies that arrive at the same time.
+# The limit of all bodies that arrive, or wait for their answer, at the same time.
 MAX_WAITING_BYTES = 32 * 2**20
 BODY_SECONDS = 30.0
 # The service reads a refused body to its end, within limits, so that the client reads the answer.
@@ -145,6 +145,9 @@ class Service:
         if path == "/rows" and media != "application/json":
             raise Refusal(415, "BAD_REQUEST", "/rows takes application/json")
         body = await self._body(receive, length)
+        # A large body waits for the others, so it counts until it is answered.
+        held = len(body) if len(body) > ASIDE_BYTES else 0
+        self._hold(held)
         start = time.perf_counter()
         try:
             if len(body) > ASIDE_BYTES:
@@ -154,6 +157,8 @@ class Service:
                 answer, rows = self._scored(model, path, body, media)
         except RowsError as error:
             raise Refusal(400, "BAD_REQUEST", str(error)) from error
+        finally:
+            self._waiting_bytes -= held
         self._metrics.seconds.observe(time.perf_counter() - start)
         self._metrics.rows.inc(rows)
         return answer
@@ -190,9 +195,7 @@ class Service:
                 while message.get("more_body"):
                     if size > MAX_BODY_BYTES:
                         raise _too_large()
-                    if self._waiting_bytes > MAX_WAITING_BYTES:
-                        retry = [(b"retry-after", b"1")]
-                        raise Refusal(429, "RESOURCE_EXHAUSTED", "too many large requests at the same time", retry)
+                    self._hold(0)
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise Refusal(400, "BAD_REQUEST", "the client went away")
@@ -206,6 +209,12 @@ class Service:
         if size > MAX_BODY_BYTES:
             raise _too_large()
         return b"".join(parts)
+
+    def _hold(self, size: int) -> None:
+        if self._waiting_bytes + size > MAX_WAITING_BYTES:
+            retry = [(b"retry-after", b"1")]
+            raise Refusal(429, "RESOURCE_EXHAUSTED", "too many large requests at the same time", retry)
+        self._waiting_bytes += size
 
     def _description(self, model: Model) -> bytes:
         """What a person or a form needs to ask: the inputs by name."""

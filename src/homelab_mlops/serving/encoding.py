@@ -7,6 +7,7 @@ since a data frame of one row costs more than its prediction.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from reprlib import Repr
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Column = Sequence[Any]
 Encode = Callable[[str, Column, set[type], bool], Any]
 SHOWN = 60
+# Writes of lists and objects, which may be deep and long, little more than is shown.
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 4 * SHOWN, 4 * SHOWN
 _read_text = name_reader(())
 _SCALARS = frozenset({bool, int, float, str, type(None)})
 
@@ -65,7 +69,8 @@ class Encoder:
                         name, column, lambda value: type(value) in _SCALARS, "is a list or an object, not one value"
                     )
                 found = encode(name, column, kinds, strict)
-                exact.append(found)
+                if self._derive is not None:
+                    exact.append(found)
                 matrix[row] = found if found.dtype.kind in "fiu" else _as_row(found)
         if self._derive is not None:
             self._derive(matrix, exact, rows)
@@ -110,7 +115,7 @@ def _as_row(found: Any) -> Any:
 
 def shown(value: Any) -> str:
     """A value for a message, cut off where it is long."""
-    text = repr(value) if not isinstance(value, int) or value.bit_length() < 200 else "the whole number"
+    text = _SHORT.repr(value) if not isinstance(value, int) or value.bit_length() < 200 else "the whole number"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 

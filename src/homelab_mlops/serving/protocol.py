@@ -10,7 +10,9 @@ import csv
 import difflib
 import io
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,6 +23,10 @@ JSON, CSV = "application/json", "text/csv"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "pipes"}
 csv.field_size_limit(1 << 20)
+# A list or an object takes up to 60 times the memory of its text, so their number is limited, too.
+MAX_ROWS = 250_000
+# So many lines are taken from a CSV at once.
+CSV_LINES = 1_000
 
 
 class Table(NamedTuple):
@@ -124,11 +130,17 @@ def predictions(predicted: Any, labels: Sequence[str]) -> Any:
 def _json(body: bytes) -> Any:
     if not body:
         raise RowsError("the body is empty")
+    if body.count(b"{") + body.count(b"[") > MAX_ROWS:
+        raise _too_many()
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         hint = "; a missing value is null" if b"NaN" in body or b"Infinity" in body else ""
         raise RowsError(f"the body is not JSON: {str(error)[:200]}{hint}") from error
+
+
+def _too_many() -> RowsError:
+    return RowsError(f"more than {MAX_ROWS:,} rows, lists or objects; send the rows in several requests")
 
 
 def _kind(value: Any) -> str:
@@ -178,21 +190,37 @@ def _csv(body: bytes, wanted: Collection[str] | None) -> Table:
     if not body.strip():
         raise RowsError("the body is empty")
     try:
-        lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"))))
+        # Blank lines, and columns that the model does not have, take no memory.
+        lines = csv.reader(io.StringIO(body.decode("utf-8-sig")))
+        names = [name.strip() for name in next(lines, [])]
+        _check_header(names, wanted)
+        columns: dict[int, list[str]] = {
+            number: [] for number, name in enumerate(names) if wanted is None or name in wanted
+        }
+        rows = 0
+        while some := list(islice((line for line in lines if line), CSV_LINES)):
+            if set(map(len, some)) != {len(names)}:
+                row, line = next((row, line) for row, line in enumerate(some, rows) if len(line) != len(names))
+                raise RowsError(f"row {row} has {len(line)} values; the header has {len(names)}")
+            for number, more in enumerate(zip(*some, strict=True)):
+                if number in columns:
+                    columns[number].extend(more)
+            rows += len(some)
+            if rows > MAX_ROWS:
+                raise _too_many()
     except (UnicodeDecodeError, csv.Error) as error:
         raise RowsError(f"the body is not CSV in UTF-8: {str(error)[:120]}") from error
-    names, data = [name.strip() for name in lines[0]], [line for line in lines[1:] if line]
+    # The encoder knows by the model's types what each text means.
+    return _some(Table({names[number]: column for number, column in columns.items()}, rows))
+
+
+def _check_header(names: list[str], wanted: Collection[str] | None) -> None:
     if len(names) == 1 and (mark := next((mark for mark in OTHER_DELIMITERS if mark in names[0]), "")):
         raise RowsError(f"the body is not CSV: {OTHER_DELIMITERS[mark]} stand between its values; write commas")
-    repeated = [name for name in names if names.count(name) > 1 and (wanted is None or name in wanted)]
+    counts = Counter(names)
+    repeated = [name for name, count in counts.items() if count > 1 and (wanted is None or name in wanted)]
     if repeated:
         raise RowsError(f"the header of the CSV names the column {shown(repeated[0])} twice")
-    if data and set(map(len, data)) != {len(names)}:
-        row = next(number for number, line in enumerate(data) if len(line) != len(names))
-        raise RowsError(f"row {row} has {len(data[row])} values; the header has {len(names)}")
-    columns = zip(*data, strict=True) if data else []
-    # The encoder knows by the model's types what each text means.
-    return _some(Table(dict(zip(names, columns, strict=False)), len(data)))
 
 
 def _some(table: Table) -> Table:

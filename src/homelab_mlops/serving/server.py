@@ -16,6 +16,7 @@ from homelab_mlops.console import say
 from homelab_mlops.errors import HomelabError, TrackingError
 from homelab_mlops.model.promotion import Named
 from homelab_mlops.serving.app import Login, Service
+from homelab_mlops.serving.connections import limited
 from homelab_mlops.serving.metrics import Metrics
 from homelab_mlops.serving.model import Model
 from homelab_mlops.serving.request_log import RequestLog
@@ -54,7 +55,7 @@ def serve(
         host=host or ("0.0.0.0" if login else LOOPBACK),  # noqa: S104 - behind a login
         port=port,
         loop="none",
-        http="httptools",
+        http=limited(),
         ws="none",
         lifespan="off",
         log_level="warning",
