@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.accounts import plugin, served_routes
 from tests.conftest import ROOT
-from tests.unit.security import environments
+from tests.unit.security import environments, network
 
 DOCUMENT = ROOT / "docs" / "security.md"
 BEGIN, END = "<!-- begin of MLflow's routes -->", "<!-- end of MLflow's routes -->"
@@ -60,4 +60,4 @@ def with_tables(text: str) -> str:
         names = {rights.route(method, rule) for method, rule in served_routes(Path(folder))}
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return environments.with_table(f"{before}{BEGIN}\n\n{of_rights(names)}\n\n{END}{after}")
+    return network.with_table(environments.with_table(f"{before}{BEGIN}\n\n{of_rights(names)}\n\n{END}{after}"))
