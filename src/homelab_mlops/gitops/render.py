@@ -28,6 +28,7 @@ MOST_VALUES = 2_000_000
 LONGEST_PATH = 256
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _ALIAS = re.compile(r"[\[\s,:]\*\w")
+_NAMES = re.compile(r"([&*])([\w-]+)")
 # Builds run at the same time, and end before a garbage collection pays, unless a tree is very large.
 _ALONE = {"GOGC": "off", "GOMEMLIMIT": "512MiB", "GOMAXPROCS": "1"}
 
@@ -188,8 +189,16 @@ def refuse_deep_aliases(path: Path, name: str) -> None:
     if b"&" in content and b"*" in content:
         text = content.decode(errors="replace")
         with contextlib.suppress(yaml.YAMLError):
-            if _ALIAS.search(text) and _size(list(yaml.load_all(text, Loader=Loader)), {}) > MOST_VALUES:
+            if _has_aliases(text) and _size(list(yaml.load_all(text, Loader=Loader)), {}) > MOST_VALUES:
                 raise RepositoryError(f"the aliases of {name} stand for more than {MOST_VALUES:,} values", where=name)
+
+
+def _has_aliases(text: str) -> bool:
+    """Whether a name stands behind ``&`` and behind ``*``."""
+    names: dict[str, set[str]] = {"&": set(), "*": set()}
+    for sign, name in _NAMES.findall(text):
+        names[sign].add(name)
+    return not names["&"].isdisjoint(names["*"])
 
 
 def _size(node: Any, known: dict[int, int]) -> int:

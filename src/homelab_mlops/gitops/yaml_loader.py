@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import operator
 import re
 from functools import cache
 from typing import Any, ClassVar
@@ -56,11 +57,9 @@ class Loader(yaml.CSafeLoader):
             return _tag(value) if implicit[0] else _TEXT
         return _MAPPING if kind is yaml.MappingNode else _SEQUENCE
 
-    def descend_resolver(self, current_node: Any, current_index: Any) -> None:
-        """Nothing: no tag depends on the path of a node."""
-
-    def ascend_resolver(self) -> None:
-        """Nothing, as above."""
+    # Both are called for each node, and do nothing: no tag depends on the path of a node.
+    descend_resolver: Any = staticmethod(operator.is_)
+    ascend_resolver: Any = staticmethod(bool)
 
     def construct_document(self, node: Any) -> Any:
         """The value of a document; what is not plain is left to PyYAML."""

@@ -83,8 +83,11 @@ def _masked_part(part: str) -> str:
     return f"[{mask_text(f'name: {part[1:-1]}')[6:]}]" if part.startswith("[") else mask_text(part)
 
 
+_PLAIN = re.compile(r"[\w/()-]+")
+
+
 def _plain(part: str) -> bool:
-    return bool(part) and all(character.isalnum() or character in "-_/()" for character in part)
+    return _PLAIN.fullmatch(part) is not None
 
 
 @dataclass

@@ -80,16 +80,14 @@ def normalise(manifest: Manifest, namespace: str, cluster_scoped: set[tuple[str,
 
 
 def _without_nulls(node: Any) -> Any:
-    if isinstance(node, str):
-        return node
     if isinstance(node, dict):
         return {
-            str(key): value if isinstance(value, str) else _without_nulls(value)
+            key if type(key) is str else str(key): value if type(value) is str else _without_nulls(value)
             for key, value in node.items()
             if value is not None
         }
     if isinstance(node, list):
-        return [_without_nulls(value) for value in node]
+        return [value if type(value) is str else _without_nulls(value) for value in node]
     return node
 
 

@@ -52,6 +52,8 @@ class Git:
         self._indexes: dict[str, Future[Path]] = {}
         self._folders: dict[str, Future[Path]] = {}
         self._first: Tree | None = None
+        self.texts: dict[tuple[str, Entry, str], str] = {}
+        self.marked: dict[tuple[str, Entry, str, str], bool] = {}
         self._reader = ThreadPoolExecutor(max_workers=4)
         self._origin = self._reader.submit(self, "config", "--get", "remote.origin.url", ok=1)
         (work / "objects").mkdir()
@@ -210,8 +212,13 @@ class Tree:
         """The text of a file, or None where the side has none; a link out of the repository is none."""
         if path not in self.entries or self.is_outside(path):
             return None
-        file = self.folder / path
-        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+        if self.links or self.entries[path].kind != "blob":
+            linked = self.folder / path
+            return linked.read_text(encoding="utf-8", errors="replace") if linked.is_file() else None
+        key = path, self.entries[path], self._written
+        if key not in self.git.texts and self.is_needed(path):
+            self.git.texts[key] = (self.folder / path).read_text(encoding="utf-8", errors="replace")
+        return self.git.texts.get(key)
 
     @cached_property
     def links(self) -> set[str]:
@@ -222,6 +229,11 @@ class Tree:
     def attributes(self) -> dict[str, Entry]:
         """The files that say how git writes the others."""
         return {path: entry for path, entry in self.entries.items() if path.endswith(".gitattributes")}
+
+    @cached_property
+    def _written(self) -> str:
+        """The way in which git writes files: where it is the same, a path and an id stand for one content."""
+        return repr(sorted(self.attributes.items()))
 
     def has_links(self, folder: str) -> bool:
         """Whether a symbolic link or a submodule lies below a folder."""
@@ -235,10 +247,15 @@ class Tree:
 
     def declaring(self, text: str) -> list[str]:
         """The needed YAML and JSON files that contain a text."""
-        mark = text.encode()
         files = (path for path, entry in self.entries.items() if entry.kind == "blob" and entry.mode != SYMLINK)
         wanted = (path for path in files if path.endswith((".yaml", ".yml", ".json")) and self.is_needed(path))
-        return [path for path in wanted if mark in (self.folder / path).read_bytes()]
+        return [path for path in wanted if self._has(path, text)]
+
+    def _has(self, path: str, text: str) -> bool:
+        key = path, self.entries[path], self._written, text
+        if key not in self.git.marked:
+            self.git.marked[key] = text.encode() in (self.folder / path).read_bytes()
+        return self.git.marked[key]
 
     def below(self, folder: str) -> Iterator[str]:
         """The files below a folder."""

@@ -55,7 +55,7 @@ def _covers(right: Right, other: Right) -> bool:
 
 def _new_rights(change: Change) -> list[Right]:
     before = _rights(change.old)
-    return sorted(right for right in _rights(change.new) if not any(_covers(old, right) for old in before))
+    return sorted(right for right in _rights(change.new) - before if not any(_covers(old, right) for old in before))
 
 
 def _is_strong(right: Right) -> bool:
@@ -175,8 +175,12 @@ def project_opened(review: Review) -> Said:
     action="Leave it in a project that names its namespaces and admits no kind of the whole cluster.",
 )
 def project_left(review: Review) -> Said:
+    known: dict[str, dict[str, Manifest]] = {}
     for key, source in review.head.sources.items():
-        projects = _projects(review.head, key)
+        cluster = key.rpartition("/")[0]
+        if cluster not in known:
+            known[cluster] = _projects(review.head, key)
+        projects = known[cluster]
         twin = review.base.sources.get(key)
         project, before = (str(item.spec.get("project") or "default") if item else "" for item in (source, twin))
         if not projects or project == before:
