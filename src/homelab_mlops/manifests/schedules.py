@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import zoneinfo
 from dataclasses import dataclass
 from functools import cache
 
@@ -56,6 +55,8 @@ def is_time_zone(name: str) -> bool:
         return True
     if name.startswith(("posix/", "right/")):
         return False
+    import zoneinfo  # takes longer than most reviews need for all their schedules
+
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

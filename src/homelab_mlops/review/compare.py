@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import yaml
@@ -184,7 +185,10 @@ def request_sums(side: Side, other: Side) -> Requests:
     return sum_requests(item.normal for item in found if item.application != ARGO_CD)
 
 
-def _cluster_scoped(*sides: Side) -> set[tuple[str, str]]:
+_Scoped = frozenset[tuple[str, str]]
+
+
+def _cluster_scoped(*sides: Side) -> _Scoped:
     found = {("", kind) for kind in CLUSTER_SCOPED if kind in ("Namespace", "Node", "PersistentVolume")}
     for side in sides:
         for source in side.sources.values():
@@ -193,20 +197,37 @@ def _cluster_scoped(*sides: Side) -> set[tuple[str, str]]:
                     for item in load(text):
                         spec = item.get("spec") or {}
                         found.add((str(spec.get("group")), str((spec.get("names") or {}).get("kind"))))
-    return found
+    return frozenset(found)
 
 
-def _objects(texts: list[tuple[Source, str]], scoped: set[tuple[str, str]]) -> list[Object]:
-    return [_object(source.key, item, source.namespace, scoped) for source, text in texts for item in load(text)]
+def _objects(texts: list[tuple[Source, str]], scoped: _Scoped) -> list[Object]:
+    return [
+        _named(source.key, item, normal)
+        for source, text in texts
+        for item, normal in _with_normal(text, source.namespace, scoped)
+    ]
 
 
-def _object(application: str, item: Manifest, namespace: str, scoped: set[tuple[str, str]]) -> Object:
+@cache
+def _with_normal(text: str, namespace: str, scoped: _Scoped) -> list[tuple[Manifest, Manifest]]:
+    """The objects of a text, each as it is and normalised. The caller must not change them."""
+    return [(item, _normalised(item, namespace, scoped)) for item in load(text)]
+
+
+def _normalised(item: Manifest, namespace: str, scoped: _Scoped) -> Manifest:
     try:
-        normal = normalise(item, namespace, scoped)
+        return normalise(item, namespace, scoped)
     except (AttributeError, KeyError, TypeError, ValueError):
         # A field of a form that Kubernetes refuses: no default is filled in, and every difference is shown.
         own = item["metadata"] if isinstance(item.get("metadata"), dict) else {}
-        normal = {**item, "metadata": {"namespace": namespace, **own}}
+        return {**item, "metadata": {"namespace": namespace, **own}}
+
+
+def _object(application: str, item: Manifest, namespace: str, scoped: _Scoped) -> Object:
+    return _named(application, item, _normalised(item, namespace, scoped))
+
+
+def _named(application: str, item: Manifest, normal: Manifest) -> Object:
     metadata = normal["metadata"]
     name = str(metadata.get("name") or metadata.get("generateName") or "")
     return Object(
@@ -218,12 +239,12 @@ BOOTSTRAP = "homelab bootstrap"
 GENERATED = "ApplicationSet "
 
 
-def _root_objects(side: Side, scoped: set[tuple[str, str]]) -> list[Object]:
+def _root_objects(side: Side, scoped: _Scoped) -> list[Object]:
     """The root Applications themselves. A person applies them, and chooses the namespace where they name none."""
     return [_object(BOOTSTRAP, json.loads(json.dumps(item)), "", scoped) for item in side.roots]
 
 
-def _generated_objects(side: Side, other: Side, scoped: set[tuple[str, str]]) -> list[Object]:
+def _generated_objects(side: Side, other: Side, scoped: _Scoped) -> list[Object]:
     """The Applications that an ApplicationSet makes of its parameters at both sides."""
     sources = [item for key, item in side.sources.items() if item.generator and key in other.sources]
     return [
@@ -251,7 +272,7 @@ def _name_generated(*sides: list[Object]) -> None:
                 item = items[0]
                 renamed[item.id.namespace][item.id.name] = f"{stem.name} (content {item.id.name[-10:]})"
                 item.id = stem
-                item.normal["metadata"]["name"] = stem.name
+                item.normal = {**item.normal, "metadata": {**item.normal["metadata"], "name": stem.name}}
         for item in objects:
             names = renamed.get(item.id.namespace, {})
             text = repr(item.normal) if names else ""

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from homelab_mlops.manifests.network import directions
@@ -58,7 +58,7 @@ def is_quantity(path: tuple[str, ...]) -> bool:
     return path[-1] in ("sizeLimit", "divisor") or (len(path) > 1 and path[-2] in _OF_QUANTITIES)
 
 
-def normalise(manifest: Manifest, namespace: str, cluster_scoped: set[tuple[str, str]]) -> Manifest:
+def normalise(manifest: Manifest, namespace: str, cluster_scoped: Set[tuple[str, str]]) -> Manifest:
     """A copy of an object in one canonical form. Objects that Kubernetes tells apart stay different."""
     copy: Manifest = _without_nulls(manifest)
     metadata = copy.setdefault("metadata", {})
