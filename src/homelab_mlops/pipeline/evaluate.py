@@ -23,7 +23,7 @@ from homelab_mlops.pipeline.gate import WHOLE, Opponent, Reason, judge, linear_b
 from homelab_mlops.pipeline.ingest import load_ingested, read_frame
 from homelab_mlops.pipeline.metrics import Array, Interval, Rows, holdout_metrics
 from homelab_mlops.pipeline.report import DECISION, DIAGNOSTICS, write_intervals, write_report
-from homelab_mlops.pipeline.split import RowIds, group_ids, groups_of, row_ids, split_rows
+from homelab_mlops.pipeline.split import RowIds, drawn_together, group_ids, groups_of, row_ids, split_rows
 from homelab_mlops.pipeline.train import labelled
 from homelab_mlops.pipeline.validate import refuse, validate_table
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
@@ -65,7 +65,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
     _refuse_trained(ids, trained, held_out, spec)
     _refuse_trained_groups(held_out, frame[split.train | split.validation], spec)
     _refuse_too_little(held_out, spec)
-    drawn = Rows(weights_of(held_out, spec), groups_of(held_out, spec))
+    drawn = Rows(weights_of(held_out, spec), drawn_together(held_out, spec))
 
     scorer = Scorer.load(folder / result.MODEL)
     truth, predicted = targets(held_out, spec), scorer.predict(held_out)
@@ -102,7 +102,8 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
             "rows": len(held_out),
             "source": holdout or "holdout part",
             "compared": int(opponent.rows.sum()) if opponent else 0,
-            "groups": None if drawn.groups is None else len(np.unique(drawn.groups)),
+            "groups": _count(drawn.groups) if spec.split.group is not None else None,
+            "blocks": _count(drawn.groups) if spec.split.group is None else None,
         },
         "metrics": {
             who: {name: asdict(interval) for name, interval in values.items()} for who, values in metrics.items()
@@ -122,6 +123,10 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
             log_evaluation(folder, output, decision)
     _announce(spec, metrics, reasons, decision, work)
     return decision
+
+
+def _count(drawn_together: Array | None) -> int | None:
+    return None if drawn_together is None else len(np.unique(drawn_together))
 
 
 def _refuse_another_model(spec: ModelSpec, trained: dict[str, Any], work: Path) -> None:

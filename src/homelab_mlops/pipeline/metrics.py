@@ -97,8 +97,8 @@ def resamples(rows: int, count: int, seed: int, groups: Array | None = None) -> 
     """``count`` bootstrap resamples: how often each row was drawn, shape ``[rows]``. A seed gives the same ones again.
 
     Args:
-        groups: the group of each row, shape ``[rows]``; then whole groups are drawn (the cluster bootstrap), since rows
-            of one group are no independent evidence.
+        groups: the group, or the block of time, of each row, shape ``[rows]``; then whole ones are drawn (the cluster
+            bootstrap), since rows of one are no independent evidence.
     """
     generator = np.random.default_rng(seed)
     if groups is None:

@@ -45,8 +45,24 @@ def group_ids(frame: pd.DataFrame, group: str) -> RowIds:
 
 
 def groups_of(frame: pd.DataFrame, spec: ModelSpec) -> RowIds | None:
-    """The groups of rows that a resample draws together; None where each row stands for itself."""
+    """The group of each row, shape ``[rows]``; None where each row stands for itself."""
     return None if spec.split.group is None else group_ids(frame, spec.split.group)
+
+
+def drawn_together(frame: pd.DataFrame, spec: ModelSpec) -> RowIds | None:
+    """Which rows a resample draws together: those of a group, or else, of a time split, those of a block of time.
+
+    Rows near in time are no independent evidence: blocks of about n^(1/3) rows that follow each other in time are drawn
+    whole (Carlstein 1986; Kuensch 1989 for their length).
+    """
+    groups = groups_of(frame, spec)
+    if groups is not None or isinstance(spec.split, RandomSplit):
+        return groups
+    length = max(1, round(len(frame) ** (1 / 3)))
+    in_time = np.argsort(frame[spec.split.column].to_numpy(), kind="stable")
+    blocks = np.empty(len(frame), dtype=np.uint64)
+    blocks[in_time] = np.arange(len(frame), dtype=np.uint64) // np.uint64(length)
+    return blocks
 
 
 def _hashable(series: pd.Series[Any]) -> pd.Series[Any]:

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics as sklearn
 
-from homelab_mlops.pipeline.metrics import holdout_metrics, paired_difference, weighted_metric
+from homelab_mlops.model.spec import load_spec
+from homelab_mlops.pipeline.metrics import Rows, holdout_metrics, paired_difference, weighted_metric
+from homelab_mlops.pipeline.split import drawn_together
+from tests.conftest import ROOT
 
 RANDOM = np.random.default_rng(3)
 TRUTH = RANDOM.integers(0, 2, 400)
@@ -48,6 +52,30 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
         interval = holdout_metrics("binary", truth, coin, 200, confidence=0.9)["accuracy"]
         held += interval.low <= 0.5 <= interval.high
     assert 165 <= held <= 195
+
+
+def test_an_interval_of_groups_of_equal_rows_covers_what_it_says() -> None:
+    """Of rows that say the same eight times; drawn one by one, 95 % would be about 50 %."""
+    random, held = np.random.default_rng(9), 0
+    rows = Rows(groups=np.repeat(np.arange(60), 8))
+    for _ in range(200):
+        error = np.repeat(random.normal(0, 1, 60), 8)
+        interval = holdout_metrics("regression", error, np.zeros(len(error)), 200, rows=rows)["mae"]
+        held += interval.low <= np.sqrt(2 / np.pi) <= interval.high
+    assert 180 <= held <= 196
+
+
+def test_an_interval_of_a_time_split_covers_what_it_says() -> None:
+    """Three rows that follow each other in time have the same error, and the table is in no order."""
+    spec, random, held = load_spec(str(ROOT / "workflows/models/flight-delay")), np.random.default_rng(10), 0
+    times = pd.to_datetime(np.arange(1200) * 60, unit="s", utc=True).to_numpy()
+    for _ in range(100):
+        order = random.permutation(1200)
+        error = np.repeat(random.normal(0, 1, 400), 3)[order]
+        blocks = drawn_together(pd.DataFrame({spec.split.column: times[order]}), spec)
+        interval = holdout_metrics("regression", error, np.zeros(1200), 200, rows=Rows(groups=blocks))["mae"]
+        held += interval.low <= np.sqrt(2 / np.pi) <= interval.high
+    assert 88 <= held <= 99
 
 
 def test_equal_models_do_not_differ() -> None:
