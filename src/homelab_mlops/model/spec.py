@@ -284,6 +284,10 @@ class Gate(_Strict):
     comparisons: Annotated[int, Field(ge=1, le=10_000)] = Field(
         366, description="how many comparisons with one champion share the error 1 - confidence of a year"
     )
+    slices: Names | None = Field(None, description="columns on whose slices a challenger may not be worse")
+    slice_margin: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="by how much it may be, in the metric's unit; 5 % of the champion's value by default"
+    )
 
 
 class Fault(NamedTuple):
@@ -372,8 +376,28 @@ class ModelSpec(_Strict):
             raise ValueError(f"data.weight {self.data.weight!r} is a column of another use, too")
         if self.gate.metric not in METRICS[self.task]:
             raise ValueError(f"gate.metric {self.gate.metric!r} is not one of {', '.join(METRICS[self.task])}")
+        _refuse(self._faults_of_slices())
         _refuse(self._faults_of_names() or self._faults_of_expressions())
         return self
+
+    def _faults_of_slices(self) -> list[Fault]:
+        where, given = ("gate", "slices"), self.gate.slices or []
+        faults = [
+            Fault(
+                where,
+                f"{name!r} is no column of `features` or `inputs`" + (", but derived" if name in self.derived else ""),
+            )
+            for name in given
+            if name not in self.raw
+        ]
+        faults += [
+            Fault(where, f"{name!r} is a datetime; slices are of categories, booleans and numbers")
+            for name in given
+            if name in self.raw and self.raw[name].type == "datetime"
+        ]
+        if self.gate.slice_margin is not None and not given:
+            faults.append(Fault(("gate", "slice_margin"), "is of no use without `slices`"))
+        return faults
 
     def _faults_of_names(self) -> list[Fault]:
         target = self.target.column

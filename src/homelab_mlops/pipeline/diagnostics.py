@@ -3,24 +3,23 @@ prediction."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xgboost as xgb
 
-from homelab_mlops.model.scoring import Description, Scorer, as_text, features_of, matrix
+from homelab_mlops.model.scoring import Description, Scorer, features_of, matrix
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.model.tasks import LOWER_IS_BETTER
 from homelab_mlops.pipeline.metrics import Array, Rows, resamples, weighted_metric
+from homelab_mlops.pipeline.slices import slices_of
 
 # The threshold of a binary model, also for the metric accuracy.
 THRESHOLD = 0.5
 # A slice of fewer rows says more about chance than about the model.
 FEWEST_IN_SLICE, SMALLEST_SHARE = 50, 0.01
 WORST_SLICES, SLICE_RESAMPLES = 5, 300
-QUARTERS = 4
 # Contributions cost about half a millisecond a row.
 EXPLAINED_ROWS = 1000
 MOST_FEATURES = 12
@@ -84,7 +83,7 @@ def worst_slices(
     found: list[tuple[float, str, str, Array]] = []
     rows = features_of(rows, description)
     for name, kind in description.features.items():
-        for value, mask in _slices(rows[name], categorical=kind in ("category", "boolean")):
+        for value, mask in slices_of(rows[name], categorical=kind in ("category", "boolean")):
             if fewest <= mask.sum() < len(rows):
                 metric = weighted_metric(spec.gate.metric, truth[mask], predicted[mask])
                 value_of = metric(drawn[mask].weighted(np.ones(int(mask.sum()))))
@@ -108,21 +107,6 @@ def _bounds(name: str, truth: Array, predicted: Array, drawn: Rows) -> dict[str,
     values = [metric(drawn.weighted(each)) for each in resamples(len(truth), SLICE_RESAMPLES, 0, drawn.groups)]
     low, high = np.nanquantile(values, [0.025, 0.975])
     return {"low": float(low), "high": float(high)}
-
-
-def _slices(column: pd.Series[Any], *, categorical: bool) -> list[tuple[str, Array]]:
-    missing = column.isna().to_numpy()
-    slices = [("is missing", missing)]
-    if categorical:
-        texts = as_text(column).to_numpy()
-        return slices + [(f"= {value}", texts == value) for value in pd.unique(texts[~missing])]
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-    edges = np.unique(np.nanquantile(numbers, np.linspace(0, 1, QUARTERS + 1))) if not missing.all() else np.array([])
-    for low, high in itertools.pairwise(edges):
-        last = high == edges[-1]
-        inside = (numbers >= low) & ((numbers <= high) if last else (numbers < high))
-        slices.append((f"{low:g} to {high:g}", inside))
-    return slices
 
 
 def contributions(scorer: Scorer, rows: pd.DataFrame) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from homelab_mlops.pipeline.gate import WHOLE, Opponent, Reason, judge, linear_b
 from homelab_mlops.pipeline.ingest import load_ingested, read_frame
 from homelab_mlops.pipeline.metrics import Array, Interval, Rows, holdout_metrics
 from homelab_mlops.pipeline.report import DECISION, DIAGNOSTICS, write_intervals, write_report
+from homelab_mlops.pipeline.slices import compare
 from homelab_mlops.pipeline.split import RowIds, drawn_together, group_ids, groups_of, row_ids, split_rows
 from homelab_mlops.pipeline.train import labelled
 from homelab_mlops.pipeline.validate import refuse, validate_table
@@ -91,6 +92,9 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
             pictures["champion"] = opponent.predicted
     baseline = Opponent(f"{spec.gate.baseline} baseline", baselines[spec.gate.baseline], everything)
     reasons = [*judge(spec, truth, predicted, baseline, opponent, drawn, allowance), *([note] if note else [])]
+    sliced = compare(spec, held_out, truth, predicted, opponent, drawn)
+    if sliced is not None:
+        reasons.append(sliced[0])
     decision = {
         "model": spec.name,
         "result": record["result"],
@@ -109,6 +113,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
             who: {name: asdict(interval) for name, interval in values.items()} for who, values in metrics.items()
         },
         "confidence": spec.gate.confidence,
+        "slices": None if sliced is None else [{**asdict(each), "fails": each.fails} for each in sliced[1]],
         "budget": None if opponent is None else _budget(allowance),
     }
     with step_folder(work, "evaluate") as output:

@@ -74,7 +74,7 @@ def description(record: Mapping[str, Any], decision: Mapping[str, Any]) -> str:
 
 
 _INTERVAL = "95 %"
-_OWN_WORDS = {"budget": "the error budget of its comparisons is spent"}
+_OWN_WORDS = {"budget": "the error budget of its comparisons is spent", "slices": "worse on a slice"}
 
 
 def _opponents(decision: Mapping[str, Any]) -> list[str]:

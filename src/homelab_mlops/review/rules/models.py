@@ -8,6 +8,7 @@ from typing import Any
 
 from homelab_mlops.manifests.objects import get
 from homelab_mlops.model.promotion import ANNOTATION, LABEL, NONE_YET, Named
+from homelab_mlops.model.tasks import LOWER_IS_BETTER
 from homelab_mlops.review.compare import MISSING, Change
 from homelab_mlops.review.promotions import metrics_of
 from homelab_mlops.review.rules.rule import Review, Said, rule, say
@@ -15,6 +16,7 @@ from homelab_mlops.review.rules.rule import Review, Said, rule, say
 _MODEL_KEY = re.compile(r"^(model[._-]?)?version$", re.IGNORECASE)
 
 
+_GATE_METRIC = re.compile(r"(?<!\w)metric['\"]?:\s*['\"]?(\w+)")
 _MODEL_URI = re.compile(r"models:/([^/@\s]+)[/@]([^/\s]+)")
 
 
@@ -109,9 +111,31 @@ def model_data(review: Review) -> Said:
 )
 def gate_loosened(review: Review) -> Said:
     for change, name, before, after in _spec_fields(review, "gate", "promotion"):
-        numbers = all(isinstance(value, (int, float)) for value in (before, after))
-        if not numbers or after < before or name not in ("gate.floor", "gate.margin"):
+        if not _tightens(name, before, after, lower=_lower_is_better(change)):
             yield str(change.id), f"{name}: {say(before)} → {say(after)}"
+
+
+def _tightens(name: str, before: Any, after: Any, *, lower: bool) -> bool:
+    """Whether a gate with ``after`` surely admits less than one with ``before``."""
+    if name == "gate.slices" or name.startswith("gate.slices."):
+        return before is MISSING
+    if not all(isinstance(value, (int, float)) for value in (before, after)):
+        return False
+    match name:
+        case "gate.margin" | "gate.confidence":
+            return bool(after > before)
+        case "gate.slice_margin":
+            return bool(after < before)
+        case "gate.floor":
+            return bool(after < before if lower else after > before)
+    return False
+
+
+def _lower_is_better(change: Change) -> bool:
+    """Whether the gate's metric in a ConfigMap with a model.yaml is one of which less is better."""
+    text = str(get(change.new, "data") or {})
+    match = _GATE_METRIC.search(text)
+    return match is not None and match[1] in LOWER_IS_BETTER
 
 
 def model_versions(review: Review) -> Iterator[tuple[Change, str, str, str]]:
