@@ -58,7 +58,7 @@ _HINTS = (
     "pass", "pw", "secret", "token", "key", "auth", "salt", "cred", "psk", "pin", "pat", "sig", "bearer",
     "basic", "otp", "seed", "communit", "@", "$", "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_",
     "glpat", "glrt", "gldt", "xox", "xapp", "sk-", "sk_", "rk_", "hf_", "npm_", "sg.", "aiza", "ya29",
-    "hvs.", "hvb.", "dop_", "doo_", "dor_", "docker", "age-", "eyj", "{s", "ls0t", "curl", "cookie", "mc ",
+    "hvs.", "hvb.", "dp.", "dop_", "doo_", "dor_", "docker", "age-", "eyj", "{s", "ls0t", "curl", "cookie", "mc ",
     "vault", "openssl", "identified", "user", "account", "login", "hook", " -u", "mysql", "maria", "smb",
     "mongo", "podman", "helm", "redis", "ldap", "http -", "https -", "echo", "printf", "jdbc", "%",
     "literal", "hc-ping", "telegram", ":aa", "code=",
@@ -92,7 +92,7 @@ _LOOKS = (
         r"\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|gl(pat|rt|dt)-[\w-]{16,}|xox[abeprs]-[\w-]{10,}|xapp-[\w-]{10,}"
         r"|sk-[\w-]{20,}|[sr]k_(live|test)_\w{16,}|hf_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|dckr_pat_[\w-]{20,}"
         r"|pypi-[\w-]{40,}|SG\.[\w-]{16,}\.[\w-]{16,}|AIza[\w-]{35}|ya29\.[\w-]{20,}|hv[sb]\.[\w-]{20,}|tskey-[\w-]{16,}"
-        r"|shpat_[0-9a-f]{32}|do[opr]_v1_[0-9a-f]{40,}|AGE-SECRET-KEY-1[0-9A-Z]{20,})"
+        r"|shpat_[0-9a-f]{32}|do[opr]_v1_[0-9a-f]{40,}|dp\.(st|pt|ct|sa|scim|audit)\.[\w.-]{30,}|AGE-SECRET-KEY-1[0-9A-Z]{20,})"
     ),
     _Later(r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"),
     _Later(r"(?<=://)[^\s:/@\"']*:[^\s/@\"']+(?=@)"),
@@ -140,7 +140,7 @@ _PLACES = (
     _Later(r"\bredis-cli\b[^;|&\n]*?\s-a\s+(?P<value>[^\s;|&]+)"),
     _Later(r"\bldap\w+\b[^;|&\n]*?\s-w\s+(?P<value>[^\s;|&]+)"),
     _Later(r"\b(?:login|account|user)\s+\S+\s+password\s+(?P<value>\S+)"),
-    _Later(r"^\s*(?:password|passphrase|requirepass|masterauth)\s+(?P<value>\S+)\s*$", re.MULTILINE),
+    _Later(r"^\s*(?:password|passphrase|requirepass|masterauth|bindpw|rootpw)\s+(?P<value>\S+)\s*$", re.MULTILINE),
     _Later(r"^\s*(?:passwd|pwd|psk|secret|token)[ \t]+(?P<value>(?=\S*\d)\S{6,})\s*$", re.MULTILINE),
     _Later(r"\b(?:password|passphrase|token|pin)\s+(?:is|was)[:\s]+(?P<value>(?=\S*\d)\S{6,})", re.IGNORECASE),
     _Later(r"(?<![\w/:.])[\w.-]+:(?P<value>[^\s:@/,\"']{6,})@(?!sha256)[\w.-]+(?::\d+\b|/)"),
@@ -276,7 +276,22 @@ def _mask_part(line: str) -> str:
         line = pattern.sub(_hide_named, line)
     if _LOGINS.search(line):
         line = _LOGIN.sub(_hide_value, line)
-    return _OPTION.sub(_hide_named, _ASSIGNED.sub(_hide_named, line))
+    return _hide_assigned(line)
+
+
+def _hide_assigned(line: str) -> str:
+    return _OPTION.sub(_hide_named, _ASSIGNED.sub(_hide_named_or_inner, line))
+
+
+def _hide_named_or_inner(match: re.Match[str]) -> str:
+    """As ``_hide_named``; the value itself may give a name a value: ``args: "--password=VALUE"``."""
+    line, value = _hide_named(match), match["value"]
+    if line != match[0] or HIDDEN in value or not re.search(r"[=:]|\s-", value):
+        return line
+    quote = value[0] if value[0] in "\"'" else ""
+    inner = value[1:-1] if quote else value
+    start = match.start("value") - match.start()
+    return f"{line[:start]}{quote}{_hide_assigned(inner)}{quote}"
 
 
 def _mask_lines(lines: list[str]) -> list[str]:

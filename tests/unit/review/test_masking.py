@@ -26,7 +26,7 @@ OWN = ("base/**/*.yaml", "overlays/**/kustomization.yaml", "workflows/**/*.yaml"
 
 
 def test_no_credential_is_shown() -> None:
-    assert len(set(CREDENTIALS)) == 200
+    assert len(set(CREDENTIALS)) >= 200
     assert [line for line in CREDENTIALS if "LEAK" in mask_text(line)] == []
 
 
