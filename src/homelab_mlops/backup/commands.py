@@ -92,3 +92,48 @@ def list_(as_json: Json = False) -> None:
         stdout().print(f"{item.id[:8]}  {item.time:%Y-%m-%d %H:%M} UTC  number {item.sequence}")
     if not found:
         say("there is no backup yet")
+
+
+@backup.command()
+def restore(
+    at: Annotated[
+        str, typer.Option("--at", metavar="TIME", help="The newest backup that is not later, such as 2026-11-30T04:00.")
+    ] = "",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="models, database or datasets; may be given twice.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    scratch: Scratch = SCRATCH,
+    as_json: Json = False,
+) -> None:
+    """Bring a backup back; what is there now stays until all of it is whole, and beside it afterwards.
+
+    The same command goes on where one was stopped. Nothing may be connected to the databases.
+
+    \b
+    homelab backup restore --at 2026-11-30T04:00 --only datasets
+    """
+    import os
+
+    from homelab_mlops.backup import restore as room
+    from homelab_mlops.backup.database import databases_of
+    from homelab_mlops.backup.restic import Restic
+    from homelab_mlops.backup.snapshots import chosen, time_of
+    from homelab_mlops.backup.target import target_of
+    from homelab_mlops.console import print_json, say
+    from homelab_mlops.errors import ParameterError
+
+    if unknown := sorted({*(only or [])} - {*room.PARTS}):
+        raise ParameterError(f"--only does not know {unknown[0]!r}", fix=f"it knows {', '.join(room.PARTS)}")
+    parts = tuple(part for part in room.PARTS if not only or part in only)
+    restic, sources = Restic(target_of(os.environ)), databases_of(os.environ)
+    planned = room.plan(restic, chosen(restic, time_of(at) if at else None), parts)
+    for line in planned.lines():
+        say(f"restore: {line}")
+    if not yes:
+        typer.confirm("Restore it?", abort=True, err=True)
+    done = room.restore(restic, planned, sources, scratch)
+    if as_json:
+        print_json(done)
+    else:
+        say(f"restore: {planned.snapshot.where} is back")

@@ -17,6 +17,8 @@ from homelab_mlops.errors import ToolError
 
 SECONDS = 3600.0
 CHUNK = 1 << 20
+# Between the columns of an answer; no name has it.
+SEPARATOR = "\x1f"
 # What the last backup has is found again in a dump only where nothing is compressed; restic compresses it afterwards.
 _PLAIN_DUMP = ("--format=custom", "--compress=0", "--lock-wait-timeout=60s")
 _AWAY = r"connection refused|could not translate|no route to host|timeout expired|starting up|shutting down|terminated"
@@ -158,7 +160,7 @@ def execute(server: Postgres, *statements: str) -> str:
     Raises:
         BackupError: the server does not answer, or refuses.
     """
-    options = ["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"]
+    options = ["-X", "-q", "-t", "-A", "-F", SEPARATOR, "-v", "ON_ERROR_STOP=1"]
     options += ["--single-transaction"] if len(statements) > 1 else []
     commands = [word for statement in statements for word in ("-c", statement)]
     return call("psql", [*options, *commands], server).strip()
