@@ -137,3 +137,41 @@ def restore(
         print_json(done)
     else:
         say(f"restore: {planned.snapshot.where} is back")
+
+
+@backup.command()
+def drill(
+    report: Annotated[
+        Path, typer.Option("--report", help="The folder for drill.json and drill.html.", file_okay=False)
+    ],
+    server: Annotated[str, typer.Option("--server", help="A scratch PostgreSQL.", envvar="BACKUP_DRILL_DATABASE_URI")],
+    serving: Annotated[
+        Path, typer.Option("--serving", help="The manifests of the models.", exists=True, file_okay=False)
+    ] = Path("overlays/homelab/serving"),
+    most_hours: Annotated[float, typer.Option("--most-hours", help="How old the newest backup may be.")] = 36,
+    scratch: Scratch = SCRATCH,
+    as_json: Json = False,
+) -> None:
+    """Restore the newest backup aside, and prove that it holds what git and its database name.
+
+    \b
+    homelab backup drill --report /tmp --server postgresql://mlflow@127.0.0.1:5432/postgres
+    """
+    import os
+
+    from homelab_mlops.backup.database import postgres_of
+    from homelab_mlops.backup.drill import drill as run
+    from homelab_mlops.backup.restic import Restic
+    from homelab_mlops.backup.target import target_of
+    from homelab_mlops.console import print_json, say_verdict
+    from homelab_mlops.model.promotion import named_in
+
+    restic = Restic(target_of(os.environ))
+    made = run(restic, postgres_of(server), named_in(serving), scratch, most_hours=most_hours)
+    made.write(report)
+    if as_json:
+        print_json(made.described())
+    for check in made.checks:
+        say_verdict(check.passed, f"{check.name}: {check.text}")
+    if made.error is not None:
+        raise made.error

@@ -29,10 +29,19 @@ def sha256_of(files: Mapping[str, bytes]) -> str:
     Raises:
         ValueError: there is no file, or a path cannot be that of a model's file.
     """
-    if not files:
+    return sha256_of_digests({path: hashlib.sha256(content).hexdigest() for path, content in files.items()})
+
+
+def sha256_of_digests(digests: Mapping[str, str]) -> str:
+    """As `sha256_of`, of which only each file's own SHA-256 is known.
+
+    Raises:
+        ValueError: as `sha256_of`.
+    """
+    if not digests:
         raise ValueError("the model has no files")
     lines = []
-    for path in sorted(files, key=str.encode):
+    for path in sorted(digests, key=str.encode):
         if (
             not path.isprintable()
             or "\\" in path
@@ -40,7 +49,7 @@ def sha256_of(files: Mapping[str, bytes]) -> str:
             or {"..", ""} & {*path.split("/")}
         ):
             raise ValueError(f"a file of a model cannot be called {path[:80]!r}")
-        lines.append(f"{hashlib.sha256(files[path]).hexdigest()}  {path}\n")
+        lines.append(f"{digests[path]}  {path}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
