@@ -61,7 +61,7 @@ def main() -> None:
     restic = str(tools.find("restic", ROOT))
     with (
         tempfile.TemporaryDirectory() as temporary,
-        minio_server(Path(temporary, "minio")) as store,
+        minio_server(Path(temporary)) as store,
         postgresql_server(programs) as server,
     ):
         folder, source = Path(temporary), Path(temporary, "source")
