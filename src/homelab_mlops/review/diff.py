@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homelab_mlops.review.ahead import hurry, opened
+from homelab_mlops.review.ahead import hurry, opened, rendered
 
 if TYPE_CHECKING:
     from homelab_mlops.review.report import Report
@@ -28,12 +28,10 @@ def diff_command(
     """Prints or writes the review, and returns whether no flag is as bad as ``fail_on``."""
     hurry()
     with ThreadPoolExecutor(max_workers=1) as pool:
-        # What renders is loaded while git writes the files of both sides, what compares while kustomize builds.
-        rendering = pool.submit(import_module, "homelab_mlops.gitops.argo_cd.sides")
+        # What compares is loaded while kustomize builds.
         comparing = pool.submit(import_module, "homelab_mlops.review.report")
         with opened(base, head) as (old, new):
-            rendered = rendering.result().render_sides(old, new, roots)
-            report = comparing.result().report_of(*rendered)
+            report = comparing.result().report_of(*rendered(base, head, old, new, roots))
     gc.freeze()  # nor does the one at the end
     _write(report, output, file, rest)
     return not report.fails(fail_on)

@@ -53,7 +53,7 @@ def _as_before() -> Iterator[None]:
     [
         [], ["HEAD"], ["HEAD~1", "HEAD"], ["HEAD~1..HEAD", "--fail-on", "note"], ["HEAD~1", "-o", "json"],
         ["-o", "json", "HEAD~1"], ["HEAD~1", "-o", "json", "HEAD"], ["nothing"], ["HEAD", "--nothing"],
-        ["HEAD", "HEAD", "HEAD"], ["HEAD", "--help"],
+        ["HEAD", "HEAD", "HEAD"], ["HEAD", "--help"], ["HEAD", "--root", "one.yaml"], ["HEAD", "--root=none.yaml"],
     ],
     ids=" ".join,
 )  # fmt: skip
