@@ -27,7 +27,7 @@ from homelab_mlops.errors import SpecError
 from homelab_mlops.manifests.strict_yaml import parse_model, read_text
 from homelab_mlops.model import values
 from homelab_mlops.model.grammar import ExpressionError, Parsed, Raw, parse
-from homelab_mlops.model.tasks import METRICS, Task
+from homelab_mlops.model.tasks import Task, gate_metrics
 from homelab_mlops.model.tree import KINDS, Kind, Tree, columns_of
 from homelab_mlops.model.unquoted import with_quotes
 
@@ -374,8 +374,8 @@ class ModelSpec(_Strict):
             self.split.column,
         ):
             raise ValueError(f"data.weight {self.data.weight!r} is a column of another use, too")
-        if self.gate.metric not in METRICS[self.task]:
-            raise ValueError(f"gate.metric {self.gate.metric!r} is not one of {', '.join(METRICS[self.task])}")
+        if self.gate.metric not in gate_metrics(self.task):
+            raise ValueError(f"gate.metric {self.gate.metric!r} is not one of {', '.join(gate_metrics(self.task))}")
         _refuse(self._faults_of_slices())
         _refuse(self._faults_of_names() or self._faults_of_expressions())
         return self

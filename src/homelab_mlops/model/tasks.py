@@ -15,8 +15,17 @@ METRICS: dict[Task, tuple[str, ...]] = {
     "multiclass": ("logloss", "accuracy"),
     "regression": ("rmse", "mae"),
 }
-LOWER_IS_BETTER = frozenset({"logloss", "brier", "rmse", "mae"})
-# The metric of XGBoost that orders models as the gate's does; the Brier score is the square of the RMSE.
+# Further metrics that a gate may decide by; a report has one only where it does.
+FURTHER: dict[Task, tuple[str, ...]] = {
+    "binary": ("average_precision", "class_logloss"),
+    "multiclass": ("class_logloss",),
+    "regression": ("poisson", "rmsle"),
+}
+LOWER_IS_BETTER = frozenset({"logloss", "brier", "rmse", "mae", "class_logloss", "poisson", "rmsle"})
+# What is defined only of targets of at least 0.
+OF_AMOUNTS = frozenset({"poisson", "rmsle"})
+# The metric of XGBoost that orders models as the gate's does; the Brier score is the square of the RMSE. For the loss
+# by class XGBoost has none: the loss of all rows is the nearest.
 _WATCHED: dict[tuple[Task, str], str] = {
     ("binary", "auc"): "auc",
     ("binary", "logloss"): "logloss",
@@ -26,6 +35,11 @@ _WATCHED: dict[tuple[Task, str], str] = {
     ("multiclass", "accuracy"): "merror",
     ("regression", "rmse"): "rmse",
     ("regression", "mae"): "mae",
+    ("binary", "average_precision"): "aucpr",
+    ("binary", "class_logloss"): "logloss",
+    ("multiclass", "class_logloss"): "mlogloss",
+    ("regression", "poisson"): "poisson-nloglik",
+    ("regression", "rmsle"): "rmsle",
 }
 
 # XGBoost 3.2, https://xgboost.readthedocs.io/en/release_3.2.0/parameter.html#learning-task-parameters
@@ -91,6 +105,11 @@ _OF_OTHERS = {
     "r2": "rmse",
     "recall": "aucpr",
 }
+
+
+def gate_metrics(task: Task) -> tuple[str, ...]:
+    """The metrics that a gate may decide by."""
+    return METRICS[task] + FURTHER[task]
 
 
 def watched(task: Task, gate_metric: str) -> str:

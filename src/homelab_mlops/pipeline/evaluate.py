@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from homelab_mlops.console import say, say_verdict
 from homelab_mlops.errors import EvaluationError
 from homelab_mlops.model.scoring import Scorer
 from homelab_mlops.model.spec import ModelSpec
+from homelab_mlops.model.tasks import OF_AMOUNTS
 from homelab_mlops.pipeline import model_registry, result
 from homelab_mlops.pipeline.budget import Allowance
 from homelab_mlops.pipeline.comparisons import identity, spend_in_folder, spend_in_run
@@ -70,13 +72,15 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
 
     scorer = Scorer.load(folder / result.MODEL)
     truth, predicted = targets(held_out, spec), scorer.predict(held_out)
-    metrics = {"challenger": holdout_metrics(spec.task, truth, predicted, spec.gate.resamples, rows=drawn)}
+    _refuse_negative(truth, spec)
+    measured = partial(holdout_metrics, spec.task, count=spec.gate.resamples, gate_metric=spec.gate.metric)
+    metrics = {"challenger": measured(truth, predicted, rows=drawn)}
     train_rows, everything = frame[split.train], np.ones(len(held_out), dtype=bool)
     baselines = {"trivial": trivial_baseline(spec, train_rows, len(held_out))}
     if spec.gate.baseline == "linear":
         baselines["linear"] = linear_baseline(spec, train_rows, held_out)
     for name, answer in baselines.items():
-        metrics[f"{name} baseline"] = holdout_metrics(spec.task, truth, answer, spec.gate.resamples, rows=drawn)
+        metrics[f"{name} baseline"] = measured(truth, answer, rows=drawn)
     pictures = {"challenger": predicted}
 
     found = _champion(spec, folder, champion)
@@ -85,9 +89,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
     if found is not None and opponent is not None:
         allowance = _allowance(spec, folder, found, ids[opponent.rows])
         seen = opponent.rows
-        metrics["champion"] = holdout_metrics(
-            spec.task, truth[seen], opponent.predicted, spec.gate.resamples, rows=drawn[seen]
-        )
+        metrics["champion"] = measured(truth[seen], opponent.predicted, rows=drawn[seen])
         if opponent.rows.all():
             pictures["champion"] = opponent.predicted
     baseline = Opponent(f"{spec.gate.baseline} baseline", baselines[spec.gate.baseline], everything)
@@ -201,6 +203,17 @@ def _refuse_too_little(held_out: pd.DataFrame, spec: ModelSpec) -> None:
             f"no row of the holdout has the label {absent[0]!r}: an AUC needs both",
             where=spec.name,
             fix="bring more rows, or a larger `split.holdout`",
+        )
+
+
+def _refuse_negative(truth: Array, spec: ModelSpec) -> None:
+    """Refuses what `validate` refuses, where model.yaml has changed since."""
+    if spec.gate.metric in OF_AMOUNTS and (truth < 0).any():
+        raise EvaluationError(
+            f"{int((truth < 0).sum()):,} targets of the holdout are below 0, and gate.metric {spec.gate.metric} is of "
+            "amounts",
+            where=spec.name,
+            fix="choose another gate.metric, such as mae",
         )
 
 

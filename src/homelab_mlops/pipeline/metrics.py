@@ -47,12 +47,16 @@ def weighted_metric(name: str, truth: Array, predicted: Array) -> Weighted:
     truth = np.asarray(truth, dtype=np.float64)
     if name == "auc":
         return _auc(truth, predicted)
+    if name == "average_precision":
+        return _average_precision(truth, predicted)
+    if name == "class_logloss":
+        return _by_class(truth, _row_losses("logloss", truth, predicted))
     loss = _row_losses(name, truth, predicted)
 
     def mean(weights: Array) -> float:
         return float(np.average(loss, weights=weights)) if np.any(weights) else float("nan")
 
-    return (lambda weights: float(np.sqrt(mean(weights)))) if name == "rmse" else mean
+    return (lambda weights: float(np.sqrt(mean(weights)))) if name in ("rmse", "rmsle") else mean
 
 
 def _row_losses(name: str, truth: Array, predicted: Array) -> Array:
@@ -71,7 +75,46 @@ def _row_losses(name: str, truth: Array, predicted: Array) -> Array:
             return np.asarray((predicted - truth) ** 2)
         case "mae":
             return np.asarray(np.abs(predicted - truth))
+        case "rmsle":  # of a prediction below 0, which is no amount, as of 0
+            return np.asarray((np.log1p(np.maximum(predicted, 0)) - np.log1p(truth)) ** 2)
+        case "poisson":
+            return _deviance(truth, np.maximum(predicted, EPSILON))
     raise ValueError(f"no metric {name!r}")
+
+
+def _deviance(truth: Array, mean: Array) -> Array:
+    """Poisson's deviance of each row."""
+    ratio = np.log(np.where(truth > 0, truth, 1) / mean)
+    return np.asarray(2 * (np.where(truth > 0, truth * ratio, 0) - truth + mean))
+
+
+def _by_class(truth: Array, losses: Array) -> Weighted:
+    """The mean of the classes' mean losses: a rare class counts as much as a frequent one."""
+    classes, class_of = np.unique(truth, return_inverse=True)
+
+    def mean(weights: Array) -> float:
+        count = np.bincount(class_of, weights=weights, minlength=len(classes))
+        total = np.bincount(class_of, weights=weights * losses, minlength=len(classes))
+        return float(np.mean(total[count > 0] / count[count > 0])) if count.any() else float("nan")
+
+    return mean
+
+
+def _average_precision(truth: Array, predicted: Array) -> Weighted:
+    """The sum of the precisions at each score, times what the recall grows by there; equal scores are one step."""
+    order = np.argsort(-predicted, kind="stable")
+    scores, positive = predicted[order], truth[order] == 1
+    starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
+
+    def precision(weights: Array) -> float:
+        drawn = np.asarray(weights, dtype=np.float64)[order]
+        positives = np.add.reduceat(np.where(positive, drawn, 0.0), starts)
+        right, called = np.cumsum(positives), np.cumsum(np.add.reduceat(drawn, starts))
+        if right[-1] == 0:
+            return float("nan")
+        return float((positives * right / np.where(called > 0, called, 1)).sum() / right[-1])
+
+    return precision
 
 
 def _auc(truth: Array, predicted: Array) -> Weighted:
@@ -136,9 +179,11 @@ def holdout_metrics(
     confidence: float = 0.95,
     seed: int = 0,
     rows: Rows = Rows(),
+    gate_metric: str | None = None,
 ) -> dict[str, Interval]:
-    """Every metric of the task with its two-sided interval."""
-    metrics = {name: weighted_metric(name, truth, predicted) for name in METRICS[task]}
+    """Every metric of the task, and the gate's, with its two-sided interval."""
+    names = dict.fromkeys([*METRICS[task], *([gate_metric] if gate_metric else [])])
+    metrics = {name: weighted_metric(name, truth, predicted) for name in names}
     drawn = np.array(
         [
             [metric(rows.weighted(drawn)) for metric in metrics.values()]

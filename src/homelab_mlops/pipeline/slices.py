@@ -111,7 +111,7 @@ def _of_others(spec: ModelSpec, found: list[Slice], champion: str) -> list[str]:
     fair = [each for each in found if each.allowed is not None and not each.fails]
     small = [each for each in found if each.allowed is None]
     margin = f"{DEFAULT_MARGIN:.0%}" if spec.gate.slice_margin is None else f"{spec.gate.slice_margin:g}"
-    slices = f"{len(fair)} slices by {', '.join(spec.gate.slices or [])}"
+    slices = f"{len(fair)} slice{'s' if len(fair) != 1 else ''} by {', '.join(spec.gate.slices or [])}"
     said = [f"on {slices} {spec.gate.metric} is at most {margin} worse than that of the {champion}"] if fair else []
     if small:
         names = ", ".join(f"{each.slice} ({each.rows})" for each in small[:NAMED])

@@ -13,6 +13,7 @@ from homelab_mlops.errors import DataError
 from homelab_mlops.model import values
 from homelab_mlops.model.scoring import booleans
 from homelab_mlops.model.spec import CategoryFeature, DatetimeFeature, ModelSpec, NumberFeature, RawFeature
+from homelab_mlops.model.tasks import OF_AMOUNTS
 from homelab_mlops.pipeline.ingest import load_ingested
 from homelab_mlops.pipeline.workdir import read_json, step_folder, write_json
 from homelab_mlops.tables.spelling import number_hint
@@ -185,6 +186,9 @@ def _target_checks(pa: Any, spec: ModelSpec) -> list[Any]:
         checks.append(pa.Check(lambda s: _is_number(s, "number"), error="the target is a number", ignore_na=False))
         checks.append(pa.Check(lambda s: ~np.isinf(_numbers(s)), error="the target is finite", ignore_na=False))
         checks.append(pa.Check(lambda s: s.nunique() > 1, error="the target is not constant", ignore_na=False))
+        if spec.gate.metric in OF_AMOUNTS:
+            what = f"the target is at least 0, as gate.metric {spec.gate.metric} wants it"
+            checks.append(pa.Check(lambda s: ~(_numbers(s) < 0), error=what, ignore_na=False))
     return checks
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from homelab_mlops.errors import ParameterError
 from homelab_mlops.model.parameters import held_to_labels, resolve
-from homelab_mlops.model.tasks import METRICS, TASKS, Task, watched
+from homelab_mlops.model.tasks import TASKS, Task, gate_metrics, watched
 
 
 def refusal(task: Task | None, **train: Any) -> str:
@@ -19,7 +19,7 @@ def refusal(task: Task | None, **train: Any) -> str:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_watched_metric_is_the_last_whatever_else_is_reported(task: Task) -> None:
-    for metric in METRICS[task]:
+    for metric in gate_metrics(task):
         last = watched(task, metric)
         for reported in ([], [last], [last, *(["mae"] if last == "rmse" else [])]):
             found = resolve(task, {"eval_metric": reported}, {}, {}, gate_metric=metric)["eval_metric"].value

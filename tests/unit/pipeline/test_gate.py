@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from homelab_mlops.model.spec import load_spec
+from homelab_mlops.model.spec import load_spec, parse_spec
 from homelab_mlops.pipeline.gate import Opponent, judge
+from homelab_mlops.pipeline.validate import validate_table
 from tests.conftest import FIXTURES, ROOT
 
 CHURN = load_spec(str(ROOT / "workflows/models/churn"))
@@ -51,3 +53,25 @@ def test_where_lower_is_better(error: float, expected: bool) -> None:
     baseline = Opponent("linear baseline", np.full(2000, 5000.0), ALL)
     reasons = judge(DIAMONDS, truth, truth + RANDOM.normal(0, error, 2000), baseline, champion)
     assert expected == all(reason.passed for reason in reasons)
+
+
+AMOUNTS = """
+name: amounts
+description: How many of something.
+task: regression
+data: {source: amounts.csv, min_rows: 20}
+target: {column: amount}
+features: {age: {type: number}}
+split: {method: random}
+gate: {metric: %s}
+"""
+
+
+@pytest.mark.parametrize("metric", ["poisson", "rmsle", "mae"])
+def test_a_target_that_the_metric_is_not_defined_of_is_refused_before_training(metric: str) -> None:
+    table = pd.DataFrame({"age": np.arange(40.0), "amount": np.arange(40.0)})
+    assert not validate_table(table, parse_spec(AMOUNTS % metric, "model.yaml"))
+    table.loc[7, "amount"] = -1
+    problems = validate_table(table, parse_spec(AMOUNTS % metric, "model.yaml"))
+    refused = any(f"the target is at least 0, as gate.metric {metric} wants it" in str(each) for each in problems)
+    assert refused == (metric != "mae")

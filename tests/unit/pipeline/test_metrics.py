@@ -21,6 +21,13 @@ SCORES = np.round(np.clip(0.2 * TRUTH + RANDOM.random(400) * 0.8, 0.01, 0.99), 2
 WEIGHTS = RANDOM.integers(0, 4, 400)
 CLASSES = RANDOM.integers(0, 3, 400)
 SHARES = RANDOM.dirichlet([1, 1, 1], 400)
+COUNTS = RANDOM.poisson(0.7, 400)
+
+
+def _log_loss_by_class(truth: Any, predicted: Any, sample_weight: Any) -> float:
+    """By scikit-learn: its log-loss of rows that are weighed so that each class counts equally."""
+    totals = np.bincount(truth, weights=sample_weight)
+    return float(sklearn.log_loss(truth, predicted, sample_weight=sample_weight / totals[truth]))
 
 
 @pytest.mark.parametrize(
@@ -34,6 +41,11 @@ SHARES = RANDOM.dirichlet([1, 1, 1], 400)
         ("accuracy", CLASSES, SHARES, lambda y, p, **w: sklearn.accuracy_score(y, p.argmax(axis=1), **w)),
         ("rmse", TRUTH, SCORES, sklearn.root_mean_squared_error),
         ("mae", TRUTH, SCORES, sklearn.mean_absolute_error),
+        ("average_precision", TRUTH, SCORES, sklearn.average_precision_score),
+        ("poisson", COUNTS, SCORES, sklearn.mean_poisson_deviance),
+        ("rmsle", COUNTS, SCORES, sklearn.root_mean_squared_log_error),
+        ("class_logloss", CLASSES, SHARES, _log_loss_by_class),
+        ("class_logloss", TRUTH, SCORES, _log_loss_by_class),
     ],
 )
 def test_a_weighted_metric_is_scikit_learns(
