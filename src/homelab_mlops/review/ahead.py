@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from itertools import takewhile
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from homelab_mlops.gitops.argo_cd.trees import Tree
@@ -50,16 +51,21 @@ def reading(arguments: list[str]) -> Iterator[None]:
         try:
             with suppress(ModuleNotFoundError):  # the command line says what is missing
                 if not any(argument.startswith(_OTHER) for argument in arguments):
-                    _rendered[base, head] = pool.submit(_render, trees, import_module(_SIDES))
+                    begun = Event()
+                    _rendered[base, head] = pool.submit(_render, trees, import_module(_SIDES), begun)
+                    begun.wait()  # what kustomize waits for goes first
             yield
         finally:
             _begun.clear()
             _rendered.clear()
 
 
-def _render(trees: Future[tuple[Tree, Tree]], module: Any) -> tuple[Side, Side]:
-    rendered: tuple[Side, Side] = module.render_sides(*trees.result())
-    return rendered
+def _render(trees: Future[tuple[Tree, Tree]], module: Any, begun: Event) -> tuple[Side, Side]:
+    try:
+        found: tuple[Side, Side] = module.render_sides(*trees.result(), begun=begun.set)
+    finally:
+        begun.set()
+    return found
 
 
 def rendered(base: str | None, head: str | None, old: Tree, new: Tree, roots: tuple[str, ...]) -> tuple[Side, Side]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -47,7 +47,9 @@ def _met(side: int, manifest: Manifest, file: str, parent: str = "", generator: 
     return _Met(side, found, file, parent, generator, wrong)
 
 
-def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[Side, Side]:
+def render_sides(
+    base: Tree, head: Tree, roots: tuple[str, ...] = (), *, begun: Callable[[], None] = lambda: None
+) -> tuple[Side, Side]:
     """Renders both sides, beginning with the root Applications.
 
     It renders the whole head, so that it always finds a kustomization that does not build. Of the base it renders only
@@ -55,6 +57,7 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
 
     Args:
         roots: the files of the root Applications; without any, the function looks for them.
+        begun: what to call once the first builds run.
 
     Raises:
         RepositoryError: no side has an Application.
@@ -64,14 +67,15 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
     sides = Side(base), Side(head)
     # More than there are cores: Python reads what some have built while kustomize builds the next ones.
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2) + 2) as pool, ThreadPoolExecutor() as remote:
-        begun = _Begun(pool, remote)
+        ahead = _Begun(pool, remote)
         waiting = []
         for index, side in enumerate(sides):  # the files of the base are there first
             waiting += [_met(index, item, file) for file, item in find_roots(side, roots)]
             if index:
                 side.follow(sides[0])
-            begun.begin(side)
-        begun.begin_remote()
+            ahead.begin(side)
+        ahead.begin_remote()
+        begun()
         if all(met.manifest["kind"] == "AppProject" for met in waiting):
             raise _nothing_declared(base, head, roots)
         clusters = clusters_of((met.side, met.file, met.manifest) for met in waiting)
@@ -80,7 +84,7 @@ def render_sides(base: Tree, head: Tree, roots: tuple[str, ...] = ()) -> tuple[S
         is_root = True
         while waiting:
             new = _declare(sides, waiting, clusters, is_root=is_root)
-            begun.render(_to_render(sides, new))
+            ahead.render(_to_render(sides, new))
             _share(sides, new)
             waiting = [child for index, source, file in new for child in _children(index, source, file)]
             for met in waiting:
