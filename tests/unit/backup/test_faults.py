@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from minio import MinioAdmin
+from minio.credentials.providers import StaticProvider
 
 from homelab_mlops.backup import database
 from homelab_mlops.errors import BackupError
@@ -233,3 +235,31 @@ def test_another_host_key(platform: Platform) -> None:
 
     assert taken["objects"] == 4
     assert (code, "[BACKUP_WRONG_HOST_KEY]" in text) == (1, True), text
+
+
+def test_a_target_that_only_appends(platform: Platform) -> None:
+    """What holds the target's credential cannot delete a backup, and a run that tries says so."""
+    store = platform.store
+    name = f"appended-{secrets.token_hex(4)}"
+    store.client().create_bucket(Bucket=name)
+    keep = ["s3:ListBucket", "s3:GetBucketLocation", "s3:GetObject", "s3:PutObject"]
+    places = [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]
+    statements = [
+        {"Effect": "Allow", "Action": keep, "Resource": places},
+        {"Effect": "Allow", "Action": ["s3:DeleteObject"], "Resource": [f"arn:aws:s3:::{name}/restic/locks/*"]},
+    ]
+    root = StaticProvider(store.access_key, store.secret_key)
+    admin = MinioAdmin(endpoint=store.endpoint.removeprefix("http://"), credentials=root, secure=False)
+    admin.policy_add(name, policy={"Version": "2012-10-17", "Statement": statements})
+    admin.user_add(name, "the-secret-of-the-user")
+    admin.policy_set(name, user=name)
+    keys = {"BACKUP_ACCESS_KEY": name, "BACKUP_SECRET_KEY": "the-secret-of-the-user"}
+    appending = platform.with_(f"s3:{store.endpoint}/{name}/restic", BACKUP_APPEND_ONLY="true", **keys)
+    assert appending.run("init").returncode == 0
+    for number in range(2):
+        appending.put("mlflow", f"5/{number}", b"new")
+        appending.json("take")
+    code, text = said(appending.with_(BACKUP_APPEND_ONLY="false"), "take")
+
+    assert (code, "[BACKUP_RETENTION]" in text, "the backup is whole" in text) == (1, True, True), text
+    assert len(appending.json("list")) == 3
