@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from homelab_mlops.errors import RepositoryError
@@ -61,7 +61,7 @@ def new_certificate(authority: Pair, hosts: Iterable[str], now: datetime.datetim
     signer = read_certificate(authority.certificate)
     signing = serialization.load_pem_private_key(authority.key.encode(), password=None)
     now = now or _now()
-    if not isinstance(signing, ec.EllipticCurvePrivateKey) or signing.public_key() != signer.public_key():
+    if not isinstance(signing, ec.EllipticCurvePrivateKey) or not _is_key_of(signing, signer):
         raise RepositoryError("the key is not that of the authority", fix="homelab certificate --new-authority")
     if signer.not_valid_after_utc < now + VALIDITY:
         raise RepositoryError(
@@ -148,13 +148,17 @@ def refuse_pair(certificate: str, key: str) -> None:
         private = serialization.load_pem_private_key(key.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise RepositoryError("not an unencrypted PEM private key") from error
-    if _der(private.public_key()) != _der(found.public_key()):  # type: ignore[arg-type]
+    if not _is_key_of(private, found):
         raise RepositoryError(
             "the private key is not that of the certificate",
             fix="bring both of one order; the certificate of the server comes first in its file",
         )
     if found.not_valid_after_utc < _now():
         raise RepositoryError(f"the certificate ended on {found.not_valid_after_utc:%Y-%m-%d}")
+
+
+def _is_key_of(private: PrivateKeyTypes, certificate: x509.Certificate) -> bool:
+    return _der(private.public_key()) == _der(certificate.public_key())  # type: ignore[arg-type]
 
 
 def _der(public: CertificatePublicKeyTypes) -> bytes:
