@@ -36,6 +36,7 @@ def sides(root: Path, base: str | None, head: str | None) -> Iterator[tuple[Tree
         tempfile.TemporaryDirectory(prefix="homelab-diff-", dir=_fast_folder()) as folder,
         Git(root, Path(folder).resolve()) as git,
     ):
+        git.named = [name for name in (base, head) if name]
         last = tip = git.commit("HEAD") if head is None else _commit(git, head)
         if base is None:
             base_commit = _merge_base(git, root, last)

@@ -57,9 +57,9 @@ def of_shape(root: Path, shape: str) -> Path:
     return root
 
 
-def diffed() -> dict[str, Any]:
+def diffed(*arguments: str) -> dict[str, Any]:
     """What `homelab diff` reports, in the current folder."""
-    result = CliRunner().invoke(app, ["diff", "--output", "json"], catch_exceptions=False)
+    result = CliRunner().invoke(app, ["diff", *arguments, "--output", "json"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
     return found

@@ -204,3 +204,27 @@ def test_the_patterns_of_a_generator_are_those_of_argo_cd(
 
 
 ROOT_GROUP = {"root, applied by `homelab bootstrap`"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["stage"], ["stage..HEAD"]])
+def test_a_branch_for_each_environment(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Applications that follow the branch of the review are those that change."""
+    root = one_application(tmp_path, monkeypatch)
+    text = (
+        (root / "only.yaml")
+        .read_text()
+        .replace("namespace: only", "namespace: NAME")
+        .replace("name: only", "name: NAME")
+    )
+    for name in ("dev", "stage", "work"):
+        edit(root, {"write": {f"{name}.yaml": text.replace("NAME", name).replace("main", name)}})
+    (root / "only.yaml").unlink()
+    commit(root, "environments")
+    for name in ("dev", "stage"):
+        git(root, "branch", name)
+    git(root, "checkout", "--quiet", *(["-b", "feature"] if arguments else ["stage"]))
+    edit(root, {"write": {"only/map.yaml": f"{MAP}data: {{a: b}}\n"}})
+    if arguments == ["stage..HEAD"]:
+        commit(root, "change")
+    found = diffed(*(arguments or ["HEAD"]))
+    assert [group["application"] for group in found["applications"]] == ["stage"]

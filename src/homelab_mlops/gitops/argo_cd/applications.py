@@ -289,10 +289,17 @@ def _find_home(side: Side, declared: list[Manifest]) -> None:
 
 
 def _find_revisions(side: Side, declared: list[Manifest]) -> None:
-    """The revision of this tree: the one that most sources name, rather a branch than a tag or a commit."""
+    """The revision of this tree: the one that most sources name, rather a branch than a tag or a commit.
+
+    Of several that as many sources name it is the branch of the review.
+    """
     named = [origin.get("targetRevision") for _, origin in _origins(declared) if _is_of(origin, side.home)]
     side.followed = Counter(map(branch, named))
     branches = [name for name, _ in side.followed.most_common() if not _FIXED.fullmatch(name)]
+    first = [name for name in branches if side.followed[name] == side.followed[branches[0]]]
+    if len(first) > 1:
+        asked = side.tree.git.branches
+        branches = sorted(first, key=lambda name: asked.index(name) if name in asked else len(asked))
     side.revisions = {*(branches or list(side.followed))[:1], "HEAD"}
 
 

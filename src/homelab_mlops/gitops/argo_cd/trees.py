@@ -45,6 +45,7 @@ class Git:
             "rev-parse", "--show-toplevel", "--show-prefix", "--git-path", "index", "--git-path", "objects"
         ).split("\n")
         self.top = Path(top)
+        self.named: list[str] = []
         self.prefix = prefix
         self._index = root / index
         self._objects = root / objects
@@ -104,6 +105,12 @@ class Git:
     def origin(self) -> str:
         """The address that the clone fetches from; empty where it has none."""
         return self._origin.result().strip()
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches of the review: those that were named, and the one of the clone."""
+        own = self("symbolic-ref", "--quiet", "--short", "HEAD", ok=1).strip()
+        return [name.removeprefix("origin/") for name in (*self.named, own)]
 
     def is_shallow(self) -> bool:
         """Whether the clone lacks older commits."""
