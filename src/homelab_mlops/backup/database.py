@@ -21,6 +21,8 @@ CHUNK = 1 << 20
 SEPARATOR = "\x1f"
 # What the last backup has is found again in a dump only where nothing is compressed; restic compresses it afterwards.
 _PLAIN_DUMP = ("--format=custom", "--compress=0", "--lock-wait-timeout=60s")
+# A name that is quoted nowhere wrongly, and that PostgreSQL does not cut when a restore lengthens it.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,49}")
 _AWAY = r"connection refused|could not translate|no route to host|timeout expired|starting up|shutting down|terminated"
 
 
@@ -68,12 +70,12 @@ def postgres_of(uri: str) -> Postgres:
     options = dict(parse_qsl(address.query))
     database = unquote(address.path.lstrip("/"))
     host = options.get("host") or address.hostname or ""
-    if address.scheme.partition("+")[0] not in ("postgresql", "postgres") or not host or not database:
+    if address.scheme.partition("+")[0] not in ("postgresql", "postgres") or not host or not _NAME.fullmatch(database):
         raise fault(
             Fault.NOT_SET_UP,
             "the address of a database is not postgresql://USER:PASSWORD@HOST:5432/DATABASE",
             where="environment",
-            fix="set MLFLOW_BACKEND_STORE_URI and MLFLOW_AUTH_DATABASE_URI",
+            fix="set MLFLOW_BACKEND_STORE_URI and MLFLOW_AUTH_DATABASE_URI; a name has letters, digits, _ and -",
         )
     return Postgres(
         host,
@@ -91,7 +93,15 @@ def databases_of(environ: Mapping[str, str]) -> list[Postgres]:
     Raises:
         BackupError: an address is missing, or none.
     """
-    return [postgres_of(environ.get(name, "")) for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_AUTH_DATABASE_URI")]
+    found = [postgres_of(environ.get(name, "")) for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_AUTH_DATABASE_URI")]
+    if found[0].database == found[1].database:
+        raise fault(
+            Fault.NOT_SET_UP,
+            f"both databases are {found[0].database}",
+            where="environment",
+            fix="MLflow's logins have a database of their own: set MLFLOW_AUTH_DATABASE_URI",
+        )
+    return found
 
 
 def dump(database: Postgres, file: Path) -> None:

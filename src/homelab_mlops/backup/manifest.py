@@ -20,7 +20,7 @@ class _Strict(BaseModel):
 class Database(_Strict):
     """A dump, at ``databases/NAME.dump`` in the backup."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,49}$")]
     size: int
     sha256: Sha256
 

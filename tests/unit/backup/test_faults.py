@@ -91,6 +91,18 @@ def test_a_setting_that_is_missing_or_wrong(platform: Platform, setting: str) ->
     assert (code, "[BACKUP_NOT_SET_UP]" in text) == (1, True), text
 
 
+@pytest.mark.parametrize("name", ["", 'a"b', "a'b", "../a", "a" * 60])
+def test_a_name_that_no_database_of_a_backup_can_have(name: str) -> None:
+    with pytest.raises(BackupError, match="the address of a database"):
+        database.postgres_of(f"postgresql://mlflow@postgresql:5432/{name}")
+
+
+def test_both_databases_are_not_one() -> None:
+    uri = "postgresql://mlflow@postgresql:5432/mlflow"
+    with pytest.raises(BackupError, match="both databases are mlflow"):
+        database.databases_of({"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_AUTH_DATABASE_URI": uri})
+
+
 def test_a_target_that_is_full(small_disk: Platform) -> None:
     before = small_disk.json("take")["snapshot"]
     held = small_disk.backed_up(before)
