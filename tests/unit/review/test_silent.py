@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -228,3 +229,12 @@ def test_a_branch_for_each_environment(arguments: list[str], tmp_path: Path, mon
         commit(root, "change")
     found = diffed(*(arguments or ["HEAD"]))
     assert [group["application"] for group in found["applications"]] == ["stage"]
+
+
+def test_an_application_in_one_line_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = one_application(tmp_path, monkeypatch)
+    application = yaml.safe_load((root / "only.yaml").read_text())
+    application["metadata"]["name"] = "second"
+    application["spec"]["destination"]["namespace"] = "second"
+    found = said(root, {"write": {"second.json": json.dumps(application)}})
+    assert {"added Application argocd/second", "added ConfigMap second/more"} <= found

@@ -28,7 +28,7 @@ HERE = f"{OWN_CLUSTER}|"
 NAMESPACE = "argocd"
 """The namespace of Argo CD's objects that a person applies and that name none."""
 DECLARING = ("Application", "ApplicationSet", "AppProject")
-_DECLARES = re.compile(r"^\s*[\"']?kind[\"']?: *[\"']?(Application|ApplicationSet|AppProject)\b", re.MULTILINE)
+_DECLARES = re.compile(r"(?:^|[{,])\s*[\"']?kind[\"']?: *[\"']?(Application|ApplicationSet|AppProject)\b", re.MULTILINE)
 _MAY_DECLARE = re.compile(
     r"^(helmCharts|dependencies|applications|applicationsets):|^\s*[\"']?kind[\"']?: *[\"']?Application(Set)?\b",
     re.MULTILINE,

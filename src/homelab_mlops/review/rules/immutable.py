@@ -32,11 +32,12 @@ def immutable_field(review: Review) -> Said:
 
 
 def _is_replaced(change: Change) -> bool:
-    """Whether Argo CD deletes and creates it instead of changing it."""
+    """Whether Argo CD creates it anew instead of changing it, as by another digest in its name."""
+    names = {get(side.raw, "metadata", "name") for side in (change.before, change.after) if side}
     annotations = get(change.new, "metadata", "annotations") or {}
     deletes = str(annotations.get("argocd.argoproj.io/hook-delete-policy", "BeforeHookCreation"))
     hook = "argocd.argoproj.io/hook" in annotations and "BeforeHookCreation" in deletes
-    return hook or bool({"Replace=true", "Force=true"} & sync_options(change.new))
+    return hook or len(names) > 1 or bool({"Replace=true", "Force=true"} & sync_options(change.new))
 
 
 def _may_not_change(change: Change, path: tuple[str, ...]) -> bool:
