@@ -41,7 +41,7 @@ def init() -> None:
 @backup.command()
 def take(
     scratch: Scratch = SCRATCH,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="MiB of new objects that pass through at once.")] = 1024,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="MiB of new objects that pass through at once.")] = 256,
     commit: Annotated[str, typer.Option("--commit", help="What is deployed.", envvar="HOMELAB_GIT_COMMIT")] = "",
     as_json: Json = False,
 ) -> None:

@@ -3,7 +3,7 @@
 Every object lies in the backup under its SHA-256, so that a name proves its content and the same bytes are stored once.
 What the last backup has is not read again: it stands in the scratch folder as an empty file of the right length, and
 restic takes its content over from the parent snapshot, as it does with any file that has not changed. The scratch
-folder so needs room for the dumps and for one batch of what is new, and never for a second copy of everything. restic
+folder so needs room for the dumps and for two batches of what is new, and never for a second copy of everything. restic
 says of each file whether it has read it; where it has read one of the empty files, the backup is thrown away and the
 object is fetched.
 """
@@ -16,13 +16,14 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from homelab_mlops.backup import buckets, database, snapshots
+from homelab_mlops.backup.buckets import Listed
 from homelab_mlops.backup.database import Postgres
 from homelab_mlops.backup.faults import Fault, fault
 from homelab_mlops.backup.manifest import NAME, Database, Identity, Manifest, Object
@@ -32,7 +33,9 @@ from homelab_mlops.console import progress, say
 from homelab_mlops.errors import BackupError
 
 READERS = 4
-BATCH_BYTES = 1 << 30
+BATCH_BYTES = 256 << 20
+# Where the next batch is fetched to, which restic does not read.
+NEXT = "next"
 # Any fixed time: the name of the file says what is in it.
 _MODIFIED = 946684800.0
 _STORED_AGAIN = "storing the file again"
@@ -103,6 +106,7 @@ def take(
             done, manifest = _stored(restic, state, dumps, scratch, commit, batch_bytes)
         except _UnsoundError:
             say("backup: the last backup lacks bytes that it names; everything is read again")
+            _clear(scratch / NEXT)
             state = _State(state.sequence, None, {})
             done, manifest = _stored(restic, state, dumps, scratch, commit, batch_bytes)
     fetched, size = state.fetched, state.fetched_bytes
@@ -129,8 +133,8 @@ def _alone(scratch: Path) -> Iterator[None]:
             _clear(scratch)
 
 
-def _clear(scratch: Path) -> None:
-    for path in scratch.iterdir():
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name != ".lock":
@@ -169,23 +173,24 @@ def _stored(
         _stand_in(scratch / item.path, item.size)
     new = [item for item in found if item.identity not in state.held]
     batches = list(_batches(new, batch_bytes))
-    with progress("fetch", len(new)) as reached:
-        for number, batch in enumerate(batches, 1):
-            fresh = _fetched(s3, batch, scratch, state)
+    fresh: list[Object] = []
+    # Closed when a snapshot fails, too: what is fetched then comes to its end before anything else begins.
+    with progress("fetch", len(new)) as reached, closing(_ahead(s3, batches, scratch / NEXT)) as ahead:
+        for number, (batch, results, place) in enumerate(ahead, 1):
+            fresh = _placed(batch, results, place, scratch, state)
             reached(state.fetched + len(state.gone))
             if number < len(batches):
                 snapshot = _snapshot(restic, state, _manifest(state, [], "", commit), scratch, fresh)
                 state.partials.append(snapshot)
                 for item in fresh:
                     _stand_in(scratch / item.path, item.size)
-                fresh = []
     main = scratch / dumps[0].path if dumps else None
     manifest = _manifest(state, dumps, database.schema_of(main) if main else "", commit)
-    return _snapshot(restic, state, manifest, scratch, fresh if batches else []), manifest
+    return _snapshot(restic, state, manifest, scratch, fresh), manifest
 
 
-def _batches(new: Iterable[buckets.Listed], batch_bytes: int) -> Iterator[list[buckets.Listed]]:
-    batch: list[buckets.Listed] = []
+def _batches(new: Iterable[Listed], batch_bytes: int) -> Iterator[list[Listed]]:
+    batch: list[Listed] = []
     size = 0
     for item in new:
         if batch and size + item.identity.size > batch_bytes:
@@ -197,23 +202,42 @@ def _batches(new: Iterable[buckets.Listed], batch_bytes: int) -> Iterator[list[b
         yield batch
 
 
-def _fetched(s3: Any, batch: list[buckets.Listed], scratch: Path, state: _State) -> list[Object]:
+def _ahead(
+    s3: Any, batches: list[list[Listed]], folder: Path
+) -> Generator[tuple[list[Listed], list[Object | None], Path], None, None]:
+    """Each batch, what was fetched of it, and where to; the next one is fetched while restic stores this one."""
+    with concurrent.futures.ThreadPoolExecutor(1) as one, concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+
+        def fetched(number: int) -> list[Object | None]:
+            place = folder / str(number)
+            place.mkdir(parents=True)
+            return list(pool.map(lambda item: buckets.fetch(s3, item, place), batches[number]))
+
+        coming = [one.submit(fetched, number) for number in range(min(1, len(batches)))]
+        for number, batch in enumerate(batches):
+            results = coming.pop().result()
+            if number + 1 < len(batches):
+                coming.append(one.submit(fetched, number + 1))
+            yield batch, results, folder / str(number)
+
+
+def _placed(
+    batch: list[Listed], results: list[Object | None], fetched: Path, scratch: Path, state: _State
+) -> list[Object]:
+    """Moves what was fetched to where restic reads it."""
     fresh = []
-    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
-        jobs = [pool.submit(buckets.fetch, s3, item, scratch) for item in batch]
-        try:
-            results = [job.result() for job in jobs]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
     for wanted, item in zip(batch, results, strict=True):
         if item is None:
             state.gone.append(wanted.where)
             continue
-        _date(scratch / item.path)
         fresh.append(item)
         state.fetched += 1
         state.fetched_bytes += item.size
+    for item in {item.sha256: item for item in fresh}.values():
+        place = scratch / item.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (fetched / item.path).replace(place)
+        _date(place)
     state.objects += fresh
     return fresh
 

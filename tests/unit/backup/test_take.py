@@ -39,8 +39,9 @@ def test_what_the_last_backup_has_is_not_fetched_again(platform: Platform) -> No
 
 
 def test_more_than_the_scratch_folder_takes_passes_through_it_in_batches(platform: Platform) -> None:
-    for number in range(3):
-        platform.put("mlflow", f"2/{number}", secrets.token_bytes(700_000))
+    contents = [secrets.token_bytes(700_000) for _ in range(2)]
+    for number in range(5):
+        platform.put("mlflow", f"2/{number}", contents[number % 2])
     taken = platform.json("take", "--batch", "1")
 
     assert platform.backed_up(taken["snapshot"]) == platform.objects()
