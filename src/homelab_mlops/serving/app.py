@@ -38,6 +38,8 @@ MAX_WAITING_BYTES = 32 * 2**20
 BODY_SECONDS = 30.0
 # The service reads a refused body to its end, within limits, so that the client reads the answer.
 DISCARD_BYTES, DISCARD_SECONDS = 256 * 2**20, 10.0
+# Of more clients at the same time it does not: they cost the others their time.
+MAX_DISCARDS = 8
 # Requests that take longer than a millisecond or two let single rows pass.
 ASIDE_BYTES = 32 * 2**10
 OPEN = ("/ping", "/health")
@@ -76,7 +78,7 @@ class Service:
         self.empty = version == "0"
         self.draining = False
         self._login, self._log, self._metrics = login, log, metrics
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._discards = 0
         self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._prefix = f"/{name}"
 
@@ -99,11 +101,16 @@ class Service:
         headers += [(b"content-type", media), (b"content-length", str(len(body)).encode())]
         if self.draining or discard:
             headers.append((b"connection", b"close"))
+        discard = discard and self._discards < MAX_DISCARDS
         self._metrics.answered(endpoint, status)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": discard})
         if discard:
-            await _discard(receive)
+            self._discards += 1
+            try:
+                await _discard(receive)
+            finally:
+                self._discards -= 1
             await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, path: str, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:

@@ -204,3 +204,28 @@ def test_large_bodies_count_until_they_are_answered(monkeypatch: pytest.MonkeyPa
         assert await service._score(Any, "/rows", scope, body) == b"{}"  # type: ignore[arg-type]
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_refused_bodies_are_read_to_their_end_for_a_few_clients(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "MAX_DISCARDS", most)
+    service = Service("any", "1", None, None, Metrics("any", "1", CollectorRegistry()))
+    service.model = Any  # type: ignore[assignment]
+    length = b"%d" % (app.MAX_BODY_BYTES + 1)
+    headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+    scope = {"type": "http", "path": "/rows", "method": "POST", "headers": headers}
+    read: list[int] = []
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        read.append(1)
+        return {"type": "http.request", "body": b" ", "more_body": len(read) < 5}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(service(scope, receive, send))
+    assert len(read) == 5 * most
+    assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert not sent[-1].get("more_body")
