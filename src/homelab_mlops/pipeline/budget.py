@@ -18,7 +18,7 @@ from typing import Any
 
 YEAR = timedelta(days=365)
 # What of the budget goes to the first comparisons; tests/benchmarks/gate.py has the power that it leaves to each.
-FRONT = 0.2
+FRONT = 0.1
 # Shares are sums of many fractions.
 NOTHING = 1e-9
 

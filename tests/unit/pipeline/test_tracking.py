@@ -139,7 +139,7 @@ def test_a_second_one_meets_the_champion_and_registering_again_changes_nothing(
     assert rejected.tags["homelab.why"].startswith("champion: auc improves on the champion (version 1) by ")
     assert "✗ champion: auc improves" in (rejected.description or "")
     spent = (
-        "comparison 1 of at most 366 a year with the champion (version 1); it took 12.40 % of their error budget, 88 %"
+        "comparison 1 of at most 366 a year with the champion (version 1); it took 6.34 % of their error budget, 94 %"
     )
     assert rejected.tags["homelab.budget"] == f"{spent} is left"
     assert decision["budget"]["number"] == 1
