@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from types import FrameType
@@ -27,6 +28,8 @@ KEEP_ALIVE_SECONDS = 120
 # The wait after the signal to end: until every router has heard of it.
 DRAIN_SECONDS = 8.0
 PAUSES = (1.0, 2.0, 4.0, 8.0)
+# Each event of a connection may wait so long for the thread that scores large bodies.
+SWITCH_SECONDS = 0.0005
 
 
 def serve(
@@ -80,6 +83,7 @@ def serve(
         say(f"serving: {service.waiting_for}")
     else:
         threading.Thread(target=_load, args=(server, service, metrics, sha256), name="load", daemon=True).start()
+    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve())
     if log is not None:
