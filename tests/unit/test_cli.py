@@ -25,7 +25,7 @@ HEAVY = {"boto3", "kubernetes", "mlflow", "numpy", "pandas", "pyarrow", "pydanti
 
 
 # These print lines for a person, write files, or run until they are stopped.
-WITHOUT_JSON = {"bootstrap", "data push", "demo", "image", "init", "serve", "storage apply", "ui"}
+WITHOUT_JSON = {"backup init", "bootstrap", "data push", "demo", "image", "init", "serve", "storage apply", "ui"}
 
 
 def commands(command: Any, name: str = "homelab") -> Iterator[tuple[str, Any]]:
