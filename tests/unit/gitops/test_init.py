@@ -18,7 +18,7 @@ from homelab_mlops.gitops.secrets.encrypt import seal
 from homelab_mlops.gitops.secrets.sealing_key import CERTIFICATE, find_sealing_key
 from homelab_mlops.gitops.secrets.table import load_table, read_sealed
 from homelab_mlops.gitops.settings import load_settings
-from tests import forks
+from tests import forks, readme
 from tests.conftest import PATIENCE, ROOT, clean_environment, listing, refused
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -73,6 +73,14 @@ def test_a_fork_is_initialised_once(fork: Path, run: Run) -> None:
     again = run("init", "--yes")
     assert again.stdout.startswith("Nothing to do"), again.stdout
     assert b"".join(listing(fork / "overlays").values()) + b"".join(listing(fork / "clusters").values()) == written
+
+
+def test_the_readme_shows_what_init_prints(fork: Path, run: Run) -> None:
+    answers = {"repository": "https://github.com/me/homelab.git", "domain": "home.arpa", "image-registry": "ghcr.io/me"}
+    done = run("init", "--yes", *(word for name, answer in answers.items() for word in (f"--{name}", answer)))
+    shown = readme.blocks("**1. Make the fork yours.**")[1]
+    assert "Changed " in shown
+    assert readme.first_missing(done.stdout, shown, {"~": str(fork.parent / "home")}) == ""
 
 
 def open_with_kubeseal(fork: Path, file: str) -> dict[str, bytes]:
