@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 E2E = Path(__file__).parent
 # Measured on a two-core machine with little else to do, its cluster up and every image built. With a load of 8 to 24
-# most files took up to 1.4 times as long (07: 1670 s); 13 and 14 were measured at a load of 15. How quick this machine
-# is, its first files tell.
+# most files took up to 1.4 times as long (07: 1670 s); 13 was measured at a load of 2 to 26, 14 at one of 15.
+# How quick this machine is, its first files tell.
 SECONDS = {
     "test_00_images.py": 44,
     "test_01_bootstrap.py": 226,
@@ -23,7 +23,7 @@ SECONDS = {
     "test_09_doctor.py": 647,
     "test_11_pages.py": 57,
     "test_12_rebuild.py": 230,
-    "test_13_ten_clusters.py": 2300,
+    "test_13_ten_clusters.py": 2650,
     "test_14_first_hour.py": 504,
 }
 UNMEASURED = 600
@@ -33,7 +33,7 @@ MARGIN = 1.25
 QUICKEST = 0.5
 # By name, whatever time there is.
 LEFT_OUT = {
-    "test_13_ten_clusters.py": "ten clusters take longer than CI has; they became green by hand on 30 November 2026",
+    "test_13_ten_clusters.py": "CI has no time for it; by hand, four and then six were green on 30 November 2026",
 }
 # CI runs it where the files before it were quick. Each of its tests goes on from the one before: it is run as a whole.
 LAST = "test_14_first_hour.py"
