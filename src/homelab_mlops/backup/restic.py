@@ -58,7 +58,8 @@ _WORDS: tuple[tuple[str, Fault, str, str], ...] = (
     (
         r"ciphertext verification failed|invalid data returned|hash mismatch|does not match id|unable to load tree|"
         r"not found in (?:the )?(?:index|repository|snapshot)|pack \S+ (?:does not exist|contains)|is damaged|"
-        r"failed to load (?:blob|pack|tree)|unexpected (?:pack )?size|<(?:data|index|snapshot)/\S+ (?:does not exist|.*"
+        r"failed to load (?:blob|pack|tree)|unexpected (?:pack )?size|file is too short|"
+        r"<(?:data|index|snapshot)/\S+ (?:does not exist|.*"
         r"no such file)",
         Fault.DAMAGED,
         "the backup is damaged",

@@ -76,7 +76,7 @@ def test_a_fork_is_initialised_once(fork: Path, run: Run) -> None:
 
 
 def test_the_readme_shows_what_init_prints(fork: Path, run: Run) -> None:
-    answers = {"repository": "https://github.com/me/homelab.git", "domain": "home.arpa", "image-registry": "ghcr.io/me"}
+    answers = {"repository": "https://github.com/me/homelab.git", "domain": "home.arpa"}
     done = run("init", "--yes", *(word for name, answer in answers.items() for word in (f"--{name}", answer)))
     shown = readme.blocks("**1. Make the fork yours.**")[1]
     assert "Changed " in shown
