@@ -94,7 +94,7 @@ crds: $(VENV)/.demo ## Write the workflows' CRDs from the pinned Go module
 
 test: $(VENV)/.dev lint check ## Lint, types, the check and every test that needs no cluster
 	$(BIN)/python -m homelab_mlops.gitops.tools minio kubeseal restic
-	PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/pytest -n 2 --durations 10 --tb=short $(PYTEST)
+	PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/pytest -n 3 --durations 10 --tb=short $(PYTEST)
 
 image: $(VENV)/.demo ## Build the four images with docker, podman or buildah; `homelab image --help` says how they travel
 	$(BIN)/homelab image

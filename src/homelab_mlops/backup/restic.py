@@ -95,6 +95,15 @@ class Restic:
 
     def snapshots(self) -> list[dict[str, Any]]:
         """Every snapshot, as restic describes it. This is the call that finds out whether the target is there."""
+        try:
+            return self._snapshots()
+        except BackupError as error:
+            if error.code != Fault.OTHER:
+                raise
+            # restic may end before it has passed on why its ssh did.
+            return self._snapshots()
+
+    def _snapshots(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.read("snapshots", "--json", "--no-lock", deadline=OPEN_SECONDS)
         return found
 
