@@ -9,7 +9,7 @@ from tests.unit.security import document, environments
 
 
 def test_the_page_has_what_each_container_holds() -> None:
-    assert environments.table(environments.platform()) == environments.in_page(document.DOCUMENT.read_text())
+    assert environments.table(environments.platform()) == environments.SECTION.read(document.DOCUMENT.read_text())
 
 
 def test_the_server_of_mlflow_holds_no_password_of_a_user() -> None:

@@ -18,7 +18,7 @@ def platform() -> list[Manifest]:
 
 def test_the_page_has_the_matrix(platform: list[Manifest]) -> None:
     page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
-    assert network.in_page(page) == network.table(network.matrix(platform)), "`make docs` writes it"
+    assert network.SECTION.read(page) == network.table(network.matrix(platform)), "`make docs` writes it"
 
 
 def test_it_has_every_pod(platform: list[Manifest]) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 from homelab_mlops.doctor.faults import FAULTS, Fault
 from tests.conftest import FIXTURES, ROOT
+from tests.sections import Section
 
 DOCUMENT = ROOT / "docs" / "troubleshooting.md"
 # Beside it lies what the cluster's tests wrote. Each file maps a code to what a plain program says of its fault, and
 # where or after how many seconds; a code that nobody has measured is left out.
 MEASURED = FIXTURES / "doctor" / "plain_errors.json"
-BEGIN, END = "<!-- begin of the tables -->", "<!-- end of the tables -->"
+SECTION = Section("the tables")
 HEADINGS = {
     "tracking": ("Tracking server", "`mlflow.xgboost.log_model`"),
     "store": ("Object store", "`mlflow.xgboost.log_model`"),
@@ -61,6 +62,4 @@ def _row(cells: list[str]) -> str:
 
 def with_tables(text: str) -> str:
     """The document with its tables made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+    return SECTION.written(text, tables())

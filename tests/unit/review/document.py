@@ -5,9 +5,10 @@ from __future__ import annotations
 from homelab_mlops.review.rules.rule import LEVELS
 from homelab_mlops.review.rules.table import RULES
 from tests.conftest import ROOT
+from tests.sections import Section
 
 DOCUMENT = ROOT / "docs" / "review.md"
-BEGIN, END = "<!-- begin of the rules -->", "<!-- end of the rules -->"
+SECTION = Section("the rules")
 
 
 def table() -> str:
@@ -19,6 +20,4 @@ def table() -> str:
 
 def with_tables(text: str) -> str:
     """The document with its table made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+    return SECTION.written(text, table())

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tests.accounts import plugin, served_routes
 from tests.conftest import ROOT
+from tests.sections import Section
 from tests.unit.security import environments, network
 
 DOCUMENT = ROOT / "docs" / "security.md"
-BEGIN, END = "<!-- begin of MLflow's routes -->", "<!-- end of MLflow's routes -->"
+SECTION = Section("MLflow's routes")
 LOGINS = ("training", "promoter", "serving", "person")
 OWN = frozenset(
     {("training", name) for name in plugin("rights").TRAIN} | {("promoter", name) for name in plugin("rights").PROMOTE}
@@ -50,7 +51,7 @@ def _cell(login: str, name: str) -> str:
 
 def in_page() -> str:
     """The matrix as the page has it."""
-    return DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
+    return SECTION.read(DOCUMENT.read_text(encoding="utf-8"))
 
 
 def with_tables(text: str) -> str:
@@ -58,6 +59,4 @@ def with_tables(text: str) -> str:
     rights = plugin("rights")
     with tempfile.TemporaryDirectory() as folder:
         names = {rights.route(method, rule) for method, rule in served_routes(Path(folder))}
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return network.with_table(environments.with_table(f"{before}{BEGIN}\n\n{of_rights(names)}\n\n{END}{after}"))
+    return network.with_table(environments.with_table(SECTION.written(text, of_rights(names))))

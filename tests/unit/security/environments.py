@@ -10,20 +10,14 @@ from typing import Any
 from homelab_mlops.gitops.render import render
 from homelab_mlops.manifests.objects import Container, Manifest, containers
 from tests.conftest import ROOT
+from tests.sections import Section
 
-BEGIN, END = "<!-- begin of the Secrets -->", "<!-- end of the Secrets -->"
+SECTION = Section("the Secrets")
 
 
 def with_table(text: str) -> str:
     """The document with its table made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table(platform())}\n\n{END}{after}"
-
-
-def in_page(text: str) -> str:
-    """The table as the document has it."""
-    return text.partition(BEGIN)[2].partition(END)[0].strip()
+    return SECTION.written(text, table(platform()))
 
 
 def platform() -> list[Manifest]:

@@ -10,8 +10,9 @@ from homelab_mlops.gitops.render import read_yaml, render
 from homelab_mlops.manifests.network import admitted, directions, has_port, selects
 from homelab_mlops.manifests.objects import Manifest
 from tests.conftest import ROOT
+from tests.sections import Section
 
-BEGIN, END = "<!-- begin of the network -->", "<!-- end of the network -->"
+SECTION = Section("the network")
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 # The label that Argo gives to the pod of each step.
 STEP = {"workflows.argoproj.io/workflow": "any"}
@@ -157,11 +158,4 @@ def table(found: dict[str, set[str]]) -> str:
 
 def with_table(text: str) -> str:
     """The document with its table made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table(matrix(platform()))}\n\n{END}{after}"
-
-
-def in_page(text: str) -> str:
-    """The table as the document has it."""
-    return text.partition(BEGIN)[2].partition(END)[0].strip()
+    return SECTION.written(text, table(matrix(platform())))
