@@ -16,7 +16,6 @@ from homelab_mlops.backup.faults import Fault, fault
 from homelab_mlops.errors import ToolError
 
 SECONDS = 3600.0
-CHUNK = 1 << 20
 # Between the columns of an answer; no name has it.
 SEPARATOR = "\x1f"
 # What the last backup has is found again in a dump only where nothing is compressed; restic compresses it afterwards.
@@ -223,8 +222,5 @@ def last_line(text: str) -> str:
 
 def sha256_of(file: Path) -> str:
     """The SHA-256 of a file, which need not fit into the memory."""
-    digest = hashlib.sha256()
     with file.open("rb") as content:
-        while chunk := content.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from homelab_mlops.backup.snapshots import Snapshot
 from homelab_mlops.errors import HomelabError
+from homelab_mlops.gitops.files import write_file
 from homelab_mlops.model.promotion import Named
+from homelab_mlops.pages import template
 
 JSON, PAGE = "drill.json", "drill.html"
 # A drill is made each week; one that is older than this proves nothing any more.
@@ -71,21 +73,7 @@ class Report:
         """Writes both files into ``folder``; each appears whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         content = self.described()
-        written = {JSON: json.dumps(content, indent=2) + "\n", PAGE: _page(content)}
+        page = template("homelab_mlops.backup", "drill.html.j2").render(**content)
+        written = {JSON: json.dumps(content, indent=2) + "\n", PAGE: page}
         for name, text in written.items():
-            partial = folder / f".{name}.partial"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(folder / name)
-
-
-def _page(content: dict[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("homelab_mlops.backup"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("drill.html.j2").render(**content)
+            write_file(folder / name, text.encode())

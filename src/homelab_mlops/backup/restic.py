@@ -24,7 +24,19 @@ WORK_SECONDS = 6 * 3600.0
 STOP_SECONDS = 20.0
 LOCK_WAIT = "5m"
 _CHATTER = ("[", "the `unlock`", "signal ", "Warning: at least one")
-_INCOMPLETE, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 3, 10, 11, 12
+_INCOMPLETE, _LOCKED = 3, 11
+_STATUS: dict[int, tuple[Fault, str, str]] = {
+    10: (
+        Fault.TARGET_EMPTY,
+        "the target holds no backups",
+        "mount it, if it is a disk; before the first backup: `homelab backup init`",
+    ),
+    12: (
+        Fault.WRONG_PASSWORD,
+        "the backups have another password",
+        "give the password that they were made with; without it nobody reads them",
+    ),
+}
 
 # In the order in which they are looked for: the words of a host key come with those of a connection that ended.
 _WORDS: tuple[tuple[str, Fault, str, str], ...] = (
@@ -183,26 +195,15 @@ class Restic:
                 where=where,
                 fix="look at the target and the way to it; what it holds is whole, and the next backup tries again",
             )
-        if code == _NO_REPOSITORY:
-            return fault(
-                Fault.TARGET_EMPTY,
-                "the target holds no backups",
-                where=where,
-                fix="mount it, if it is a disk; before the first backup: `homelab backup init`",
-            )
+        if code in _STATUS:
+            found, what, fix = _STATUS[code]
+            return fault(found, what, where=where, fix=fix)
         if code == _LOCKED:
             return fault(
                 Fault.LOCKED,
                 f"the backups are locked: {last}",
                 where=where,
                 fix="wait for the other run; the lock of a dead one ends after 30 minutes",
-            )
-        if code == _WRONG_PASSWORD:
-            return fault(
-                Fault.WRONG_PASSWORD,
-                "the backups have another password",
-                where=where,
-                fix="give the password that they were made with; without it nobody reads them",
             )
         if code == _INCOMPLETE:
             return fault(Fault.INCOMPLETE, f"restic could not store everything: {last}", where=where)

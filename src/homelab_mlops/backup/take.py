@@ -275,11 +275,11 @@ def _snapshot(restic: Restic, state: _State, manifest: Manifest, scratch: Path, 
     """
     (scratch / NAME).write_bytes(manifest.written())
     tags = [TAG, COMPLETE if manifest.complete else PARTIAL, f"{SEQUENCE}{state.sequence}"]
-    paths = [name for name in ("databases", "objects") if (scratch / name).is_dir()]
+    # The manifest of a run that was stopped lists no database, so its dumps stay out.
+    folders = ("databases", "objects") if manifest.complete else ("objects",)
+    paths = [name for name in folders if (scratch / name).is_dir()]
     arguments = ["backup", "--json", "-vv", "--host", HOST, *_UNREAD, "--tag", ",".join(tags)]
     arguments += ["--parent", state.parent.id] if state.parent else ["--force"]
-    # The manifest of a run that was stopped lists no database, so its dumps stay out.
-    paths = paths if manifest.complete else [name for name in paths if name != "databases"]
     read, summary, errors = _backed_up(restic, [*arguments, *paths, NAME], scratch)
     if summary is None:
         raise fault(Fault.INCOMPLETE, f"restic made no snapshot: {errors[:1]}", where=restic.target.where)

@@ -16,7 +16,7 @@ from homelab_mlops.errors import EvaluationError
 from homelab_mlops.model.scoring import Scorer
 from homelab_mlops.model.spec import ModelSpec
 from homelab_mlops.model.tasks import OF_AMOUNTS
-from homelab_mlops.pipeline import model_registry, result
+from homelab_mlops.pipeline import model_registry, result, tracking
 from homelab_mlops.pipeline.budget import Allowance
 from homelab_mlops.pipeline.comparisons import identity, spend_in_folder, spend_in_run
 from homelab_mlops.pipeline.diagnostics import diagnose
@@ -84,7 +84,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
     pictures = {"challenger": predicted}
 
     found = _champion(spec, folder, champion)
-    opponent, note = (None, None) if found is None else _opponent(spec, found, held_out, frame)
+    opponent, note = (None, None) if found is None else _opponent(spec, found, held_out, ids, frame)
     allowance = WHOLE
     if found is not None and opponent is not None:
         allowance = _allowance(spec, folder, found, ids[opponent.rows])
@@ -125,9 +125,7 @@ def evaluate(spec: ModelSpec, work: Path, champion: Path | None = None, holdout:
         write_intervals(output, decision)
         write_report(folder, output)
         if (folder / "run.json").exists():
-            from homelab_mlops.pipeline.tracking import log_evaluation
-
-            log_evaluation(folder, output, decision)
+            tracking.log_evaluation(folder, output, decision)
     _announce(spec, metrics, reasons, decision, work)
     return decision
 
@@ -226,14 +224,14 @@ def _champion(spec: ModelSpec, folder: Path, champion: Path | None) -> model_reg
 
 
 def _opponent(
-    spec: ModelSpec, found: model_registry.Champion, held_out: pd.DataFrame, table: pd.DataFrame
+    spec: ModelSpec, found: model_registry.Champion, held_out: pd.DataFrame, ids: RowIds, table: pd.DataFrame
 ) -> tuple[Opponent | None, Reason | None]:
     """The champion's predictions on the rows that it has not trained on, or why it cannot be compared.
 
     With groups these are the rows of groups of which it has trained on no row. A champion without `split.group` keeps
     none: its groups are those of its rows in ``table``, the ingested one, and a note says so.
     """
-    unseen = ~np.isin(row_ids(held_out, spec), found.trained)
+    unseen = ~np.isin(ids, found.trained)
     note = None
     if spec.split.group is not None:
         groups = group_ids(held_out, spec.split.group)
@@ -259,9 +257,7 @@ def _allowance(spec: ModelSpec, folder: Path, champion: model_registry.Champion,
     of = identity((folder / result.MODEL).read_bytes(), spec.gate.metric, np.sort(rows))
     if champion.folder is not None:
         return spend_in_folder(champion.folder, champion.result, of, spec.gate.comparisons)
-    return spend_in_run(
-        read_json(folder / "run.json", "homelab sync"), str(champion.version), of, spec.gate.comparisons
-    )
+    return spend_in_run(tracking.load_run(folder), str(champion.version), of, spec.gate.comparisons)
 
 
 def _budget(allowance: Allowance) -> dict[str, Any]:

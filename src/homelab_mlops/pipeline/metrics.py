@@ -100,11 +100,16 @@ def _by_class(truth: Array, losses: Array) -> Weighted:
     return mean
 
 
+def _steps(truth: Array, scores: Array) -> tuple[Array, Array, Array]:
+    """The rows in the order of their scores, which of them are positive, and where each score begins."""
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    return order, truth[order] == 1, np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+
+
 def _average_precision(truth: Array, predicted: Array) -> Weighted:
     """The sum of the precisions at each score, times what the recall grows by there; equal scores are one step."""
-    order = np.argsort(-predicted, kind="stable")
-    scores, positive = predicted[order], truth[order] == 1
-    starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
+    order, positive, starts = _steps(truth, -predicted)
 
     def precision(weights: Array) -> float:
         drawn = np.asarray(weights, dtype=np.float64)[order]
@@ -119,9 +124,7 @@ def _average_precision(truth: Array, predicted: Array) -> Weighted:
 
 def _auc(truth: Array, predicted: Array) -> Weighted:
     """The area under the ROC curve: P(score of a positive > score of a negative), ties count half."""
-    order = np.argsort(predicted, kind="stable")
-    scores, positive = predicted[order], truth[order] == 1
-    starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
+    order, positive, starts = _steps(truth, predicted)
 
     def area(weights: Array) -> float:
         drawn = np.asarray(weights, dtype=np.float64)[order]

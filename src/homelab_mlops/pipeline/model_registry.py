@@ -65,7 +65,7 @@ def champion_of(name: str, *, as_git_says: bool = False) -> Champion | None:
             str(version.version),
             Scorer.load(model),
             result.trained_rows(record / result.TRAINED),
-            _group(record),
+            _group(_record(record)),
         )
 
 
@@ -138,7 +138,7 @@ def _trained_in(folder: Path) -> Champion:
             where=str(folder),
             fix=f"give the folder that the training wrote: {within}",
         )
-    record = read_json(folder / result.RECORD, "homelab train")
+    record = _record(folder)
     return replace(champion_in(folder), name=f"model in {folder}", version=f"files-{record['result'][:12]}")
 
 
@@ -154,20 +154,25 @@ def champion_in(folder: Path) -> Champion:
             where=str(folder),
             fix="give the folder that a training wrote",
         )
-    record = read_json(folder / result.RECORD, "homelab train")
+    record = _record(folder)
     return Champion(
         f"champion ({folder})",
         None,
         Scorer.load(folder / result.MODEL),
         result.trained_rows(folder / result.TRAINED),
-        _group(folder),
+        _group(record),
         folder,
         record["result"],
     )
 
 
-def _group(folder: Path) -> str | None:
-    split: dict[str, Any] = read_json(folder / result.RECORD, "homelab train")["spec"]["split"]
+def _record(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = read_json(folder / result.RECORD, "homelab train")
+    return content
+
+
+def _group(record: dict[str, Any]) -> str | None:
+    split: dict[str, Any] = record["spec"]["split"]
     return split.get("group")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from homelab_mlops.pages import template
 from homelab_mlops.pipeline import result
 from homelab_mlops.pipeline.provenance import origin
 from homelab_mlops.pipeline.workdir import read_json
@@ -29,7 +30,7 @@ def write_report(train: Path, evaluation: Path, registration: Mapping[str, Any] 
     record = read_json(train / result.RECORD, "homelab train")
     decision = read_json(evaluation / DECISION, "homelab evaluate")
     run = read_json(train / "run.json", "homelab sync") if (train / "run.json").exists() else None
-    page = _template().render(
+    page = template("homelab_mlops.pipeline", "report.html.j2").render(
         spec=record["spec"],
         record=record,
         decision=decision,
@@ -55,20 +56,6 @@ def write_intervals(evaluation: Path, decision: Mapping[str, Any]) -> None:
         for who, values in decision["metrics"].items():
             for name, interval in values.items():
                 table.writerow([who, name, interval["value"], interval["low"], interval["high"]])
-
-
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("homelab_mlops.pipeline"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = lambda number: f"{number:,}"
-    return environment.get_template("report.html.j2")
 
 
 def _pictures(record: Mapping[str, Any], decision: Mapping[str, Any], folders: list[Path]) -> list[dict[str, str]]:

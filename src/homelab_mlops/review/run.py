@@ -11,15 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from homelab_mlops.errors import RepositoryError
 from homelab_mlops.gitops.argo_cd.trees import WORKING_TREE, Git, Tree
 from homelab_mlops.location import SETTINGS, find_root
 from homelab_mlops.review.visible import visible
-
-if TYPE_CHECKING:
-    pass
 
 _FETCH = "fetch it (`git fetch --unshallow origin`), or name a commit: `homelab diff BASE`"
 
